@@ -1,0 +1,42 @@
+# Two commands do everything: `make train` and `make test`. Both set up .venv first, once.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# Further arguments for pip. PyPI's torch for Linux brings CUDA along; for the small CPU build:
+#   make setup PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+PIP_ARGS ?=
+CONFIG ?= configs/finqa.yaml
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: setup train test check baseline clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "agentrl needs Python 3.11 or later; $(PYTHON) is older. Try: make setup PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+# torch is named so that its pin, and with it the CPU build, is settled first; one command, so that nothing can move it
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt torch==2.13.0 -e ".[dev,examples]"
+	@touch $@
+
+train: setup
+	$(BIN)/agentrl train $(CONFIG)
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+baseline: setup
+	$(BIN)/python -m examples.finqa.baseline
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

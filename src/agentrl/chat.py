@@ -1,0 +1,136 @@
+"""Messages to token ids and back, for one tokenizer: the only place that knows how a model writes a tool call.
+
+Token-in, token-out: a prompt is encoded once, sampled ids are kept as sampled, and what the environment says is
+appended to them. Nothing that was decoded is ever encoded again, so what is trained is what was sampled
+(docs/algorithm.md). The tool-call syntax is Hermes': `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from agentrl.errors import BaselineError
+from agentrl.types import Message, ToolCall
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+CALL = re.compile(r"<tool_call>(.*?)(?:</tool_call>|$)", re.DOTALL)
+BUDGET_NOTICE = "You may make at most {max_tool_calls} tool calls."
+BUDGET_SPENT = "Tool budget exhausted. Give your final answer now."
+MALFORMED = "Not a valid tool call."
+
+
+@dataclass(frozen=True)
+class ParsedTurn:
+    """A generated turn, taken apart."""
+
+    text: str
+    """The turn without its tool calls."""
+    calls: tuple[ToolCall, ...]
+    malformed: tuple[str, ...]
+    """Bodies of tool calls that are no JSON object with a name and arguments."""
+
+
+def announce_budget(messages: Sequence[Message], max_tool_calls: int) -> list[Message]:
+    """The conversation with the tool budget as the last line of its system message (added where there is none)."""
+    notice = BUDGET_NOTICE.format(max_tool_calls=max_tool_calls)
+    first = messages[0]
+    if first["role"] in ("system", "developer"):
+        return [{**first, "content": f"{first['content']}\n{notice}"}, *messages[1:]]
+    return [{"role": "system", "content": notice}, *messages]
+
+
+def parse_turn(text: str, *, call_id_prefix: str) -> ParsedTurn:
+    """Take a turn's text apart. Never raises: what cannot be read is listed as malformed.
+
+    Args:
+        text: as decoded, stop token removed.
+        call_id_prefix: makes the ids of the calls unique and repeatable: `call_<prefix>_<i>`.
+    """
+    calls, malformed = [], []
+    for i, match in enumerate(CALL.finditer(text)):
+        try:
+            body = json.loads(match.group(1))
+            name, arguments = body["name"], body["arguments"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            malformed.append(match.group(1))
+            continue
+        if not isinstance(name, str) or not isinstance(arguments, dict):
+            malformed.append(match.group(1))
+            continue
+        calls.append(ToolCall(f"call_{call_id_prefix}_{i}", name.strip(), json.dumps(arguments, ensure_ascii=False)))
+    return ParsedTurn(CALL.sub("", text).strip(), tuple(calls), tuple(malformed))
+
+
+class ChatFormat:
+    """How one tokenizer writes a conversation.
+
+    Raises:
+        BaselineError: the tokenizer has no chat template, no end-of-turn token, or a template without tool calls
+            or tool outputs.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer: Any = tokenizer
+        where = f"tokenizer {getattr(tokenizer, 'name_or_path', '') or '(in memory)'}"
+        if not getattr(tokenizer, "chat_template", None):
+            raise BaselineError(f"{where}: it has no chat template; save one with the baseline (chat_template.jinja)")
+        if tokenizer.eos_token_id is None:
+            raise BaselineError(f"{where}: it has no eos token, so a turn would never end; set eos_token")
+        self.stop_id: int = int(tokenizer.eos_token_id)
+        self._stop_text: str = str(tokenizer.eos_token)
+        self._check_tool_calls(where)
+
+    def _render(self, messages: Sequence[Message], *, generate: bool) -> str:
+        text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=generate)
+        return str(text)
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def _check_tool_calls(self, where: str) -> None:
+        function = {"name": "probe", "arguments": {"argument": "sentinel"}}
+        call = {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": function}]}
+        try:
+            rendered = self._render([{"role": "user", "content": "x"}, call], generate=False)
+        except Exception as error:  # a template is a program: it may raise anything
+            raise BaselineError(f"{where}: its chat template cannot render a tool call ({error})") from error
+        parsed = parse_turn(rendered, call_id_prefix="check").calls
+        if not parsed or json.loads(parsed[0].arguments) != {"argument": "sentinel"}:
+            raise BaselineError(
+                f"{where}: its chat template does not write tool calls as "
+                '<tool_call>{"name": ..., "arguments": {...}}</tool_call>, which agentrl reads; '
+                "use a tokenizer with this (Hermes, Qwen) syntax"
+            )
+        if "sentinel-output" not in self.tokenizer.decode(self.observation_ids(["sentinel-output"])):
+            raise BaselineError(f"{where}: its chat template drops messages of the role `tool`")
+
+    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        """The conversation up to the point where the policy speaks."""
+        return self._encode(self._render(messages, generate=True))
+
+    def observation_ids(self, outputs: Sequence[str]) -> list[int]:
+        """What follows a sampled turn: tool outputs and the next generation prompt.
+
+        Rendered behind a stand-in turn and cut after that turn's stop token, which the policy has sampled itself.
+        """
+        stand_in: Message = {"role": "assistant", "content": "STANDIN"}
+        replies: list[Message] = [{"role": "tool", "content": output} for output in outputs]
+        rendered = self._render([{"role": "user", "content": "x"}, stand_in, *replies], generate=True)
+        _, _, tail = rendered.partition("STANDIN")
+        _, stop, suffix = tail.partition(self._stop_text)
+        if not stop:
+            raise BaselineError(f"the chat template does not end an assistant turn with {self._stop_text!r}")
+        return self._encode(suffix)
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        """A sampled turn as text, without its stop token."""
+        ids = list(token_ids)
+        if ids and ids[-1] == self.stop_id:
+            ids.pop()
+        return str(self.tokenizer.decode(ids, skip_special_tokens=False))

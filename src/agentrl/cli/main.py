@@ -1,0 +1,46 @@
+"""`agentrl`: the verbs, `--help`, `--version`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from agentrl.cli.check import check
+from agentrl.cli.exits import Verbs
+from agentrl.cli.sft import sft
+from agentrl.cli.train import train
+
+app = typer.Typer(
+    cls=Verbs,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain help starts faster
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 good, 1 the run failed, 2 usage or config, 130 interrupted (a checkpoint was saved).",
+)
+for verb in (check, sft, train):
+    app.command()(verb)
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        from agentrl import __version__
+
+        typer.echo(f"agentrl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def agentrl(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Train tool-using agents with PPO and a KL penalty, from one YAML file."""
+    del version
+
+
+def main() -> None:
+    """Entry point of the `agentrl` command."""
+    app(prog_name="agentrl")

@@ -1,0 +1,83 @@
+"""`agentrl train`: from a config to a run directory and a before/after table."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agentrl.cli.exits import INTERRUPTED, RUN_FAILED, fail
+from agentrl.cli.options import Config, Json, Set
+
+if TYPE_CHECKING:
+    from agentrl.training import TrainingResult
+
+RunDir = Annotated[Path | None, typer.Option(help="Where the run is kept.  [default: runs/NAME-TIME]")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on in --run-dir, from its last checkpoint.")]
+
+
+def train(
+    config: Config,
+    run_dir: RunDir = None,
+    resume: Resume = False,
+    overrides: Set = [],  # noqa: B006  (typer reads the default)
+    as_json: Json = False,
+) -> None:
+    """Train a policy and compare it with its baseline.
+
+    Ctrl-C saves a checkpoint and says how to go on.
+    """
+    from agentrl.config import load_config, training_sections
+    from agentrl.errors import ConfigError
+    from agentrl.progress import reporter_for
+
+    if resume and run_dir is None:
+        raise ConfigError("--resume needs to know the run: add --run-dir DIR")
+    resolved = load_config(config, overrides)
+    try:
+        training_sections(resolved)
+    except ConfigError as error:
+        raise ConfigError(f"{config}: {error}") from None
+
+    from agentrl.training import train as run_training  # after the checks: it loads torch
+
+    reporter = reporter_for()
+    try:
+        result = run_training(resolved, run_dir=run_dir, resume=resume, reporter=reporter)
+    finally:
+        reporter.close()
+    _print_result(result, as_json=as_json)
+    if result.stopped_by == "interrupted":
+        again = how_to_resume(config, result.run_dir, overrides)
+        fail(f"interrupted; the last checkpoint is saved. Go on with:\n  {again}", INTERRUPTED)
+    if result.stopped_by is not None:
+        fail(f"error: stopped by the rule {result.stopped_by}; see {result.run_dir}", RUN_FAILED)
+
+
+def how_to_resume(config: Path, run_dir: Path, overrides: Sequence[str]) -> str:
+    """The command that goes on with a run."""
+    sets = [word for override in overrides for word in ("--set", override)]
+    return shlex.join(["agentrl", "train", str(config), "--run-dir", str(run_dir), "--resume", *sets])
+
+
+def _print_result(result: TrainingResult, *, as_json: bool) -> None:
+    from agentrl.evaluation.table import format_sections
+    from agentrl.progress import duration
+    from agentrl.runs.files import to_json
+
+    summary: dict[str, Any] = result.summary
+    if as_json:
+        print(to_json({"run_dir": str(result.run_dir), "stopped_by": result.stopped_by, **summary}, indent=2))
+        return
+    compared = {split: found for split, found in (summary.get("comparison") or {}).items() if found}
+    if compared:
+        print(format_sections(list(compared.items())), end="\n\n")
+    cost = [f"{summary['steps']} steps"] if "steps" in summary else []
+    cost += [duration(summary["wall_seconds"])] if "wall_seconds" in summary else []
+    cost += [f"{summary['peak_rss_bytes'] / 1e9:.1f} GB at most"] if "peak_rss_bytes" in summary else []
+    print(f"{', '.join(cost)}; run directory: {result.run_dir}" if cost else f"run directory: {result.run_dir}")
+    sys.stdout.flush()

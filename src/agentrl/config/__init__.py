@@ -1,0 +1,53 @@
+"""YAML to a frozen RunConfig, with messages that say what to repair.
+
+Read `run.py` first (the whole file as one class), then the section you care about: a file, a YAML section and a class
+share a name. `loading.py` reads, `messages.py` explains. May import: floor 0 (errors).
+"""
+
+from __future__ import annotations
+
+from agentrl.config.data import DataConfig
+from agentrl.config.evaluation import CheckpointConfig, EvaluationConfig
+from agentrl.config.grading import GradingConfig
+from agentrl.config.inference import InferenceConfig
+from agentrl.config.loading import load_any_config, load_config, load_sft_config, to_yaml
+from agentrl.config.monitoring import MonitoringConfig
+from agentrl.config.policy import PolicyConfig
+from agentrl.config.ppo import GuardsConfig, KLConfig, PPOConfig, TokenPenaltyConfig
+from agentrl.config.release import GateConfig, ReleaseConfig
+from agentrl.config.rollout import RolloutConfig
+from agentrl.config.run import RunConfig, TrainingSections, missing_for_training, training_sections
+from agentrl.config.sft import SFTConfig, SFTRunConfig
+from agentrl.config.tools import ServeConfig, ToolEndpointConfig, ToolsConfig
+from agentrl.config.workflow import WorkflowConfig
+
+__all__ = [
+    "CheckpointConfig",
+    "DataConfig",
+    "EvaluationConfig",
+    "GateConfig",
+    "GradingConfig",
+    "GuardsConfig",
+    "InferenceConfig",
+    "KLConfig",
+    "MonitoringConfig",
+    "PPOConfig",
+    "PolicyConfig",
+    "ReleaseConfig",
+    "RolloutConfig",
+    "RunConfig",
+    "SFTConfig",
+    "SFTRunConfig",
+    "ServeConfig",
+    "TokenPenaltyConfig",
+    "ToolEndpointConfig",
+    "ToolsConfig",
+    "TrainingSections",
+    "WorkflowConfig",
+    "load_any_config",
+    "load_config",
+    "load_sft_config",
+    "missing_for_training",
+    "to_yaml",
+    "training_sections",
+]

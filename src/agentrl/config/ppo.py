@@ -1,0 +1,166 @@
+"""`ppo:` the update. Defaults are the vetted algorithm, so a key in YAML is visibly a choice.
+
+Sources: Schulman et al. 2017 (arXiv:1707.06347) for PPO, Schulman et al. 2016 (arXiv:1506.02438) for GAE, Ziegler et
+al. 2019 (arXiv:1909.08593) for the KL penalty and its controller, DAPO (arXiv:2503.14476) for the wider upper clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from agentrl.config.section import (
+    ALLOW_LISTS,
+    Count,
+    Fraction,
+    NonNegative,
+    Positive,
+    PositiveInt,
+    Problem,
+    Section,
+)
+
+HalfOpen = Annotated[float, Field(ge=0, lt=1)]
+
+
+class KLConfig(Section):
+    """KL(policy || reference), per action token. Only two of the six placements and estimators are right."""
+
+    coef: NonNegative = Field(default=0.05, description="beta: reward lost per nat of KL; 0 switches the penalty off.")
+    placement: Literal["reward", "loss"] = Field(
+        default="reward", description="`reward` penalises each token's reward before GAE; `loss` adds a loss term."
+    )
+    estimator: Literal["k1", "k2", "k3"] = Field(
+        default="k1", description="Schulman's estimators of the KL: k1 belongs to `reward`, k2 to `loss` (token-local)."
+    )
+    controller: Literal["fixed", "adaptive"] = Field(
+        default="fixed", description="`adaptive` moves beta towards the target KL (Ziegler et al. 2019)."
+    )
+    target_kl_per_trajectory: Positive = Field(
+        default=6.0, description="Adaptive controller's target: nats summed over a trajectory's action tokens."
+    )
+    horizon: PositiveInt = Field(default=10_000, description="Adaptive controller's time constant, in trajectories.")
+    min_coef: NonNegative = Field(default=1.0e-4, description="Adaptive controller's lower bound of beta.")
+    max_coef: Positive = Field(default=1.0, description="Adaptive controller's upper bound of beta.")
+
+    def problems(self) -> Iterator[Problem]:
+        match self.placement, self.estimator:
+            case "loss", "k1":
+                why = "the gradient of k1 as a loss is zero on average, so it would regularise nothing"
+                yield Problem(("estimator",), f"found k1 with placement: loss; allowed: k2, as {why}")
+            case "loss", "k3":
+                why = "k3 as a loss follows KL(reference || policy) and ends at another policy"
+                yield Problem(("estimator",), f"found k3 with placement: loss; allowed: k2, as {why}")
+            case "reward", "k2" | "k3":
+                why = f"{self.estimator} inside the reward optimises something other than the KL"
+                yield Problem(("estimator",), f"found {self.estimator} with placement: reward; allowed: k1, as {why}")
+        if self.min_coef > self.max_coef:
+            yield Problem(("min_coef",), f"found {self.min_coef:g}; allowed: at most max_coef ({self.max_coef:g})")
+        elif self.controller == "adaptive" and not self.min_coef <= self.coef <= self.max_coef:
+            yield Problem(
+                ("coef",),
+                f"found {self.coef:g} with controller: adaptive; "
+                f"allowed: from min_coef ({self.min_coef:g}) to max_coef ({self.max_coef:g})",
+            )
+
+
+class TokenPenaltyConfig(Section):
+    """A light price on sampled tokens, for rollouts that succeed: ungated it teaches to give up on hard items."""
+
+    per_1000_tokens: NonNegative = Field(default=0.01, description="Reward lost per 1,000 sampled tokens; 0 is off.")
+    cap: NonNegative = Field(default=0.1, description="Most reward that one rollout can lose to the penalty.")
+    gate: float = Field(default=0.5, description="Only rollouts with at least this score pay.")
+
+
+class GuardsConfig(Section):
+    """When a run stops by itself. NaN and infinity stop it at once and have no threshold."""
+
+    max_kl_per_token: Positive = Field(default=0.2, description="KL to the reference, nats per action token (k3).")
+    max_update_kl: Positive = Field(
+        default=0.1, description="KL between before and after an update, nats per token; drops the rest of the batch."
+    )
+    max_grad_norm: Positive = Field(default=100.0, description="Gradient norm before clipping.")
+    min_entropy_fraction: Fraction = Field(
+        default=0.2, description="Token entropy as a fraction of the first step's; below it the policy has collapsed."
+    )
+    max_entropy_fraction: Annotated[float, Field(gt=1)] = Field(
+        default=2.0, description="Token entropy as a multiple of the first step's; above it the policy dissolves."
+    )
+    max_clip_fraction: Fraction = Field(default=0.4, description="Fraction of action tokens whose ratio was clipped.")
+    min_explained_variance: float = Field(
+        default=-0.5, description="Explained variance of the critic after its warm-up; 1 is perfect, 0 a constant."
+    )
+    max_ungraded_fraction: Fraction = Field(
+        default=0.1, description="Fraction of a step's rollouts without a grade; above it the step is not applied."
+    )
+    patience_steps: PositiveInt = Field(
+        default=5, description="Steps in a row that a slow signal (entropy, clipping, critic) must be out of bounds."
+    )
+
+
+class PPOConfig(Section):
+    """One step: tasks_per_step x samples_per_task rollouts, then `epochs` passes in `minibatches` updates."""
+
+    steps: Count = Field(default=20, description="PPO steps; 0 only evaluates the baseline.")
+    tasks_per_step: PositiveInt = Field(default=32, description="Tasks drawn a step.")
+    samples_per_task: PositiveInt = Field(
+        default=4, description="Rollouts a task (what hosted RFT calls compute_multiplier)."
+    )
+    epochs: PositiveInt = Field(default=1, description="Passes over a step's rollouts.")
+    minibatches: PositiveInt = Field(default=4, description="Optimiser updates a pass.")
+    microbatch_tokens: PositiveInt = Field(
+        default=4096, description="Padded tokens of one forward and backward pass: bounds memory, changes no result."
+    )
+    learning_rate: NonNegative = Field(default=1.0e-5, description="Learning rate of the policy; 0 trains nothing.")
+    value_learning_rate: NonNegative | None = Field(
+        default=None, description="Learning rate of the value head; null takes the policy's."
+    )
+    betas: Annotated[tuple[HalfOpen, HalfOpen], ALLOW_LISTS] = Field(
+        default=(0.9, 0.95), description="Decay rates of AdamW's two moments."
+    )
+    adam_eps: Positive = Field(default=1.0e-5, description="AdamW's epsilon.")
+    weight_decay: NonNegative = Field(default=0.0, description="Decoupled weight decay of AdamW.")
+    max_grad_norm: Positive = Field(
+        default=1.0, description="Global gradient norm to clip to, policy and value together."
+    )
+    clip_range_low: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.2, description="The ratio is clipped below at 1 minus this."
+    )
+    clip_range_high: Positive = Field(default=0.28, description="The ratio is clipped above at 1 plus this (DAPO).")
+    dual_clip: Annotated[float, Field(gt=1)] | None = Field(
+        default=3.0, description="Bounds the loss of negative advantages at this multiple; null is off."
+    )
+    gamma: Annotated[float, Field(gt=0, le=1)] = Field(default=1.0, description="Discount per action token.")
+    gae_lambda: Fraction = Field(default=0.95, description="GAE's lambda: 1 is Monte Carlo, 0 the TD error.")
+    advantage: Literal["token_gae"] = Field(
+        default="token_gae", description="GAE over action tokens, tool output left out."
+    )
+    whiten_advantages: bool = Field(
+        default=True, description="Advantages to mean 0 and standard deviation 1 over the step's action tokens."
+    )
+    aggregation: Literal["token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "const_norm"] = Field(
+        default="token_mean", description="How token losses become one number."
+    )
+    entropy_coef: NonNegative = Field(default=0.0, description="Weight of the entropy bonus.")
+    value_coef: NonNegative = Field(default=0.1, description="Weight of the value loss.")
+    value_clip: Positive = Field(default=0.2, description="Values move at most this far from the old ones in the loss.")
+    critic_warmup_steps: Count = Field(
+        default=20, description="Steps that train only the critic, on the frozen policy's rollouts, before the first."
+    )
+    mismatch_cap: Annotated[float, Field(ge=1)] = Field(
+        default=2.0, description="Cap of the weight old/engine per token (truncated importance sampling)."
+    )
+    kl: KLConfig = Field(default=KLConfig(), description="The penalty that keeps the policy near the baseline.")
+    token_penalty: TokenPenaltyConfig = Field(default=TokenPenaltyConfig(), description="The price of a sampled token.")
+    guards: GuardsConfig = Field(default=GuardsConfig(), description="Thresholds of the stop rules.")
+
+    def problems(self) -> Iterator[Problem]:
+        rollouts = self.tasks_per_step * self.samples_per_task
+        if self.minibatches > rollouts:
+            yield Problem(
+                ("minibatches",),
+                f"found {self.minibatches}; allowed: at most {rollouts}, the rollouts of a step "
+                f"(tasks_per_step {self.tasks_per_step} x samples_per_task {self.samples_per_task})",
+            )

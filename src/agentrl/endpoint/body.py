@@ -1,0 +1,66 @@
+"""Bodies of requests and replies: bounded in size, and JSON to the letter."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn
+
+import httpx
+
+MAX_BYTES = 2**20
+"""Of a request and of a reply: 1 MB, the protocol's limit."""
+EXCERPT_CHARS = 300
+
+
+def strict_json(text: str) -> Any:
+    """JSON to the letter of RFC 8259: no NaN, no infinity (1e999), no key twice, no bottomless nesting.
+
+    Raises:
+        ValueError: it is not.
+    """
+    try:
+        return json.loads(text, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_unique)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is out of range")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} appears twice")
+    return unique
+
+
+async def read_limited(response: httpx.Response) -> tuple[bytes, bool]:
+    """The body up to the limit, and whether there was more.
+
+    Raises:
+        httpx.DecodingError: the body is compressed. We ask for none, and a bomb would unpack past any limit.
+    """
+    if (encoding := response.headers.get("Content-Encoding", "identity")) != "identity":
+        raise httpx.DecodingError(f"the body is compressed ({encoding}), though the request asked for identity")
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > MAX_BYTES:
+            return bytes(body[:MAX_BYTES]), True
+    return bytes(body), False
+
+
+def excerpt(text: str) -> str:
+    """The start of a body for a message, on one line and printable."""
+    words = "".join(char if char.isprintable() else " " for char in text[: 2 * EXCERPT_CHARS]).split()
+    short = " ".join(words)
+    return f": {short[:EXCERPT_CHARS]}{'...' if len(short) > EXCERPT_CHARS else ''}" if short else ""

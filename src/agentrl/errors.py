@@ -1,0 +1,58 @@
+"""What can go wrong, by whose fault it is.
+
+AgentRLError
+  ConfigError (ValueError)  a file, a key or a value that the user wrote
+  BaselineError             a checkpoint or tokenizer that cannot be trained from
+  CheckpointError           a run directory that cannot be written or resumed
+  TrainingStopped           a guard ended the run; the run directory is complete up to that step
+  RolloutError              one boundary of one rollout broke; carries the rollout's id
+    EngineError               the inference engine
+    ToolError                 a tool endpoint
+    GraderError               the grader endpoint
+"""
+
+from __future__ import annotations
+
+
+class AgentRLError(Exception):
+    """Root of all errors that agentrl raises on purpose."""
+
+
+class ConfigError(AgentRLError, ValueError):
+    """The user's input is wrong: the message names the place, what was found and what is allowed."""
+
+
+class BaselineError(AgentRLError):
+    """The SFT baseline is missing, changed since it was pinned, or lacks what a policy needs."""
+
+
+class CheckpointError(AgentRLError):
+    """A run directory is in use, incomplete or does not fit the config."""
+
+
+class TrainingStopped(AgentRLError):
+    """A stop rule fired: `rule` is its name; the message shows the values and the checkpoint to go back to."""
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(message)
+        self.rule = rule
+
+
+class RolloutError(AgentRLError):
+    """A boundary broke during a rollout: the rollout is left ungraded, never scored 0."""
+
+    def __init__(self, message: str, *, rollout_id: str = "") -> None:
+        super().__init__(message)
+        self.rollout_id = rollout_id
+
+
+class EngineError(RolloutError):
+    """The inference engine could not generate."""
+
+
+class ToolError(RolloutError):
+    """A tool endpoint failed for a reason that is not the policy's (5xx, timeout, refused, 401, 403, 404, 429)."""
+
+
+class GraderError(RolloutError):
+    """The grader gave no usable score."""

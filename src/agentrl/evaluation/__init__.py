@@ -1,0 +1,24 @@
+"""What a policy's rollouts amount to, whether the change between two policies is real, and the page that shows it.
+
+Read `metrics.py` first, then `compare.py`; `report.py` writes report.html from a run directory.
+May import: runs, types, errors.
+"""
+
+from __future__ import annotations
+
+from agentrl.evaluation.compare import Comparison, Difference, compare, evaluation_summary
+from agentrl.evaluation.metrics import EvalReport, ItemMeans, evaluate_rollouts
+from agentrl.evaluation.report import write_report
+from agentrl.evaluation.table import before_after_table
+
+__all__ = [
+    "Comparison",
+    "Difference",
+    "EvalReport",
+    "ItemMeans",
+    "before_after_table",
+    "compare",
+    "evaluate_rollouts",
+    "evaluation_summary",
+    "write_report",
+]

@@ -1,0 +1,107 @@
+"""A grader over HTTP: POST {"sample": ..., "item": ..., "trace_id": ...}, answered {"score": number}.
+
+`sample.output_tools` holds all calls of the episode. A reply without a usable score leaves the rollout ungraded: a
+broken grader must not teach the policy that its answers are worth 0.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import httpx
+
+from agentrl.config import GradingConfig
+from agentrl.endpoint import Endpoint, EndpointFailure, Reply, excerpt, served_url, strict_json
+from agentrl.types import Grade, Rollout, StopReason, ToolCall
+
+FINISH_REASONS = {StopReason.TOKEN_BUDGET: "length", StopReason.TIME_LIMIT: "length"}
+"""In chat-completions terms; a last turn with calls is "tool_calls", everything else "stop"."""
+
+
+class EndpointGrader:
+    """The endpoint of `grading:`.
+
+    Args:
+        base_url: what `{serve}` in the config's url stands for.
+        transport: replaces the network in tests.
+
+    Raises:
+        ConfigError: the URL or a header cannot be used.
+    """
+
+    def __init__(
+        self, config: GradingConfig, base_url: str = "", *, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self._max_score = config.max_score
+        name = f"grader {config.name}"
+        self._endpoint = Endpoint(
+            name,
+            served_url(name, config.url, base_url),
+            config.headers,
+            timeout_seconds=config.timeout_seconds,
+            retries=config.retries,
+            max_concurrency=config.max_concurrency,
+            transport=transport,
+        )
+
+    def __repr__(self) -> str:
+        return f"EndpointGrader({self._endpoint.name!r}, {self._endpoint.shown_url!r})"
+
+    async def aclose(self) -> None:
+        await self._endpoint.aclose()
+
+    async def grade(self, rollout: Rollout) -> Grade:
+        """Ask for the score; a rollout that infrastructure ended is not asked about."""
+        if rollout.stop_reason is StopReason.INFRASTRUCTURE:
+            return Grade(None, f"not graded, the rollout was cut off: {rollout.error}")
+        started = time.perf_counter()
+        try:
+            reply = await self._endpoint.post(request_body(rollout), rollout_id=rollout.id)
+        except EndpointFailure as failure:
+            return Grade(None, str(failure), time.perf_counter() - started)
+        return self._read(reply)
+
+    def _read(self, reply: Reply) -> Grade:
+        where = f"{self._endpoint.name} at {self._endpoint.shown_url}"
+        body = reply.json or {}
+        if reply.status >= 400:
+            return Grade(None, f"{where}: answered {reply.status}{excerpt(reply.text)}", reply.seconds)
+        if "score" not in body:
+            return Grade(None, f"{where}: answered without `score`{excerpt(reply.text)}", reply.seconds)
+        score = body["score"]
+        if isinstance(score, bool) or not isinstance(score, int | float):
+            return Grade(None, f"{where}: found score {score!r:.80}; a score is a number", reply.seconds)
+        if not 0 <= score <= self._max_score:
+            found = f"{where}: found score {score!r:.80}; allowed: 0 to grading.max_score ({self._max_score:g})"
+            return Grade(None, found, reply.seconds)
+        return Grade(float(score), seconds=reply.seconds)
+
+
+def request_body(rollout: Rollout) -> dict[str, Any]:
+    """What a grader is told about a rollout: `output_json` is the parsed answer, or null where it is no JSON."""
+    last_calls = rollout.turns[-1].tool_calls if rollout.turns else ()
+    message: dict[str, Any] = {"role": "assistant", "content": rollout.answer}
+    if last_calls:
+        message["tool_calls"] = [_chat_call(call) for call in last_calls]
+    finish_reason = FINISH_REASONS.get(rollout.stop_reason, "tool_calls" if last_calls else "stop")
+    sample = {
+        "output_text": rollout.answer,
+        "output_json": _json_or_none(rollout.answer),
+        "output_tools": [_chat_call(call) for call in rollout.tool_calls],
+        "choices": [{"index": 0, "message": message, "finish_reason": finish_reason}],
+        "output_reasoning_summary": None,
+    }
+    item = {**rollout.task.item, "messages": list(rollout.task.messages)}
+    return {"sample": sample, "item": item, "trace_id": rollout.id}
+
+
+def _chat_call(call: ToolCall) -> dict[str, Any]:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _json_or_none(text: str) -> Any:
+    try:
+        return strict_json(text)
+    except ValueError:
+        return None

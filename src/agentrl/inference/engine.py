@@ -1,0 +1,38 @@
+"""The seam between rollouts and whatever generates tokens: one prompt a call, batching inside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from agentrl.types import Sample
+
+
+class InferenceEngine(Protocol):
+    """Generates continuations of token ids. Calls are concurrent; an engine batches them as it likes."""
+
+    @property
+    def policy_version(self) -> int:
+        """Number of the weights that the next token is sampled from."""
+        ...
+
+    async def generate(
+        self, token_ids: Sequence[int], *, session: str, seed: int, max_tokens: int
+    ) -> Sample:
+        """Continue `token_ids` up to the stop token or `max_tokens`.
+
+        Args:
+            token_ids: the whole context. Within a session it extends the earlier context and the ids sampled then,
+                so that an engine may keep its cache.
+            session: the rollout's id.
+            seed: of this generation: the same seed and context draw the same random numbers.
+            max_tokens: at least 1.
+
+        Raises:
+            EngineError: it could not generate.
+        """
+        ...
+
+    async def end_session(self, session: str) -> None:
+        """Forget a session's cache. Unknown sessions are ignored."""
+        ...

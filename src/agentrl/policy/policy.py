@@ -1,0 +1,187 @@
+"""The policy being trained: a causal LM, its tokenizer's chat format, and a value head."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from agentrl.chat import ChatFormat
+from agentrl.config import PolicyConfig, RunConfig
+from agentrl.errors import BaselineError, ConfigError
+
+WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
+
+
+@dataclass(frozen=True)
+class PolicyOutput:
+    """What one forward pass says about given tokens; every field [B, T], zero off the action mask."""
+
+    logprobs: Tensor
+    """Log-probability of token t given the tokens before it, at the sampling temperature, in nats."""
+    entropy: Tensor
+    """Entropy of the distribution that token t was drawn from, in nats."""
+    values: Tensor
+    """V(tokens before t): what the critic expected before the token was chosen."""
+
+
+class ValueHead(nn.Module):
+    """Expected reward to go, from the policy's hidden state before a token.
+
+    It reads the trunk without changing it: its gradient stops at the hidden state, so the critic may learn fast
+    beside a slow policy. The last layer starts at zero, so V = 0 before any training (OpenAI 2019 code).
+    """
+
+    def __init__(self, hidden_size: int, inner_size: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden_size)
+        self.inner = nn.Linear(hidden_size, inner_size)
+        self.out = nn.Linear(inner_size, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[..., hidden size] -> [...]."""
+        inner = nn.functional.gelu(self.inner(self.norm(hidden.detach().float())))
+        return self.out(inner).squeeze(-1)  # type: ignore[no-any-return]
+
+
+class Policy:
+    """A causal LM and its value head on one device.
+
+    Attributes:
+        model: the Hugging Face model; the in-process engine samples from these very weights.
+        value_head: the critic.
+        chat: the tokenizer's chat format.
+        version: number of optimiser updates behind these weights; stamped on every sampled turn.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, config: PolicyConfig, *, temperature: float = 1.0) -> None:
+        self.model = model.eval()  # no dropout anywhere: with it the first ratio would not be 1
+        self.tokenizer = tokenizer
+        self.chat = ChatFormat(tokenizer)
+        self.temperature = temperature
+        self.version = 0
+        self.device: torch.device = next(model.parameters()).device
+        self.value_head = ValueHead(model.config.get_text_config().hidden_size, config.value_hidden_size)
+        self.value_head.to(self.device)
+
+    def hidden(self, token_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Hidden state [B, T, hidden size] after each token; right padding keeps positions right."""
+        output = self.model.base_model(input_ids=token_ids, attention_mask=attention_mask, use_cache=False)
+        return output.last_hidden_state  # type: ignore[no-any-return]
+
+    def evaluate(self, token_ids: Tensor, attention_mask: Tensor, action_mask: Tensor) -> PolicyOutput:
+        """Log-probabilities, entropies and values of the action tokens.
+
+        The one-token shift happens here and nowhere else: position t of the result describes token t, computed from
+        the hidden state at t - 1. The vocabulary projection runs on action tokens only.
+
+        Args:
+            token_ids: [B, T].
+            attention_mask: [B, T] 1 for real tokens, 0 for right padding.
+            action_mask: [B, T] bool; the first column is False.
+        """
+        before = self.hidden(token_ids, attention_mask)[:, :-1][action_mask[:, 1:]]  # [actions, hidden size]
+        logits = self.model.get_output_embeddings()(before).float() / self.temperature
+        all_logprobs = torch.log_softmax(logits, dim=-1)
+        chosen = all_logprobs.gather(-1, token_ids[action_mask][:, None]).squeeze(-1)
+        entropy = -(all_logprobs.exp() * all_logprobs).sum(-1)
+        return PolicyOutput(*(_spread(part, action_mask) for part in (chosen, entropy, self.value_head(before))))
+
+    def named_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
+        """Every trainable parameter, `model.` and `value_head.` before its name."""
+        for prefix, module in (("model", self.model), ("value_head", self.value_head)):
+            for name, parameter in module.named_parameters():
+                if parameter.requires_grad:
+                    yield f"{prefix}.{name}", parameter
+
+    def digest(self) -> str:
+        """sha256 of the language model's weights (names, shapes, bytes)."""
+        return weights_digest(self.model)
+
+
+def _spread(values: Tensor, action_mask: Tensor) -> Tensor:
+    """[actions] back to [B, T], zero elsewhere."""
+    return torch.zeros(action_mask.shape, dtype=values.dtype, device=values.device).masked_scatter(action_mask, values)
+
+
+def weights_digest(model: nn.Module) -> str:
+    """sha256 over every parameter's name, shape and bytes."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        digest.update(f"{name}{tuple(parameter.shape)}".encode())
+        digest.update(parameter.detach().contiguous().view(torch.uint8).cpu().numpy().tobytes())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def folder_digest(folder: Path) -> str:
+    """sha256 over what a checkpoint folder means: weights, config and tokenizer; not its model card."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".safetensors", ".json", ".jinja"):
+            digest.update(path.name.encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def check_baseline(path: str, pinned_digest: str | None = None) -> Path:
+    """The baseline's folder.
+
+    Raises:
+        BaselineError: it is missing, holds no weights, or is not the one that the config pins.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise BaselineError(f"workflow.baseline: no folder {path}; give the SFT checkpoint's folder")
+    if not any((folder / name).is_file() for name in WEIGHT_FILES):
+        raise BaselineError(f"workflow.baseline: {path} holds no {WEIGHT_FILES[0]} (safetensors weights)")
+    if pinned_digest and (found := folder_digest(folder)) != pinned_digest:
+        raise BaselineError(
+            f"workflow.baseline: {path} changed: workflow.baseline_digest pins {pinned_digest}, found {found}; "
+            "restore the checkpoint, or pin the new one on purpose"
+        )
+    return folder
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The device a config asks for.
+
+    Raises:
+        ConfigError: a GPU is asked for and there is none.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("policy.device: cuda was asked for, and torch sees no GPU here; use auto or cpu")
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(wanted)
+
+
+def load_policy(config: RunConfig) -> Policy:
+    """The policy at its baseline, in the configured precision on the configured device.
+
+    Raises:
+        BaselineError: the baseline cannot be loaded or lacks the tool-call syntax.
+        ConfigError: the device does not exist.
+    """
+    device = pick_device(config.policy.device)
+    if config.policy.threads:
+        torch.set_num_threads(config.policy.threads)
+    folder = check_baseline(config.workflow.baseline, config.workflow.baseline_digest)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=getattr(torch, config.policy.dtype), attn_implementation=config.policy.attn_implementation
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise BaselineError(f"workflow.baseline: {folder} cannot be loaded: {error}") from error
+    if config.policy.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    torch.manual_seed(config.seed)  # the value head's first layer
+    return Policy(model.to(device), tokenizer, config.policy, temperature=config.inference.temperature)

@@ -1,0 +1,106 @@
+"""The one door from lists of ints into tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from agentrl.types import Trajectory
+
+
+@dataclass(frozen=True)
+class TrajectoryBatch:
+    """B trajectories, right-padded to the longest, T. Position t of every [B, T] field describes token t."""
+
+    token_ids: Tensor
+    """[B, T] long."""
+    attention_mask: Tensor
+    """[B, T] long, 0 for padding."""
+    action_mask: Tensor
+    """[B, T] bool, True where the policy sampled the token."""
+    engine_logprobs: Tensor
+    """[B, T] under the engine, zero off the mask."""
+    turn_ids: Tensor
+    """[B, T] long, -1 off the mask."""
+    rewards: Tensor
+    """[B] what the trajectory earned, before KL."""
+
+    def __len__(self) -> int:
+        return int(self.token_ids.shape[0])
+
+    def rows(self, index: Tensor | slice) -> TrajectoryBatch:
+        """Some trajectories, cut to the longest among them."""
+        picked = {field.name: getattr(self, field.name)[index] for field in fields(self)}
+        length = int(picked["attention_mask"].sum(-1).max())
+        return TrajectoryBatch(**{k: v if v.ndim == 1 else v[:, :length] for k, v in picked.items()})
+
+    def to(self, device: torch.device) -> TrajectoryBatch:
+        return TrajectoryBatch(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
+
+def check_trajectory(trajectory: Trajectory) -> None:
+    """The invariants of docs/algorithm.md.
+
+    Raises:
+        ValueError: the mask does not fit the tokens, or an action has no log-probability.
+    """
+    where = f"trajectory {trajectory.rollout_id}"
+    n = len(trajectory.token_ids)
+    if not len(trajectory.action_mask) == len(trajectory.engine_logprobs) == len(trajectory.turn_ids) == n:
+        raise ValueError(f"{where}: token_ids, action_mask, engine_logprobs and turn_ids differ in length")
+    if not any(trajectory.action_mask):
+        raise ValueError(f"{where}: the policy sampled no token")
+    if trajectory.action_mask[0]:
+        raise ValueError(f"{where}: the first token cannot be an action, nothing stands before it")
+    for is_action, logprob in zip(trajectory.action_mask, trajectory.engine_logprobs, strict=True):
+        if is_action and not (math.isfinite(logprob) and logprob <= 0):
+            raise ValueError(f"{where}: an action token has log-probability {logprob}")
+    if not math.isfinite(trajectory.reward):
+        raise ValueError(f"{where}: the reward is {trajectory.reward}")
+
+
+def make_batch(trajectories: Sequence[Trajectory], *, pad_id: int) -> TrajectoryBatch:
+    """Trajectories as tensors, in the order given.
+
+    Raises:
+        ValueError: no trajectory, or one that breaks an invariant.
+    """
+    if not trajectories:
+        raise ValueError("no trajectory to train on")
+    for trajectory in trajectories:
+        check_trajectory(trajectory)
+    length = max(len(trajectory.token_ids) for trajectory in trajectories)
+
+    def padded(name: str, fill: float, dtype: torch.dtype) -> Tensor:
+        rows = [list(getattr(trajectory, name)) for trajectory in trajectories]
+        return torch.tensor([row + [fill] * (length - len(row)) for row in rows], dtype=dtype)
+
+    lengths = torch.tensor([len(trajectory.token_ids) for trajectory in trajectories])
+    return TrajectoryBatch(
+        token_ids=padded("token_ids", pad_id, torch.long),
+        attention_mask=(torch.arange(length) < lengths[:, None]).long(),
+        action_mask=padded("action_mask", 0, torch.bool),
+        engine_logprobs=padded("engine_logprobs", 0.0, torch.float),
+        turn_ids=padded("turn_ids", -1, torch.long),
+        rewards=torch.tensor([trajectory.reward for trajectory in trajectories], dtype=torch.float),
+    )
+
+
+def microbatches(batch: TrajectoryBatch, max_tokens: int) -> Iterator[Tensor]:
+    """Row indices of pieces of at most `max_tokens` padded tokens (one row at least), of similar length.
+
+    Rows of one length travel together: small pieces without padding run two to three times faster on a CPU than one
+    padded batch, since activations stay in its cache.
+    """
+    lengths = batch.attention_mask.sum(-1)
+    piece: list[int] = []
+    for row in torch.argsort(lengths, stable=True).tolist():
+        if piece and int(lengths[row]) * (len(piece) + 1) > max_tokens:
+            yield torch.tensor(piece)
+            piece = []
+        piece.append(row)
+    yield torch.tensor(piece)

@@ -1,0 +1,182 @@
+"""The turn loop: generate, call tools, read, until the policy answers or a limit ends it; then grade.
+
+Rollouts run concurrently: an episode that waits for a tool holds nobody up. Training and evaluation use the same
+engine. A limit that the policy ran into is its own doing and is graded; what infrastructure broke is left ungraded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from agentrl.chat import BUDGET_SPENT, MALFORMED, ChatFormat, ParsedTurn, announce_budget, parse_turn
+from agentrl.config import RolloutConfig
+from agentrl.errors import GraderError, RolloutError
+from agentrl.grading.grader import Grader
+from agentrl.inference.engine import InferenceEngine
+from agentrl.tools.toolbox import Toolbox
+from agentrl.types import Grade, Rollout, StopReason, Task, ToolResult, Turn
+
+
+def derive_seed(*parts: object) -> int:
+    """A 63-bit seed from anything printable: the same parts give the same seed on every machine."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+@dataclass
+class _Episode:
+    """What an episode has gathered so far; kept outside the turn loop so that a time limit loses nothing."""
+
+    context: list[int]
+    turns: list[Turn] = field(default_factory=list)
+    calls_made: int = 0
+    answer: str = ""
+
+
+class RolloutEngine:
+    """Runs tasks through a policy and its tools.
+
+    Args:
+        inference: where tokens come from.
+        chat: the policy's chat format.
+        toolbox: the tools that it may call.
+        grader: scores finished rollouts.
+        config: the limits.
+    """
+
+    def __init__(
+        self, inference: InferenceEngine, chat: ChatFormat, toolbox: Toolbox, grader: Grader, config: RolloutConfig
+    ) -> None:
+        self.inference = inference
+        self._chat = chat
+        self._toolbox = toolbox
+        self._grader = grader
+        self._config = config
+
+    async def run(
+        self,
+        tasks: Sequence[Task],
+        *,
+        samples_per_task: int = 1,
+        seed: object = 0,
+        on_done: Callable[[Rollout], None] | None = None,
+    ) -> list[Rollout]:
+        """Every task `samples_per_task` times, graded; in the order of the tasks, whatever order they finish in.
+
+        A failed rollout is a result: its siblings finish. What an episode draws depends on the seed, the task, the
+        sample and the turn, not on its neighbours.
+        """
+        places = asyncio.Semaphore(self._config.max_concurrent)
+
+        async def one(task: Task, sample_index: int) -> Rollout:
+            async with places:
+                rollout = await self._roll_out(task, sample_index, derive_seed(seed, task.id, sample_index))
+                if on_done is not None:
+                    on_done(rollout)
+                return rollout
+
+        jobs = [one(task, sample) for task in tasks for sample in range(samples_per_task)]
+        return list(await asyncio.gather(*jobs))
+
+    async def _roll_out(self, task: Task, sample_index: int, seed: int) -> Rollout:
+        rollout_id = f"trace_{uuid.uuid4()}"
+        messages = list(task.messages)
+        if self._config.announce_budget:
+            messages = announce_budget(messages, self._config.max_tool_calls)
+        prompt_ids = self._chat.prompt_ids(messages)
+        episode, error = _Episode(list(prompt_ids)), ""
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(self._config.max_seconds):
+                stop = await self._turns(episode, task, rollout_id, seed)
+        except TimeoutError:
+            stop, error = StopReason.TIME_LIMIT, f"not finished after {self._config.max_seconds:g} s"
+        except RolloutError as failure:
+            stop, error = StopReason.INFRASTRUCTURE, f"{type(failure).__name__}: {failure}"
+        finally:
+            await self.inference.end_session(rollout_id)
+        rollout = Rollout(
+            id=rollout_id,
+            task=task,
+            sample_index=sample_index,
+            seed=seed,
+            prompt_ids=tuple(prompt_ids),
+            turns=tuple(episode.turns),
+            stop_reason=stop,
+            answer=episode.answer,
+            seconds=time.monotonic() - started,
+            error=error,
+        )
+        if error:
+            return replace(rollout, grade=Grade(None, error))
+        return replace(rollout, grade=await self._grade(rollout))
+
+    async def _grade(self, rollout: Rollout) -> Grade:
+        try:
+            return await self._grader.grade(rollout)
+        except GraderError as failure:
+            return Grade(None, str(failure))
+
+    async def _turns(self, episode: _Episode, task: Task, rollout_id: str, seed: int) -> StopReason:
+        """Fill `episode` turn by turn and say why it ended."""
+        config, chat = self._config, self._chat
+        for index in range(config.max_turns):
+            room = config.max_context_tokens - len(episode.context)
+            if room < 1:
+                return StopReason.TOKEN_BUDGET
+            started = time.monotonic()
+            sample = await self.inference.generate(
+                episode.context,
+                session=rollout_id,
+                seed=derive_seed(seed, index),
+                max_tokens=min(config.max_turn_tokens, room),
+            )
+            seconds = time.monotonic() - started
+            text = chat.text(sample.token_ids)
+            parsed = parse_turn(text, call_id_prefix=f"{rollout_id[6:14]}_{index}")
+            turn = Turn(
+                token_ids=sample.token_ids,
+                engine_logprobs=sample.logprobs,
+                text=text,
+                tool_calls=parsed.calls,
+                tool_results=(),
+                observation_ids=(),
+                policy_version=self.inference.policy_version,
+                seconds=seconds,
+            )
+            episode.turns.append(turn)
+            episode.context += sample.token_ids
+            if sample.is_truncated:
+                return StopReason.TOKEN_BUDGET
+            if not parsed.calls and not parsed.malformed:
+                episode.answer = parsed.text
+                return StopReason.FINAL
+            if episode.calls_made >= config.max_tool_calls:
+                return StopReason.TOOL_BUDGET  # it was told, and called again
+
+            results = await self._answer_calls(parsed, episode, task, rollout_id)
+            outputs = [result.output for result in results]
+            if episode.calls_made >= config.max_tool_calls:
+                outputs[-1] = f"{outputs[-1]}\n{BUDGET_SPENT}"
+            observation = chat.observation_ids(outputs)
+            episode.turns[-1] = replace(turn, tool_results=tuple(results), observation_ids=tuple(observation))
+            episode.context += observation
+        return StopReason.TURN_LIMIT
+
+    async def _answer_calls(
+        self, parsed: ParsedTurn, episode: _Episode, task: Task, rollout_id: str
+    ) -> list[ToolResult]:
+        """Run the calls that the budget still covers, all in parallel; answer the others, and malformed ones, by text."""
+        left = self._config.max_tool_calls - episode.calls_made
+        allowed, refused = parsed.calls[:left], parsed.calls[left:]
+        results = await self._toolbox.run(allowed, rollout_id=rollout_id, item=task.item) if allowed else []
+        results += [ToolResult(call.id, call.name, BUDGET_SPENT, 0.0, is_error=True) for call in refused]
+        results += [ToolResult("", "", MALFORMED, 0.0, is_error=True) for _ in parsed.malformed]
+        # A malformed call costs a call: otherwise garbage could be repeated up to the turn limit for nothing.
+        episode.calls_made += len(parsed.calls) + len(parsed.malformed)
+        return results

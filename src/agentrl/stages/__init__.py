@@ -1,0 +1,1 @@
+"""What trl trains for us. `sft.py` makes baselines. May import: data, policy and lower floors."""

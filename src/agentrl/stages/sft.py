@@ -1,0 +1,141 @@
+"""Supervised fine-tuning of a baseline with trl's SFTTrainer, loss on assistant tokens only."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from agentrl.chat import ChatFormat
+from agentrl.config import SFTRunConfig
+from agentrl.errors import BaselineError, ConfigError
+from agentrl.policy.policy import folder_digest, weights_digest
+
+IGNORED = -100  # torch's cross entropy skips this label
+
+
+def run_sft(config: SFTRunConfig) -> dict[str, Any]:
+    """Fine-tune `sft.model` on conversations and save it to `sft.output` with its tokenizer.
+
+    Returns:
+        steps, tokens, train_loss and validation_loss (mean per assistant token, in nats), and the output's digest.
+
+    Raises:
+        ConfigError: a data file is missing, empty or malformed.
+        BaselineError: the starting checkpoint cannot be loaded, or its chat template marks no assistant tokens.
+    """
+    sft = config.sft
+    if sft.threads:
+        torch.set_num_threads(sft.threads)
+    tokenizer, model = _load(sft.model)
+    ChatFormat(tokenizer)
+    train = [encode(tokenizer, messages, sft.max_length) for messages in read_conversations(Path(sft.train))]
+    validation = None
+    if sft.validation:
+        rows = read_conversations(Path(sft.validation))
+        validation = [encode(tokenizer, messages, sft.max_length) for messages in rows]
+
+    # Imported late: trl loads half of transformers. It must not look for a hub.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    output = Path(sft.output)
+    arguments = SFTConfig(
+        output_dir=str(output.with_name(f".{output.name}.trl")),
+        num_train_epochs=sft.epochs,
+        per_device_train_batch_size=sft.batch_size,
+        per_device_eval_batch_size=sft.batch_size,
+        learning_rate=sft.learning_rate,
+        warmup_steps=sft.warmup_fraction,
+        weight_decay=sft.weight_decay,
+        lr_scheduler_type="cosine",
+        train_sampling_strategy="group_by_length",
+        max_length=None,  # cut by `encode`, ids and labels together
+        bf16=False,
+        gradient_checkpointing=False,
+        use_cpu=not torch.cuda.is_available(),
+        seed=config.seed,
+        save_strategy="no",
+        report_to="none",
+        logging_steps=20,
+        disable_tqdm=True,
+    )
+    trainer = SFTTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=Dataset.from_list(train),
+        eval_dataset=Dataset.from_list(validation) if validation else None,
+        processing_class=tokenizer,
+    )
+    outcome = trainer.train()
+    result = {
+        "steps": outcome.global_step,
+        "tokens": sum(len(row["input_ids"]) for row in train),
+        "train_loss": outcome.training_loss,
+        "validation_loss": trainer.evaluate()["eval_loss"] if validation else None,
+    }
+    if sft.save_dtype == "float16":
+        model.half()
+    model.save_pretrained(output)
+    tokenizer.save_pretrained(output)
+    return result | {"output": str(output), "digest": folder_digest(output), "weights": weights_digest(model)}
+
+
+def _load(folder: str) -> tuple[Any, Any]:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        return tokenizer, AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise BaselineError(f"sft.model: {folder} cannot be loaded: {error}") from error
+
+
+def read_conversations(path: Path) -> Iterator[list[dict[str, Any]]]:
+    """The `messages` of each line.
+
+    Raises:
+        ConfigError: the file is missing or empty, or a line is not a conversation (file:line).
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; give a JSONL of {{messages: [...]}}")
+    count = 0
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                messages = json.loads(line)["messages"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise ConfigError(f"{path}:{number}: found no JSON object with `messages` ({error})") from error
+            if not isinstance(messages, list) or not any(m.get("role") == "assistant" for m in messages):
+                raise ConfigError(f"{path}:{number}: no assistant message to learn from")
+            count += 1
+            yield messages
+    if not count:
+        raise ConfigError(f"{path}: holds no conversation")
+
+
+def encode(tokenizer: Any, messages: list[dict[str, Any]], max_length: int) -> dict[str, list[int]]:
+    """Ids, and labels that are -100 off the assistant's tokens, cut at `max_length`.
+
+    Encoded here rather than by trl: a table of messages would give every tool call the union of all argument names.
+
+    Raises:
+        BaselineError: the chat template has no `{% generation %}` marks.
+    """
+    encoded = tokenizer.apply_chat_template(
+        messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+    )
+    ids, mask = encoded["input_ids"][:max_length], encoded["assistant_masks"][:max_length]
+    if not any(mask):
+        raise BaselineError(
+            "the chat template marks no assistant tokens: put {% generation %} ... {% endgeneration %} around "
+            "what the assistant says"
+        )
+    labels = [token if is_assistant else IGNORED for token, is_assistant in zip(ids, mask, strict=True)]
+    return {"input_ids": ids, "labels": labels}

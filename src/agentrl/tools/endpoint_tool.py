@@ -1,0 +1,145 @@
+"""One tool over HTTP in the wire format of Agent RFT: whose fault is it when a call goes wrong?
+
+Sent:      {"type": "function_call", "id": "fc_7", "call_id": "call_7", "name": "cat", "arguments": "{\\"path\\": ...}",
+            "item": {...}, "trace_id": "trace_..."}
+Expected:  {"output": "...", "call_id": "call_7"}     (call_id may be left out)
+
+The policy's fault is shown to it as text that it can learn from: malformed arguments, a 4xx. Ours, or the tool
+owner's, is a ToolError that discards the rollout: 5xx, timeouts, lost connections, 401, 403, 404, 429, replies
+outside the format.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+
+from agentrl.config import ToolEndpointConfig
+from agentrl.endpoint import Endpoint, EndpointFailure, Reply, advice, excerpt, served_url, strict_json
+from agentrl.errors import ToolError
+from agentrl.types import ToolCall, ToolResult
+
+INFRASTRUCTURE_STATUSES = (401, 403, 404, 429)
+"""Statuses below 500 that no call of the policy can cause: a wrong key or path must not be learnt."""
+
+
+class EndpointTool:
+    """A tool of `tools.endpoints`.
+
+    Args:
+        base_url: what `{serve}` in the config's server_url stands for.
+        max_output_chars: a longer output is cut, with a marker at its end.
+        transport: replaces the network in tests.
+
+    Raises:
+        ConfigError: the URL or a header cannot be used.
+    """
+
+    def __init__(
+        self,
+        config: ToolEndpointConfig,
+        base_url: str = "",
+        *,
+        max_output_chars: int = 8000,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.name = config.name
+        self._item_fields = config.item_fields
+        self._max_output_chars = max_output_chars
+        self._endpoint = Endpoint(
+            f"tool {config.name}",
+            served_url(f"tool {config.name}", config.server_url, base_url),
+            config.headers,
+            timeout_seconds=config.timeout_seconds,
+            retries=config.retries,
+            max_concurrency=config.max_concurrency,
+            transport=transport,
+        )
+
+    def __repr__(self) -> str:
+        return f"EndpointTool({self.name!r}, {self._endpoint.shown_url!r})"
+
+    async def aclose(self) -> None:
+        await self._endpoint.aclose()
+
+    async def call(self, call: ToolCall, *, rollout_id: str, item: dict[str, Any]) -> ToolResult:
+        """Answer one call of the policy.
+
+        Raises:
+            ToolError: the endpoint failed for a reason that is not the policy's.
+        """
+        if problem := _arguments_problem(call.arguments):
+            return ToolResult(call.id, call.name, self._shown(f"Invalid arguments: {problem}."), 0.0, is_error=True)
+        payload = {
+            "type": "function_call",
+            "id": f"fc_{call.id.removeprefix('call_')}",
+            "call_id": call.id,
+            "name": call.name,
+            "arguments": call.arguments,
+            "item": self._visible(item),
+            "trace_id": rollout_id,
+        }
+        try:
+            reply = await self._endpoint.post(payload, rollout_id=rollout_id)
+        except EndpointFailure as failure:
+            raise ToolError(str(failure), rollout_id=rollout_id) from failure
+        output = self._output(reply, call, rollout_id)
+        is_error = reply.status >= 400
+        return ToolResult(call.id, call.name, self._shown(output), reply.seconds, is_error, reply.attempts)
+
+    def _visible(self, item: dict[str, Any]) -> dict[str, Any]:
+        if self._item_fields == "all":
+            return item
+        if self._item_fields == "none":
+            return {}
+        return {key: value for key, value in item.items() if key in self._item_fields}
+
+    def _output(self, reply: Reply, call: ToolCall, rollout_id: str) -> str:
+        where = f"tool {self.name} at {self._endpoint.shown_url}"
+        if reply.status in INFRASTRUCTURE_STATUSES:
+            hint = advice("status", reply.status)
+            raise ToolError(f"{where}: answered {reply.status}{excerpt(reply.text)}{hint}", rollout_id=rollout_id)
+        body = reply.json or {}
+        if reply.status >= 400:
+            if "output" in body:
+                return _text(body["output"])
+            return _text(reply.json) if reply.json is not None else reply.text or f"Error {reply.status}."
+        answered = body.get("call_id", call.id)
+        if answered != call.id:
+            found = f"call {call.id} was answered with call_id {answered!r:.80}"
+            raise ToolError(f"{where}: {found}; a reply repeats the call's own call_id", rollout_id=rollout_id)
+        if "output" not in body:
+            found = f"answered {reply.status} without `output` (keys: {', '.join(map(repr, body)) or 'none'})"
+            raise ToolError(f"{where}: {found:.300}; a reply is {{'output': text}}", rollout_id=rollout_id)
+        return _text(body["output"])
+
+    def _shown(self, output: str) -> str:
+        output = output.encode("utf-8", "replace").decode()  # half a surrogate pair could not be written to a file
+        if len(output) <= self._max_output_chars:
+            return output
+        marker = f"\n[output cut: it has {len(output)} characters]"
+        return output[: max(0, self._max_output_chars - len(marker))] + marker
+
+
+def _arguments_problem(arguments: str) -> str:
+    """Why the arguments are no JSON object; empty if they are."""
+    try:
+        parsed = strict_json(arguments)
+    except ValueError as error:
+        return f"not valid JSON ({error})"
+    return "" if isinstance(parsed, dict) else "they have to be a JSON object"
+
+
+def _text(output: Any) -> str:
+    """An output as the policy sees it: text, the text of `input_text` parts joined, anything else as compact JSON."""
+    if isinstance(output, str):
+        return output
+    if isinstance(output, list) and output and all(_is_text_part(part) for part in output):
+        return "\n".join(part["text"] for part in output)
+    return json.dumps(output, ensure_ascii=False, separators=(",", ":"))
+
+
+def _is_text_part(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "input_text" and isinstance(part.get("text"), str)

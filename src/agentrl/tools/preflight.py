@@ -1,0 +1,121 @@
+"""One harmless call to every endpoint before training: a wrong token is found now, not as a thousand lost rollouts."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+
+from agentrl.config import GradingConfig, ToolEndpointConfig
+from agentrl.endpoint import Endpoint, EndpointFailure, advice, excerpt, served_url
+from agentrl.errors import ConfigError, ToolError
+from agentrl.tools.endpoint_tool import INFRASTRUCTURE_STATUSES, EndpointTool
+from agentrl.types import ToolCall
+
+RETRIES = 1
+"""At most: a user waits for the answer."""
+ANSWER = "agentrl preflight: this is a connection test, not an answer."
+
+
+async def check_endpoints(
+    tools: Sequence[ToolEndpointConfig],
+    grading: GradingConfig | None,
+    *,
+    item: dict[str, Any] | None = None,
+    messages: Sequence[dict[str, Any]] = (),
+    base_url: str = "",
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> None:
+    """Call each tool with empty arguments and the grader with a stand-in answer, all at once, as one rollout.
+
+    A tool may answer with an error text, a grader with a 4xx that is about the sample: both are reachable.
+
+    Args:
+        item, messages: a real task's, so that the grader finds what it looks for.
+        base_url: what `{serve}` stands for.
+
+    Raises:
+        ConfigError: lists every endpoint that is down, refuses us, or answers outside the protocol.
+    """
+    rollout_id = f"trace_{uuid.uuid4()}"
+    checks = [_check_tool(each, rollout_id, item or {}, base_url, transport) for each in tools]
+    if grading is not None:
+        row = {**(item or {}), "messages": list(messages)}
+        checks.append(_check_grader(grading, rollout_id, row, base_url, transport))
+    broken = [problem for problem in await asyncio.gather(*checks) if problem]
+    if broken:
+        lines = "".join(f"\n- {problem}" for problem in broken)
+        raise ConfigError(f"{len(broken)} of {len(checks)} endpoints cannot be used:{lines}")
+
+
+async def _check_tool(
+    config: ToolEndpointConfig,
+    rollout_id: str,
+    item: dict[str, Any],
+    base_url: str,
+    transport: httpx.AsyncBaseTransport | None,
+) -> str:
+    """What is wrong with the tool; empty if it can be used."""
+    config = config.model_copy(update={"retries": min(config.retries, RETRIES)})
+    try:
+        tool = EndpointTool(config, base_url, transport=transport)
+    except ConfigError as error:
+        return str(error)
+    try:
+        await tool.call(ToolCall("call_preflight", config.name, "{}"), rollout_id=rollout_id, item=item)
+    except ToolError as error:
+        return str(error)
+    finally:
+        await tool.aclose()
+    return ""
+
+
+async def _check_grader(
+    config: GradingConfig,
+    rollout_id: str,
+    item: dict[str, Any],
+    base_url: str,
+    transport: httpx.AsyncBaseTransport | None,
+) -> str:
+    """What is wrong with the grader; empty if it can be used."""
+    name = f"grader {config.name}"
+    try:
+        endpoint = Endpoint(
+            name,
+            served_url(name, config.url, base_url),
+            config.headers,
+            timeout_seconds=config.timeout_seconds,
+            retries=min(config.retries, RETRIES),
+            max_concurrency=1,
+            transport=transport,
+        )
+    except ConfigError as error:
+        return str(error)
+    message = {"role": "assistant", "content": ANSWER}
+    sample = {
+        "output_text": ANSWER,
+        "output_json": None,
+        "output_tools": [],
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "output_reasoning_summary": None,
+    }
+    try:
+        reply = await endpoint.post({"sample": sample, "item": item, "trace_id": rollout_id}, rollout_id=rollout_id)
+    except EndpointFailure as failure:
+        return str(failure)
+    finally:
+        await endpoint.aclose()
+    where = f"{name} at {endpoint.shown_url}"
+    if reply.status in INFRASTRUCTURE_STATUSES:
+        return f"{where}: answered {reply.status}{excerpt(reply.text)}{advice('status', reply.status)}"
+    if reply.status >= 400:
+        return ""
+    score = (reply.json or {}).get("score")
+    if isinstance(score, bool) or not isinstance(score, int | float):
+        return f"{where}: found score {score!r:.80}; a grader answers {{'score': a number}}"
+    if not 0 <= score <= config.max_score:
+        return f"{where}: found score {score!r:.80}; allowed: 0 to grading.max_score ({config.max_score:g})"
+    return ""

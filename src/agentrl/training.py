@@ -1,0 +1,422 @@
+"""`train`: from a config to a trained policy. The outer loop is `_Training.improve`, on one page.
+
+    load tasks, policy, reference -> check endpoints -> evaluate baseline -> warm up critic
+    -> repeat: roll out, update, (evaluate, checkpoint), guard -> evaluate best -> test once -> report
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agentrl.config import RunConfig, to_yaml, training_sections
+from agentrl.data.batches import TaskOrder
+from agentrl.data.tasks import Splits, load_tasks
+from agentrl.errors import CheckpointError
+from agentrl.evaluation.compare import evaluation_summary
+from agentrl.evaluation.evaluate import evaluate
+from agentrl.evaluation.metrics import EvalReport, evaluate_rollouts
+from agentrl.evaluation.report import write_report
+from agentrl.grading.build import build_grader
+from agentrl.inference.in_process import InProcessEngine
+from agentrl.policy.checkpoint import load_checkpoint, load_weights, newest_checkpoint, prune, save_checkpoint, save_policy
+from agentrl.policy.policy import Policy, check_baseline, folder_digest, load_policy
+from agentrl.policy.reference import ReferencePolicy
+from agentrl.ppo.guards import violation
+from agentrl.ppo.trainer import PPOTrainer
+from agentrl.progress import Reporter, SilentReporter
+from agentrl.rollout.engine import RolloutEngine
+from agentrl.rollout.trajectory import to_trajectories
+from agentrl.runs import RunDirectory, default_run_dir, environment_manifest, read_json
+from agentrl.tools.preflight import check_endpoints
+from agentrl.tools.serve import serving
+from agentrl.tools.toolbox import Toolbox
+from agentrl.types import Rollout, Task
+
+BEST = "best"
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a run came to."""
+
+    run_dir: Path
+    summary: dict[str, Any]
+    """The contents of summary.json."""
+    stopped_by: str | None
+    """Name of the stop rule that ended the run, "interrupted", or None for a run that took all its steps."""
+
+
+def train(
+    config: RunConfig, *, run_dir: Path | None = None, resume: bool = False, reporter: Reporter | None = None
+) -> TrainingResult:
+    """Train a policy as `config` says; everything is kept in the run directory.
+
+    Works in a terminal, in CI and in a notebook (where a loop is already running, it moves to a thread of its own).
+
+    Args:
+        run_dir: new or empty, `runs/NAME-TIME` by default; with `resume`, the run to go on with.
+
+    Raises:
+        ConfigError: data, endpoints or device do not fit the config; nothing has been written.
+        BaselineError: the baseline cannot be trained from; nothing has been written.
+        CheckpointError: the run directory is in use, incomplete, or belongs to another config.
+    """
+    def run() -> TrainingResult:
+        return asyncio.run(_train(config, run_dir, resume, reporter or SilentReporter()))
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return run()
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(run).result()
+
+
+async def _train(config: RunConfig, run_dir: Path | None, resume: bool, reporter: Reporter) -> TrainingResult:
+    """Everything that can be wrong is found before the run directory is made."""
+    sections = training_sections(config)
+    if resume and run_dir is None:
+        raise CheckpointError("resume needs to know the run: give its run directory")
+    reporter.phase("loading tasks and baseline")
+    splits = load_tasks(sections.data)
+    policy = load_policy(config)
+    values = {"data.path": sections.data.path} if sections.data.path else {}
+    with serving(sections.tools.serve, values) as urls:
+        base_url = urls[0] if urls else ""
+        probe = splits.train[0]
+        await check_endpoints(
+            sections.tools.endpoints, sections.grading, item=probe.item, messages=probe.messages, base_url=base_url
+        )
+        text, manifest = to_yaml(config), _manifest(config, splits)
+        folder = run_dir or default_run_dir(config.name)
+        opened = (
+            RunDirectory.open(folder, text, manifest)
+            if resume
+            else RunDirectory.create(folder, config_yaml=text, manifest=manifest)
+        )
+        with opened as run:
+            toolbox = Toolbox.from_config(
+                sections.tools, base_url, max_output_chars=config.rollout.max_tool_output_chars
+            )
+            grader = build_grader(sections.grading, base_url)
+            inference = InProcessEngine.from_config(config, policy)
+            engine = RolloutEngine(inference, policy.chat, toolbox, grader, config.rollout)
+            training = _Training(config, run, splits, policy, inference, engine, reporter)
+            try:
+                return await _until_interrupted(training.improve(resume=resume), training.interrupted)
+            finally:
+                await toolbox.aclose()
+                await grader.aclose()
+
+
+def _manifest(config: RunConfig, splits: Splits) -> dict[str, Any]:
+    return {
+        **environment_manifest(),
+        "data_digest": splits.digest(),
+        "tasks": str(splits),
+        "baseline_digest": folder_digest(check_baseline(config.workflow.baseline)),
+    }
+
+
+async def _until_interrupted(
+    work: Coroutine[Any, Any, TrainingResult], interrupted: Callable[[], TrainingResult]
+) -> TrainingResult:
+    """Ctrl-C and SIGTERM cancel the work at its next wait; what was finished until then is saved."""
+    task = asyncio.ensure_future(work)
+    if threading.current_thread() is threading.main_thread():
+        with suppress(NotImplementedError):  # no signal handlers on Windows' loops
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return interrupted()
+
+
+class _Training:
+    """The state of one run: what `improve` reads and writes."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        run: RunDirectory,
+        splits: Splits,
+        policy: Policy,
+        inference: InProcessEngine,
+        engine: RolloutEngine,
+        reporter: Reporter,
+    ) -> None:
+        self.config, self.run, self.splits, self.reporter = config, run, splits, reporter
+        self.policy, self.inference, self.engine = policy, inference, engine
+        self.reference = ReferencePolicy.freeze(policy)
+        self.reference_digest = self.reference.digest()
+        self.ppo = PPOTrainer(policy, self.reference, config.ppo, seed=config.seed)
+        self.order = TaskOrder(splits.train, config.seed)
+        self.history: list[dict[str, float]] = []
+        self.reports: dict[str, EvalReport] = {}
+        self.step = 0
+        self.best_step = 0
+        self.best_reward = float("-inf")
+        self.is_training = True
+        self.started = time.monotonic()
+        self.seconds_before = 0.0  # wall time of the processes that this one resumes
+
+    async def improve(self, *, resume: bool) -> TrainingResult:
+        """The outer loop."""
+        ppo = self.config.ppo
+        if not (resume and self.restore()):
+            self.reporter.phase("evaluating the baseline on validation")
+            baseline = await self.evaluate("validation-baseline", self.validation, self.config.evaluation.samples_per_item)
+            self.keep_best(baseline)
+            await self.warm_up_critic()
+
+        self.reporter.phase("training")
+        stopped_by = None
+        while self.step < ppo.steps and stopped_by is None:
+            # 1. Roll out the current policy on the next tasks.
+            started = time.monotonic()
+            tasks = self.order.batch(self.step + 1, ppo.tasks_per_step)
+            rollouts = await self.roll_out(tasks, self.step + 1)
+            rolled_out = time.monotonic()
+
+            # 2. Learn from every rollout that has a grade.
+            stopped_by = self.refuse_ungraded(rollouts)
+            if stopped_by:
+                break
+            try:
+                metrics = self.ppo.update(to_trajectories(rollouts, ppo.token_penalty))
+            except FloatingPointError as error:
+                self.reporter.message(f"stopped by non_finite: {error}")
+                stopped_by = "non_finite"
+                break
+            self.inference.weights_changed(self.policy.version)
+            self.step += 1
+            metrics |= self.describe(rollouts) | {
+                "seconds_rollout": rolled_out - started,
+                "seconds_update": time.monotonic() - rolled_out,
+            }
+
+            # 3. Measure, save, and stop when something went bad.
+            if self.step % self.config.evaluation.every_steps == 0 or self.step == ppo.steps:
+                metrics |= await self.evaluate_on_the_way()
+            self.record(metrics)
+            if self.step % self.config.checkpoint.every_steps == 0 or self.step == ppo.steps:
+                self.save()
+            if fired := violation(self.history, ppo.guards):
+                self.reporter.message(f"stopped by {fired.rule}: {fired.message}; best checkpoint: {self.best_path}")
+                stopped_by = fired.rule
+        return await self.finish(stopped_by)
+
+    @property
+    def validation(self) -> tuple[Task, ...]:
+        return self.splits.validation[: self.config.evaluation.validation_items]
+
+    @property
+    def best_path(self) -> Path:
+        return self.run.checkpoint_path(BEST)
+
+    async def roll_out(self, tasks: list[Task], step: int) -> list[Rollout]:
+        rollouts = await self.engine.run(
+            tasks, samples_per_task=self.config.ppo.samples_per_task, seed=f"{self.config.seed}/train/{step}"
+        )
+        self.run.write_rollouts(f"train-{step:06d}", rollouts)
+        return rollouts
+
+    async def warm_up_critic(self) -> None:
+        """Rollouts of step 0's tasks teach the value head; step 1's advantages then do not start from nothing."""
+        if self.config.ppo.critic_warmup_steps and self.config.ppo.steps:
+            self.reporter.phase("warming up the critic")
+            rollouts = await self.roll_out(self.order.batch(0, self.config.ppo.tasks_per_step), 0)
+            if trajectories := to_trajectories(rollouts, self.config.ppo.token_penalty):
+                self.ppo.warm_up_critic(trajectories)
+
+    def refuse_ungraded(self, rollouts: list[Rollout]) -> str | None:
+        """The rule's name when too many rollouts came back without a grade: learning from the rest would be biased."""
+        limit = self.config.ppo.guards.max_ungraded_fraction
+        lost = [rollout for rollout in rollouts if not rollout.is_valid]
+        if len(lost) <= limit * len(rollouts) and len(lost) < len(rollouts):
+            return None
+        reasons = sorted({rollout.grade.reason or rollout.error for rollout in lost})
+        self.reporter.message(
+            f"stopped by ungraded: {len(lost)} of {len(rollouts)} rollouts have no grade (at most "
+            f"{limit:.0%} is allowed), so the step was not taken; reasons: {'; '.join(reasons[:3])}"
+        )
+        return "ungraded"
+
+    def describe(self, rollouts: list[Rollout]) -> dict[str, float]:
+        """What the step's rollouts looked like, for metrics.jsonl."""
+        report = evaluate_rollouts(rollouts, pass_threshold=self.pass_threshold)
+        tools = {f"tool_calls_{tool}": report.mean(f"tool_calls_{tool}") for tool in report.tools}
+        names = ("success_rate", "tool_calls", "output_tokens", "latency_seconds", "same_tool_repeats")
+        return {
+            "score_train": report.reward,
+            **{name: report.mean(name) for name in names},
+            **tools,
+            "ungraded_fraction": report.ungraded / len(rollouts),
+        }
+
+    @property
+    def pass_threshold(self) -> float:
+        return training_sections(self.config).grading.pass_threshold
+
+    async def evaluate(self, name: str, tasks: tuple[Task, ...], samples: int) -> EvalReport:
+        """Evaluate the current weights, keeping report and rollouts under `name`."""
+        split = name.split("-")[0]
+        report, rollouts = await evaluate(
+            self.engine,
+            tasks,
+            samples_per_item=samples,
+            pass_threshold=self.pass_threshold,
+            name=name,
+            seed=f"{self.config.seed}/{split}",
+        )
+        self.run.write_rollouts(name, rollouts)
+        self.run.write_json(f"evaluations/{name}.json", report.to_record())
+        self.reports[name] = report
+        self.reporter.message(f"{name}: reward {report.reward:.3f}, {report.mean('tool_calls'):.1f} calls per episode")
+        return report
+
+    def keep_best(self, report: EvalReport) -> None:
+        """Keep the current weights as the best ones if validation says so."""
+        if report.reward > self.best_reward:
+            self.best_reward, self.best_step = report.reward, self.step
+            save_policy(self.policy, self.best_path)
+
+    async def evaluate_on_the_way(self) -> dict[str, float]:
+        started = time.monotonic()
+        samples = self.config.evaluation.periodic_samples_per_item
+        report = await self.evaluate(f"validation-{self.step:06d}", self.validation, samples)
+        self.keep_best(report)
+        low, high = report.reward_interval or (report.reward, report.reward)
+        return {
+            "reward_validation": report.reward,
+            "reward_validation_low": low,
+            "reward_validation_high": high,
+            "seconds_evaluation": time.monotonic() - started,
+        }
+
+    def record(self, metrics: dict[str, float]) -> None:
+        row = {"step": float(self.step), **metrics}
+        self.history.append(row)
+        self.run.append_metrics({**row, "step": self.step})
+        self.reporter.step(self.step, self.config.ppo.steps, metrics)
+
+    def save(self) -> None:
+        """A checkpoint to go on from; all but the newest few are deleted."""
+        state = {
+            "step": self.step,
+            "policy_version": self.policy.version,
+            "kl_coef": self.ppo.kl.coef,
+            "best_step": self.best_step,
+            "best_reward": self.best_reward,
+            "reference_digest": self.reference_digest,
+            "wall_seconds": self.wall_seconds,
+        }
+        folder = self.run.checkpoint_path(f"step-{self.step:06d}")
+        save_checkpoint(folder, self.policy, self.ppo.optimizer_tensors(), state)
+        prune(folder.parent, self.config.checkpoint.keep_last)
+
+    @property
+    def wall_seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.started
+
+    def restore(self) -> bool:
+        """Go back to the newest whole checkpoint; False where the run has none yet."""
+        folder, complaints = newest_checkpoint(self.run.checkpoint_path(""))
+        for complaint in complaints:
+            self.reporter.message(f"{complaint}; going back to an earlier one")
+        if folder is None:
+            return False
+        tensors, state = load_checkpoint(folder, self.policy)
+        if state["reference_digest"] != self.reference_digest:
+            raise CheckpointError(f"{folder} was trained from another baseline than {self.config.workflow.baseline}")
+        self.ppo.load_optimizer_tensors(tensors)
+        self.ppo.kl.coef = state["kl_coef"]
+        self.step, self.policy.version = state["step"], state["policy_version"]
+        self.best_step, self.best_reward = state["best_step"], state["best_reward"]
+        self.seconds_before = state["wall_seconds"]
+        self.inference.weights_changed(self.policy.version)
+        self.run.truncate_metrics(self.step)
+        self.history = self.run.read_metrics()
+        baseline = read_json(self.run.path, "evaluations/validation-baseline.json")
+        self.reports["validation-baseline"] = EvalReport.from_record(baseline)
+        self.reporter.message(f"resuming after step {self.step}")
+        return True
+
+    async def finish(self, stopped_by: str | None) -> TrainingResult:
+        """Measure what came of it: the last and the best policy on validation, baseline and best once on test."""
+        self.save()
+        self.is_training = False
+        if stopped_by == "ungraded":  # the endpoints are sick: nothing could be measured
+            return self.summarise(stopped_by)
+        evaluation = self.config.evaluation
+        self.reporter.phase("evaluating the result")
+        if self.step:
+            await self.evaluate("validation-final", self.validation, evaluation.samples_per_item)
+        if self.best_step == self.step:
+            self.reports["validation-best"] = self.reports.get("validation-final", self.reports["validation-baseline"])
+        elif self.best_step == 0:
+            self.reports["validation-best"] = self.reports["validation-baseline"]
+        else:
+            load_weights(self.best_path, self.policy)
+            await self.evaluate("validation-best", self.validation, evaluation.samples_per_item)
+        if evaluation.run_test and self.splits.test:
+            await self.evaluate_test(evaluation.test_samples_per_item)
+        return self.summarise(stopped_by)
+
+    async def evaluate_test(self, samples: int) -> None:
+        """The test split's one use."""
+        load_weights(check_baseline(self.config.workflow.baseline), self.policy)
+        self.reports["test-best"] = await self.evaluate("test-baseline", self.splits.test, samples)
+        if self.best_step:
+            load_weights(self.best_path, self.policy)
+            await self.evaluate("test-best", self.splits.test, samples)
+
+    def summarise(self, stopped_by: str | None) -> TrainingResult:
+        """Write summary.json and report.html."""
+        reports = self.reports
+        summary = {
+            "name": self.config.name,
+            "seed": self.config.seed,
+            "steps": self.step,
+            "best_step": self.best_step,
+            "stopped_by": stopped_by,
+            "wall_seconds": self.wall_seconds,
+            "peak_rss_bytes": peak_rss_bytes(),
+            "reference_digest_before": self.reference_digest,
+            "reference_digest_after": self.reference.digest(),
+        }
+        if "validation-baseline" in reports:
+            summary |= evaluation_summary(
+                baseline=reports["validation-baseline"],
+                final=reports.get("validation-final"),
+                best=reports.get("validation-best"),
+                test_baseline=reports.get("test-baseline"),
+                test_best=reports.get("test-best"),
+            )
+        self.run.write_summary(summary)
+        write_report(self.run.path)
+        return TrainingResult(self.run.path, summary, stopped_by)
+
+    def interrupted(self) -> TrainingResult:
+        """Save what is finished: a later `--resume` takes it up."""
+        if self.is_training and "validation-baseline" in self.reports:
+            self.save()
+        return self.summarise("interrupted")
+
+
+def peak_rss_bytes() -> int:
+    """Most memory that this process ever held."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in kilobytes

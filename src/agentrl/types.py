@@ -1,0 +1,163 @@
+"""The records that rooms hand to each other: frozen, plain Python, one sentence a field.
+
+Task -> Rollout (Turns, each with its ToolCalls and ToolResults) -> Grade -> Trajectory
+A later room returns a new record (`replace(rollout, grade=grade)`); nothing here knows about tensors or HTTP.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+Message = dict[str, Any]
+"""A chat message in OpenAI's form: role, content, and tool_calls or tool_call_id where they apply."""
+
+
+class StopReason(StrEnum):
+    """Why a rollout ended. All but the last two are the policy's own doing and are graded."""
+
+    FINAL = "final"  # the policy gave its answer
+    TOOL_BUDGET = "tool_budget"  # it called a tool again after being told that the budget was spent
+    TURN_LIMIT = "turn_limit"  # max_turns without an answer
+    TOKEN_BUDGET = "token_budget"  # a turn, or the context, ran out of tokens
+    TIME_LIMIT = "time_limit"  # the rollout's seconds ran out; an artificial cut, so ungraded
+    INFRASTRUCTURE = "infrastructure"  # a tool, the grader or the engine failed: no reward, no loss, no vote
+
+
+@dataclass(frozen=True)
+class Task:
+    """One row of the data set."""
+
+    id: str
+    """Unique over all splits."""
+    messages: tuple[Message, ...]
+    """The conversation so far; the last one is the user's."""
+    item: dict[str, Any] = field(default_factory=dict, repr=False)
+    """All other keys of the row: what graders and tools receive as `item`."""
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A call as the policy wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+    """JSON object as text."""
+
+
+@dataclass(frozen=True)
+class ToolResult:
+    """What the policy was shown for one call."""
+
+    call_id: str
+    name: str
+    output: str
+    seconds: float
+    is_error: bool = False
+    """The call was answered with an error text (4xx, unknown tool, malformed arguments): the policy's to learn from."""
+    attempts: int = 1
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One generation of an inference engine."""
+
+    token_ids: tuple[int, ...]
+    """[T] as sampled, the stop token included."""
+    logprobs: tuple[float, ...]
+    """[T] log-probability under the sampling distribution, in nats."""
+    is_truncated: bool
+    """The token limit came before a stop token."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One generation and what the environment answered."""
+
+    token_ids: tuple[int, ...]
+    """[T] sampled ids, exactly as trained on."""
+    engine_logprobs: tuple[float, ...]
+    """[T] log-probability under the engine, in nats."""
+    text: str
+    tool_calls: tuple[ToolCall, ...]
+    tool_results: tuple[ToolResult, ...]
+    observation_ids: tuple[int, ...]
+    """[O] ids appended after the turn: tool outputs and the next generation prompt; never trained on."""
+    policy_version: int
+    seconds: float
+    """Generation, from request to last token (waiting for a place in the batch included)."""
+
+
+@dataclass(frozen=True)
+class Grade:
+    """The grader's verdict: a score, or the reason why there is none."""
+
+    score: float | None
+    reason: str = ""
+    """Why ungraded; empty when graded."""
+    seconds: float = 0.0
+    sub_scores: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def is_graded(self) -> bool:
+        return self.score is not None
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One episode of one task, complete with its trace."""
+
+    id: str
+    """`trace_<uuid>`, on every tool call and on the grader call."""
+    task: Task = field(repr=False)
+    sample_index: int
+    """Which of the task's samples this is."""
+    seed: int
+    prompt_ids: tuple[int, ...] = field(repr=False)
+    turns: tuple[Turn, ...] = field(repr=False)
+    stop_reason: StopReason
+    answer: str
+    """Text of the last turn; empty when the rollout never answered."""
+    seconds: float
+    """Wall time from the first token to the last, grading excluded."""
+    grade: Grade = field(default_factory=lambda: Grade(None, "not graded yet"))
+    error: str = ""
+    """What failed, for INFRASTRUCTURE."""
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        return tuple(call for turn in self.turns for call in turn.tool_calls)
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens the policy sampled."""
+        return sum(len(turn.token_ids) for turn in self.turns)
+
+    @property
+    def is_valid(self) -> bool:
+        """It may be learned from and counted: graded, and ended by the policy rather than by infrastructure."""
+        return self.grade.is_graded and self.stop_reason is not StopReason.INFRASTRUCTURE
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A graded rollout as one token sequence; every list has length T."""
+
+    rollout_id: str
+    task_id: str
+    """Rollouts of one task form a group."""
+    token_ids: tuple[int, ...]
+    action_mask: tuple[bool, ...]
+    """True where the policy sampled the token."""
+    engine_logprobs: tuple[float, ...]
+    """Log-probability under the engine where action_mask, else 0."""
+    turn_ids: tuple[int, ...]
+    """Index of the turn that sampled the token, -1 off the mask."""
+    policy_versions: tuple[int, ...]
+    """Version of the policy that sampled the token, -1 off the mask."""
+    score: float
+    """The grader's."""
+    reward: float
+    """What PPO optimises: score less penalties, before KL; lies on the last action token."""

@@ -1,0 +1,163 @@
+"""Endpoint against a small misbehaving server on a real socket: drip, hang, reset, 500 then 200."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from agentrl.endpoint import Endpoint, EndpointFailure, Reply
+
+Behaviour = Callable[[asyncio.StreamWriter, int], Awaitable[None]]
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
+
+
+async def drip(writer: asyncio.StreamWriter, _: int) -> None:
+    writer.write(HEAD)
+    while True:
+        writer.write(b" ")
+        await writer.drain()
+        await asyncio.sleep(0.02)
+
+
+async def hang(writer: asyncio.StreamWriter, _: int) -> None:
+    writer.write(HEAD)
+    await writer.drain()
+    await asyncio.sleep(60)
+
+
+async def reset(writer: asyncio.StreamWriter, _: int) -> None:
+    connection = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+async def half(writer: asyncio.StreamWriter, _: int) -> None:
+    writer.write(HEAD + b'{"output": "')
+    await writer.drain()
+
+
+async def recover(writer: asyncio.StreamWriter, request: int) -> None:
+    status, body = (b"500 Oops", b"{}") if request == 1 else (b"200 OK", b'{"output": "fine"}')
+    writer.write(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body))
+    await writer.drain()
+
+
+async def flood(writer: asyncio.StreamWriter, _: int) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+    while True:
+        writer.write(chunk)
+        await writer.drain()
+
+
+def call(behaviour: Behaviour, **options: Any) -> tuple[Reply | EndpointFailure, int, float]:
+    """What a call came to, how many requests the server saw, and the seconds it took."""
+
+    async def run() -> tuple[Reply | EndpointFailure, int, float]:
+        requests = 0
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal requests
+            try:
+                while await reader.readuntil(b"\r\n\r\n"):
+                    await reader.readexactly(2)  # the body: {}
+                    requests += 1
+                    await behaviour(writer, requests)
+                    if behaviour is not recover:
+                        break
+            except (asyncio.IncompleteReadError, ConnectionError):
+                pass
+            finally:
+                writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        settings: dict[str, Any] = {"timeout_seconds": 0.3, "retries": 1, "max_concurrency": 2} | options
+        endpoint = Endpoint("tool search", f"http://127.0.0.1:{port}/", {}, **settings)
+        started = time.perf_counter()
+        result: Reply | EndpointFailure
+        try:
+            result = await endpoint.post({}, rollout_id="trace_1")
+        except EndpointFailure as failure:
+            result = failure
+        seconds = time.perf_counter() - started
+        await endpoint.aclose()
+        server.close()
+        return result, requests, seconds
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("behaviour", [drip, hang])
+def test_a_server_that_never_finishes_is_left_at_the_deadline(behaviour: Behaviour) -> None:
+    failure, requests, seconds = call(behaviour)
+    assert isinstance(failure, EndpointFailure)
+    assert (failure.kind, failure.attempts, requests) == ("timeout", 2, 2)
+    assert seconds < 2
+
+
+@pytest.mark.parametrize("behaviour", [reset, half])
+def test_a_lost_connection_is_a_connection_failure(behaviour: Behaviour) -> None:
+    failure, requests, _ = call(behaviour)
+    assert isinstance(failure, EndpointFailure)
+    assert (failure.kind, failure.attempts, requests) == ("connect", 2, 2)
+
+
+def test_500_then_200_is_an_answer() -> None:
+    reply, requests, _ = call(recover)
+    assert isinstance(reply, Reply)
+    assert (reply.status, reply.json, reply.attempts, requests) == (200, {"output": "fine"}, 2, 2)
+
+
+def test_an_endless_reply_is_cut_at_the_limit() -> None:
+    reply, requests, _ = call(flood, timeout_seconds=10)
+    assert isinstance(reply, Reply)
+    assert (reply.status, requests) == (413, 1)
+
+
+def test_a_refused_connection_says_so() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/"
+
+        async def run() -> None:
+            endpoint = Endpoint("tool search", url, {}, timeout_seconds=1, retries=0, max_concurrency=1)
+            try:
+                await endpoint.post({}, rollout_id="trace_1")
+            finally:
+                await endpoint.aclose()
+
+        with pytest.raises(EndpointFailure, match=r"connection refused.*is the server running"):
+            asyncio.run(run())
+
+
+def test_a_cancelled_call_frees_its_slot_and_connection() -> None:
+    async def run() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()  # until the client is gone
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        endpoint = Endpoint("tool search", url, {}, timeout_seconds=30, retries=0, max_concurrency=1)
+        for _ in range(3):  # a leaked slot would stop the second call before it starts
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(endpoint.post({}, rollout_id="trace_1"), 0.05)
+        assert not endpoint._slots.locked()
+        await endpoint.aclose()
+        server.close()
+
+    asyncio.run(run())
+
+
+def test_proxies_of_the_environment_do_not_catch_local_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    reply, _, _ = call(recover)
+    assert isinstance(reply, Reply)
