@@ -37,14 +37,14 @@ class Habits:
 CLEAN = Habits()
 
 
-def tool_call(name: str, **arguments: str) -> Message:
-    """An assistant message that makes one call."""
+def tool_call(name: str, *, thought: str = "", **arguments: str) -> Message:
+    """An assistant message that makes one call, after saying what it goes by."""
     function = {"name": name, "arguments": arguments}
-    return {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": function}]}
+    return {"role": "assistant", "content": thought, "tool_calls": [{"type": "function", "function": function}]}
 
 
-def final_answer(text: str) -> Message:
-    return {"role": "assistant", "content": f"the answer is {text}"}
+def final_answer(text: str, *, thought: str = "") -> Message:
+    return {"role": "assistant", "content": f"{thought}\nthe answer is {text}" if thought else f"the answer is {text}"}
 
 
 def opening(asked: Asked, system_prompt: str) -> list[Message]:
@@ -67,19 +67,18 @@ def has_answer(table: Table, asked: Asked) -> bool:
     return is_same and set(asked.years) <= set(table.years)
 
 
-def _slip(asked: Asked, page: Table, habits: Habits, rng: random.Random) -> tuple[str, ...]:
-    """The operands as this annotator reads them off the page: usually the right ones."""
-    operands = list(asked.operands)
-    if not has_answer(page, asked):  # the wrong page: figures of its first line, whatever that is
-        operands = [page.values[0, page.years[min(i, len(page.years) - 1)]] for i in range(len(operands))]
+def _slip(asked: Asked, page: Table, habits: Habits, rng: random.Random) -> list[tuple[int, int]]:
+    """The cells that this annotator takes the operands from: usually the right ones."""
+    cells = list(asked.cells)
+    if not has_answer(page, asked):  # the wrong page: its first line, whatever that is
+        cells = [(0, page.years[min(i, len(page.years) - 1)]) for i in range(len(cells))]
     elif rng.random() < habits.wrong_row:
-        place = rng.randrange(len(operands))
-        row, year = next(key for key, value in asked.table.values.items() if value == operands[place])
-        others = [i for i in range(len(asked.table.items)) if i != row]
-        operands[place] = asked.table.values[rng.choice(others), year]
-    if len(operands) == 2 and rng.random() < habits.swapped_operands:
-        operands.reverse()
-    return tuple(operands)
+        place = rng.randrange(len(cells))
+        row, year = cells[place]
+        cells[place] = (rng.choice([i for i in range(len(page.items)) if i != row]), year)
+    if len(cells) == 2 and rng.random() < habits.swapped_operands:
+        cells.reverse()
+    return cells
 
 
 def demonstrate(
@@ -104,9 +103,9 @@ def demonstrate(
     """
     messages = opening(asked, system_prompt)
 
-    def act(name: str, **arguments: str) -> str:
+    def act(name: str, thought: str = "", **arguments: str) -> str:
         output = call(name, arguments)
-        messages.extend((tool_call(name, **arguments), {"role": "tool", "content": output}))
+        messages.extend((tool_call(name, thought=thought, **arguments), {"role": "tool", "content": output}))
         return output
 
     path = asked.table.path
@@ -133,12 +132,15 @@ def demonstrate(
     act("cat", path=path)
     if rng.random() < habits.read_again:
         act("cat", path=path)
-    operands = _slip(asked, tables[path], habits, rng)
+    page = tables[path]
+    cells = _slip(asked, page, habits, rng)
+    operands = tuple(page.values[cell] for cell in cells)
+    quoted = " ; ".join(f"{page.labels[row]} {year} {page.values[row, year]}" for row, year in cells)
     typed = expression(asked.kind, operands)
     if typed is None:
-        messages.append(final_answer(operands[0]))
+        messages.append(final_answer(operands[0], thought=quoted))
         return messages
-    result = act("calculate", expression=typed)
+    result = act("calculate", thought=quoted, expression=typed)
     if rng.random() < habits.calculate_again:
         act("calculate", expression=typed)
     messages.append(final_answer(result))

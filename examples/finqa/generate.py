@@ -113,6 +113,7 @@ class Asked:
     question: str
     years: tuple[int, ...]
     operands: tuple[str, ...]
+    cells: tuple[tuple[int, int], ...]
     program: str
     expression: str | None
     answer: float
@@ -165,8 +166,10 @@ def ask(table: Table, rng: random.Random) -> Asked:
         y1 = y0  # an earlier column; most questions are about the report's own year
     printed = table.values[first, y1]
     other = {"ratio": (second, y1), "sum": (second, y1)}.get(kind, (first, y0))
-    operands = (printed,) if kind == "lookup" else (printed, table.values[other])
-    names = [rng.choice(table.items[i].labels) if rng.random() < 0.35 else table.labels[i] for i in (first, second)]
+    cells = ((first, y1),) if kind == "lookup" else ((first, y1), other)
+    operands = tuple(table.values[cell] for cell in cells)
+    # Mostly the page's own words for a line, sometimes a synonym.
+    names = [rng.choice(table.items[i].labels) if rng.random() < 0.2 else table.labels[i] for i in (first, second)]
     who = f"the {table.segment} of {table.company}" if table.segment else table.company
     question = rng.choice(lexicon.QUESTION_FORMS[kind]).format(a=names[0], b=names[1], who=who, y0=y0, y1=y1)
     answer = execute(kind, number(operands[0]), number(operands[-1]))
@@ -174,7 +177,8 @@ def ask(table: Table, rng: random.Random) -> Asked:
     answer_text = f"{answer * 100:.2f}%" if as_percent else f"{answer:g}"
     program = _PROGRAMS[kind].format(*operands)
     years = (y1,) if kind in ("lookup", "ratio", "sum") else (y1, y0)
-    return Asked(kind, table, question, years, operands, program, expression(kind, operands), answer, answer_text)
+    typed = expression(kind, operands)
+    return Asked(kind, table, question, years, operands, cells, program, typed, answer, answer_text)
 
 
 def generate_questions(tables: list[Table], seed: int) -> list[dict[str, Any]]:

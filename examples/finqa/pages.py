@@ -48,13 +48,17 @@ class Corpus:
 
 
 def render_page(page: Page) -> str:
-    """The page as text: every table cell carries its column's header, so no reader has to count columns."""
+    """The page as text: every table cell carries its row's and column's name, so no reader has to count columns.
+
+    "net sales 2014 482.3 ; net sales 2013 455.1", one line a row, after FinQA's own way of turning tables into text.
+    """
     header, *rows = page.table or [[]]
     lines = [page.pre_text, header[0] if header else ""]
     for row in rows:
-        cells = [f"{name} {cell}".strip() for name, cell in zip_longest(header[1:], row[1:], fillvalue="") if cell]
         label = row[0] if row else ""
-        lines.append(" : ".join(part for part in (label, " ; ".join(cells)) if part))
+        cells = [(f"{label} {name}".strip(), cell) for name, cell in zip_longest(header[1:], row[1:], fillvalue="")]
+        shown = [" ".join(filter(None, pair)) for pair in cells if pair[1]]
+        lines.append(" ; ".join(shown) or label)
     if not rows:
         lines.append(" ; ".join(header[1:]))
     lines.append(page.post_text)

@@ -60,26 +60,26 @@ def test_split_is_empty_where_absent_and_taken_from_a_split_file(tmp_path: Path)
     }
 
 
-def test_a_cell_is_rendered_with_its_header_and_empty_parts_are_skipped(tmp_path: Path) -> None:
+def test_a_cell_is_rendered_with_its_row_and_header_and_empty_parts_are_skipped(tmp_path: Path) -> None:
     corpus = load_corpus(write(tmp_path, [PAGE, {**PAGE, "path": "a/2014/page_1", "pre_text": ""}], []))
     assert render_page(corpus.pages[0]).split("\n") == [
         "northern steel 2014 annual report balance sheets ( in millions )",
-        "inventories : 2014 482.3 ; 2013 12",
-        "total assets : 2014 1,523",
+        "inventories 2014 482.3 ; inventories 2013 12",
+        "total assets 2014 1,523",
         "see the notes .",
     ]
-    assert render_page(corpus.pages[1]).startswith("inventories : ")
+    assert render_page(corpus.pages[1]).startswith("inventories 2014 ")
 
 
 def test_the_corner_cell_is_kept_because_it_often_holds_the_unit() -> None:
     page = Page("a", "", (("( in millions )", "2016"), ("revenue", "5")), "")
-    assert render_page(page) == "( in millions )\nrevenue : 2016 5"
+    assert render_page(page) == "( in millions )\nrevenue 2016 5"
 
 
 def test_ragged_rows_and_an_absent_table_render() -> None:
     assert render_page(Page("a", "text", [], "")) == "text"
     assert render_page(Page("a", "", [["", "2016"], ["revenue", "5", "6"], ["heading"], []], "")) == (
-        "revenue : 2016 5 ; 6\nheading"
+        "revenue 2016 5 ; revenue 6\nheading"
     )
 
 

@@ -117,7 +117,7 @@ def test_list_walks_from_companies_to_pages(client: TestClient) -> None:
     "path", ["northern-steel/2014/page_37", " NORTHERN-steel/2014/page_37.pdf", "/northern-steel/2014/PAGE_37"]
 )
 def test_cat_forgives_case_slashes_and_pdf(client: TestClient, path: str) -> None:
-    assert "inventories : 2014 482.3" in output(client, "cat", path=path)
+    assert "inventories 2014 482.3" in output(client, "cat", path=path)
 
 
 def test_the_missing_pdf_of_a_real_path_is_forgiven_and_a_long_page_is_cut_between_words(client: TestClient) -> None:
