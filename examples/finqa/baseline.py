@@ -106,9 +106,7 @@ def main() -> None:
     torch.set_num_threads(2)
     started = time.monotonic()
     WORK.mkdir(parents=True, exist_ok=True)
-    tokenizer = build_tokenizer(
-        vocabulary(), inner_words=(*lexicon.COMPANY_FIRST, *lexicon.COMPANY_SECOND)
-    )
+    tokenizer = build_tokenizer(vocabulary(), inner_words=(*lexicon.COMPANY_FIRST, *lexicon.COMPANY_SECOND))
     if not arguments.from_pretrained:
         model = fresh_model(tokenizer, arguments.seed)
         accuracy = learn_to_copy(model, n_special=len(SPECIAL_TOKENS), max_tokens=650_000)

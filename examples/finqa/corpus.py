@@ -2,7 +2,8 @@
 
 One line of reports.jsonl and one of questions.jsonl:
 
-    {"path": "ETR/2016/page_23.pdf", "pre_text": "...", "table": [["", "2016"], ["net revenue", 6512]], "post_text": "..."}
+    {"path": "ETR/2016/page_23.pdf", "pre_text": "...", "table": [["", "2016"], ["net revenue", 6512]],
+     "post_text": "..."}
     {"id": "q-1", "path": "ETR/2016/page_23.pdf", "question": "...", "answer": 6512.0, "answer_text": "6512",
      "program": "6512", "split": "train"}
 """

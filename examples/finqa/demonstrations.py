@@ -21,9 +21,9 @@ CallTool = Callable[[str, dict[str, str]], str]
 
 @dataclass(frozen=True)
 class Habits:
-    """How often, as a probability per episode (or per step where said), an annotator does the needless or wrong thing."""
+    """How often, as a probability per episode, an annotator does the needless or the wrong thing."""
 
-    vague_search: float = 0.0  # searches without the year or the line first, then properly
+    vague_search: float = 0.0  # leaves out the year or the line, then searches properly
     second_search: float = 0.0  # searches once more although the page was found
     list_report: float = 0.0  # lists the report's folder
     read_again: float = 0.0  # reads the same page a second time

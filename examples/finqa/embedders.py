@@ -21,8 +21,8 @@ Vectors: TypeAlias = Any
 # Words (with a number of their own: "company3") and years; figures find no pages.
 WORD = re.compile(r"[a-z]+(?:(?!(?:19|20)\d\d)\d+)?|(?<![\d.,])(?:19|20)\d\d(?![\d.,]*\d)")
 STOP_WORDS = frozenset(
-    """a an and are as at be by did do does during for from had has have how if in is it its many much of on or s than
-    that the to was were what when which with""".split()
+    """a an and are as at be by did do does during for from had has have how if in is it its many much of on or
+    s than that the to was were what when which with""".split()
 )
 SUFFIXES = {"ies": "y", "sses": "ss", "ments": "ment", "ings": "", "ing": "", "ed": "", "es": "e", "s": ""}
 

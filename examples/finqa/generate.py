@@ -58,7 +58,9 @@ def _series(rng: random.Random, item: LineItem, size: float, style: str) -> dict
     values = {}
     for year in range(YEARS[0] - 2, YEARS[-1] + 1):
         # A rate drifts, an amount may jump; amounts in millions turn back below 1,000.
-        low, high = (0.88, 1.12) if item.is_percent else (0.75, 1.35) if value < 900 or style == "grouped" else (0.6, 0.8)
+        low, high = (
+            (0.88, 1.12) if item.is_percent else (0.75, 1.35) if value < 900 or style == "grouped" else (0.6, 0.8)
+        )
         value *= rng.uniform(low, high)
         values[year] = format_value(max(value, 1.0), style)
     return values
@@ -160,7 +162,7 @@ def ask(table: Table, rng: random.Random) -> Asked:
     kind = rng.choice(tuple(lexicon.QUESTION_FORMS))
     money = [i for i, item in enumerate(table.items) if not item.is_percent]
     pool = list(range(len(table.items))) if kind in ("lookup", "difference") else money
-    first, second = (rng.sample(pool, 2) + [0])[:2] if len(pool) > 1 else (pool[0], pool[0])
+    first, second = ([*rng.sample(pool, 2), 0])[:2] if len(pool) > 1 else (pool[0], pool[0])
     y1, y0 = table.years[0], rng.choice(table.years[1:])
     if kind in ("lookup", "ratio", "sum") and rng.random() < 0.2:
         y1 = y0  # an earlier column; most questions are about the report's own year

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 COMPANY_FIRST = (
-    "northern pacific summit harbor cedar granite silver prairie atlas beacon crescent delta evergreen frontier "
-    "golden liberty"
+    "northern pacific summit harbor cedar granite silver prairie atlas beacon crescent delta evergreen "
+    "frontier golden liberty"
 ).split()
 COMPANY_SECOND = (
     "steel foods energy motors paper airlines media chemical rail insurance software mining retail pharma"

@@ -22,8 +22,8 @@ wasteful on purpose: its demonstrations mix careful and hasty recordings, which 
 | --- | --- |
 | made by | `make baseline` (`{command}`), {minutes:.0f} minutes |
 | seed | {seed} |
-| pre-training | {copying_tokens} tokens of repeating sequences, {short_tokens:.1f} M of short and {whole_tokens:.1f} M of whole episodes on pages of other worlds |
-| fine-tuning | trl's SFTTrainer, loss on assistant tokens, {demonstrations} demonstrations on training reports ({sft_steps} steps) |
+| pre-training | {copying_tokens} tokens of repeats, {short_tokens:.1f} M of short, {whole_tokens:.1f} M of whole episodes |
+| fine-tuning | trl's SFTTrainer, {demonstrations} demonstrations, {sft_steps} steps, loss on assistant tokens |
 | data digest | `sha256:{data_digest}` (examples/finqa/data) |
 | checkpoint digest | `{digest}` |
 

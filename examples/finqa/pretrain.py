@@ -116,7 +116,8 @@ def pretrain(
             speed = seen / (time.monotonic() - started)
             report(
                 f"{'whole' if is_whole else 'short'} episodes, {seen / 1e6:.1f} M tokens: loss {mean_loss:.3f}, "
-                f"argument-copy accuracy {accuracy['tokens']:.3f} (whole calls {accuracy['calls']:.3f}), {speed:.0f} tokens/s"
+                f"argument-copy accuracy {accuracy['tokens']:.3f} (whole calls {accuracy['calls']:.3f}), "
+                f"{speed:.0f} tokens/s"
             )
 
 
@@ -133,10 +134,11 @@ def copy_accuracy(model: Any, tokenizer: Any, *, prompt: str, seed: int, n: int 
     right = tokens = whole = 0
     for _ in range(n):
         ids, mask = encode(tokenizer, next(source))
-        first = ids.index(tokenizer.convert_tokens_to_ids("<|tool|>"))  # the page: what is said after it is about figures
+        first = ids.index(
+            tokenizer.convert_tokens_to_ids("<|tool|>")
+        )  # the page: what is said after it is about figures
         said = [i for i in range(first, len(ids)) if mask[i]]
         guess = model(torch.tensor([ids])).logits[0].argmax(-1)
         hits = [bool(guess[i - 1] == ids[i]) for i in said]
         right, tokens, whole = right + sum(hits), tokens + len(hits), whole + all(hits)
     return {"tokens": right / tokens, "calls": whole / n}
-

@@ -50,7 +50,9 @@ def build_tokenizer(texts: Iterable[str], *, inner_words: Iterable[str] = ()) ->
     inner = [f"{number:03d}" for number in range(1000)] + [str(number) for number in (*range(100), *range(1990, 2040))]
     inner += [f".{digit}" for digit in range(10)] + sorted(set(inner_words)) + ["/page_", "page_", "▁page_"]
     marks = list("()+-*/%$.,;:?!'\"{}[]<>=_&|#@~^`\\")
-    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)] + [chr(code) for code in range(ord("A"), ord("Z") + 1)]
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)] + [
+        chr(code) for code in range(ord("A"), ord("Z") + 1)
+    ]
     singles = marks + [f"▁{mark}" for mark in marks] + ["▁", *letters, *[f"▁{letter}" for letter in letters]]
     # A whole word always beats its letters; bytes come last, for text that no piece covers.
     pieces = [("<unk>", -100.0)]

@@ -79,7 +79,14 @@ def test_each_report_has_a_near_duplicate_page_of_a_segment() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "expected"),
-    [("difference", 2.0), ("percent_change", 0.66667), ("ratio", 1.66667), ("sum", 8.0), ("average", 4.0), ("lookup", 5.0)],
+    [
+        ("difference", 2.0),
+        ("percent_change", 0.66667),
+        ("ratio", 1.66667),
+        ("sum", 8.0),
+        ("average", 4.0),
+        ("lookup", 5.0),
+    ],
 )
 def test_answers_are_executed_like_finqas(kind: str, expected: float) -> None:
     assert execute(kind, 5.0, 3.0) == expected
@@ -104,4 +111,5 @@ def test_real_pages_load_as_the_same_task() -> None:
     splits = load_splits(folder)
     companies = [{task.item["path"].split("/")[0] for task in tasks} for tasks in splits.values()]
     assert sum(len(tasks) for tasks in splits.values()) == len(load_corpus(folder).questions)
-    assert not companies[0] & companies[1] and not companies[0] & companies[2]
+    assert not companies[0] & companies[1]
+    assert not companies[0] & companies[2]

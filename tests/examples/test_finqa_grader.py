@@ -63,7 +63,9 @@ def test_a_number_is_read_in_any_common_format(text: str, value: float) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", " ", "none", "nan", "inf", "-infinity", "1e309", "the answer is correct", "12.3.4", "10x12", ":", "q4 fy2014",
-     "the answer is 12 or 14", "the answer is 12, 14", "answer: 1/2", "answer: 5 - 3 gives 2", "1" * 400, "9e999", "1 2 3 4", "12.3,45.6", "the answer is 1 2 3 4"],
+     "the answer is 12 or 14", "the answer is 12, 14", "answer: 1/2", "answer: 5 - 3 gives 2", "1" * 400,
+     "9e999", "1 2 3 4",
+     "12.3,45.6", "the answer is 1 2 3 4"],
 )  # fmt: skip
 def test_no_number_and_several_answers_are_none(text: str) -> None:
     assert parse_number(text) is None

@@ -104,7 +104,7 @@ def test_a_failing_endpoint_and_missing_pieces_have_clear_errors(monkeypatch: py
         OpenAIEmbedder(key_env="MY_KEY")
     monkeypatch.setenv("MY_KEY", "secret")
     client = httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(503)))
-    with pytest.raises(EmbeddingError, match="http://x/embeddings: .*503"):
+    with pytest.raises(EmbeddingError, match=r"http://x/embeddings: .*503"):
         OpenAIEmbedder(base_url="http://x", key_env="MY_KEY", client=client).embed(["a"])
     monkeypatch.setitem(__import__("sys").modules, "sentence_transformers", None)
     with pytest.raises(EmbeddingError, match="pip install sentence-transformers"):

@@ -1,0 +1,137 @@
+"""Write docs/configuration.md from the config's classes: `python docs/make_configuration.py`.
+
+The page says what the classes say: names, allowed values, defaults and sentences come from there, and
+tests/test_docs.py fails when the page is older than they are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic.fields import FieldInfo
+
+from agentrl.config import RunConfig, SFTRunConfig
+from agentrl.config.gates import BUILT_IN_GATES
+from agentrl.config.messages import _allowed, _members
+from agentrl.config.section import Section
+
+PAGE = Path(__file__).with_name("configuration.md")
+
+OPENING = """# Configuration
+
+<!-- Written by `python docs/make_configuration.py` from src/agentrl/config; do not edit. -->
+
+A run is one YAML file. `agentrl check FILE` validates it and prints it with every default written out.
+
+- Only `workflow` is required to load a file. `agentrl train` needs `data`, `tools` and `grading` as well, and says so.
+- An unknown key, a key written twice and a value of another type are errors with file and line.
+- `--set section.key=value` overrides one value; a list entry is `--set tools.endpoints[0].retries=1`.
+- Relative paths start at the current directory, as on a command line, not at the file.
+- `${NAME}` in a header value is replaced from the environment when the run starts. A header that looks like a secret
+  and is written out is refused, because run directories keep the config.
+- YAML reads `1e-6` as text and a bare `on` as true: write `1.0e-6` and `"on"`.
+- Anchors and aliases (`&auth`, `*auth`) work; merge keys (`<<`) and tags do not.
+- A file with `workflow`, `release` and `monitoring` alone loads; gates may be bare names, monitoring a bare list.
+- `release` and `monitoring` are validated and kept with the run. No verb acts on them in this version.
+
+A default is the vetted algorithm, so a key in a file is a choice. Units are in the names or in the sentences.
+"""
+
+
+def sections_in(info: FieldInfo, path: str) -> Iterator[tuple[str, type[Section]]]:
+    """The sections that a field holds, with their paths; `[]` marks a list of sections."""
+    for member in _members(info.annotation):
+        is_list = get_origin(member) is tuple
+        found = _members(get_args(member)[0])[0] if is_list else member
+        if isinstance(found, type) and issubclass(found, Section):
+            yield (f"{path}[]" if is_list else path), found
+
+
+def sections(model: type[Section], path: str) -> Iterator[tuple[str, type[Section]]]:
+    """Every section below a model, in the order of the classes."""
+    for name, info in model.model_fields.items():
+        for here, found in sections_in(info, f"{path}.{name}" if path else name):
+            yield here, found
+            yield from sections(found, here)
+
+
+def row(name: str, info: FieldInfo, path: str) -> str:
+    """One line of a section's table."""
+    allowed = _escaped(_allowed(info.annotation, info))
+    for place, _ in sections_in(info, f"{path}.{name}" if path else name):
+        kind = "list of sections" if place.endswith("[]") else "section"
+        allowed = f"[{kind}](#{anchor(place)})" + (" or null" if info.default is None else "")
+    return f"| `{name}` | {allowed} | {default(info)} | {_escaped(info.description or '')} |"
+
+
+def default(info: FieldInfo) -> str:
+    """The default as YAML writes it."""
+    if info.is_required():
+        return "required"
+    value: Any = info.get_default(call_default_factory=True)
+    if isinstance(value, Section):
+        return "its defaults"
+    if isinstance(value, float):
+        return f"`{yaml.safe_dump(value).split()[0]}`"  # 1.0e-05, where Python's 1e-05 would be read as text
+    if isinstance(value, str):
+        return f"`{value}`"
+    return f"`{json.dumps(list(value) if isinstance(value, tuple) else value)}`"
+
+
+def anchor(path: str) -> str:
+    """GitHub's anchor of the heading of a section."""
+    return path.replace(".", "").replace("[]", "")
+
+
+def table(model: type[Section], path: str) -> str:
+    lines = ["| key | allowed | default | meaning |", "| --- | --- | --- | --- |"]
+    lines += [row(name, info, path) for name, info in model.model_fields.items()]
+    return "\n".join(lines)
+
+
+def gates() -> str:
+    """The rows that bare gate names stand for."""
+    lines = ["| name | metric | passes when | read in | test |", "| --- | --- | --- | --- | --- |"]
+    for name, gate in BUILT_IN_GATES.items():
+        if gate["compare"] == "absolute":
+            side = "at most" if gate["direction"] == "lower_is_better" else "at least"
+            rule = f"{gate['statistic']} {side} {gate['limit']:g}"
+        else:
+            ((kind, margin),) = gate["margin"].items()
+            shown = f"{100 * margin:g} %" if kind == "relative" else f"{margin:g}"
+            rule = f"{gate['statistic']} worse than the baseline's by less than {shown}"
+        stages = ", ".join(gate["stages"])
+        lines.append(f"| `{name}` | `{gate['metric']}` | {rule} | {stages} | `{gate['test']}` |")
+    return "\n".join(lines)
+
+
+def page() -> str:
+    """The text of configuration.md."""
+    parts = [OPENING, "## The top of the file", table(RunConfig, "")]
+    for path, model in sections(RunConfig, ""):
+        parts += [f"## {path}", _doc(model), table(model, path)]
+        if path == "release.gates[]":
+            parts += [
+                "These names can be written bare. A row with one of them and some keys changes those keys.",
+                gates(),
+            ]
+    parts += ["## A file for `agentrl sft`", table(SFTRunConfig, "")]
+    for path, model in sections(SFTRunConfig, ""):
+        parts += [f"## {path}", _doc(model), table(model, path)]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _doc(model: type[Section]) -> str:
+    return " ".join((model.__doc__ or "").split())
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
