@@ -198,7 +198,7 @@ def test_cookies_do_not_travel_from_one_rollout_to_the_next() -> None:
         await endpoint.aclose()
 
     asyncio.run(both())
-    assert "Cookie" not in calls.requests[1].headers
+    assert "Cookie" not in calls.requests[1].headers  # on the same connection
 
 
 def test_no_more_than_max_concurrency_calls_are_in_flight() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import struct
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -56,6 +58,37 @@ async def flood(writer: asyncio.StreamWriter, _: int) -> None:
         await writer.drain()
 
 
+@asynccontextmanager
+async def listening(
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[str]:
+    """The URL of a server; at the end all its connections are closed, or the next tests would inherit them."""
+    tasks: set[asyncio.Task[Any]] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        tasks.add(task)
+        try:
+            with suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+                await serve(reader, writer)
+        finally:
+            writer.transport.abort()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    server.close()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.sleep(0)  # an aborted transport closes its socket in the loop's next round
+
+
+async def next_request(reader: asyncio.StreamReader) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    assert await reader.readexactly(2) == b"{}"
+
+
 def call(behaviour: Behaviour, **options: Any) -> tuple[Reply | EndpointFailure, int, float]:
     """What a call came to, how many requests the server saw, and the seconds it took."""
 
@@ -64,31 +97,26 @@ def call(behaviour: Behaviour, **options: Any) -> tuple[Reply | EndpointFailure,
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             nonlocal requests
-            try:
-                while await reader.readuntil(b"\r\n\r\n"):
-                    await reader.readexactly(2)  # the body: {}
-                    requests += 1
-                    await behaviour(writer, requests)
-                    if behaviour is not recover:
-                        break
-            except (asyncio.IncompleteReadError, ConnectionError):
-                pass
-            finally:
-                writer.close()
+            while True:
+                await next_request(reader)
+                requests += 1
+                await behaviour(writer, requests)
+                if behaviour is not recover:
+                    writer.close()
+                    await writer.wait_closed()
+                    return
 
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
         settings: dict[str, Any] = {"timeout_seconds": 0.3, "retries": 1, "max_concurrency": 2} | options
-        endpoint = Endpoint("tool search", f"http://127.0.0.1:{port}/", {}, **settings)
-        started = time.perf_counter()
-        result: Reply | EndpointFailure
-        try:
-            result = await endpoint.post({}, rollout_id="trace_1")
-        except EndpointFailure as failure:
-            result = failure
-        seconds = time.perf_counter() - started
-        await endpoint.aclose()
-        server.close()
+        async with listening(serve) as url:
+            endpoint = Endpoint("tool search", url, {}, **settings)
+            started = time.perf_counter()
+            result: Reply | EndpointFailure
+            try:
+                result = await endpoint.post({}, rollout_id="trace_1")
+            except EndpointFailure as failure:
+                result = failure
+            seconds = time.perf_counter() - started
+            await endpoint.aclose()
         return result, requests, seconds
 
     return asyncio.run(run())
@@ -137,21 +165,27 @@ def test_a_refused_connection_says_so() -> None:
             asyncio.run(run())
 
 
-def test_a_cancelled_call_frees_its_slot_and_connection() -> None:
+def test_calls_cancelled_at_any_moment_leave_nothing_behind() -> None:
     async def run() -> None:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.read()  # until the client is gone
-            writer.close()
+        pauses = random.Random(1)
 
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-        endpoint = Endpoint("tool search", url, {}, timeout_seconds=30, retries=0, max_concurrency=1)
-        for _ in range(3):  # a leaked slot would stop the second call before it starts
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(endpoint.post({}, rollout_id="trace_1"), 0.05)
-        assert not endpoint._slots.locked()
-        await endpoint.aclose()
-        server.close()
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while True:
+                await next_request(reader)
+                await asyncio.sleep(pauses.uniform(0, 0.004))
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+                await asyncio.sleep(pauses.uniform(0, 0.004))
+                writer.write(b"{}")
+
+        async with listening(serve) as url:
+            endpoint = Endpoint("tool search", url, {}, timeout_seconds=2, retries=0, max_concurrency=2)
+            for _ in range(100):
+                calls = (endpoint.post({}, rollout_id="trace_1") for _ in range(4))
+                hasty = (asyncio.wait_for(call, pauses.uniform(0, 0.012)) for call in calls)
+                await asyncio.gather(*hasty, return_exceptions=True)
+            replies = await asyncio.gather(*(endpoint.post({}, rollout_id="trace_1") for _ in range(20)))
+            assert [reply.attempts for reply in replies] == [1] * 20
+            await endpoint.aclose()
 
     asyncio.run(run())
 

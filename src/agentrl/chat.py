@@ -55,16 +55,38 @@ def parse_turn(text: str, *, call_id_prefix: str) -> ParsedTurn:
     calls, malformed = [], []
     for i, match in enumerate(CALL.finditer(text)):
         try:
-            body = json.loads(match.group(1))
-            name, arguments = body["name"], body["arguments"]
+            name, arguments = _name_and_arguments(match.group(1))
+            calls.append(ToolCall(f"call_{call_id_prefix}_{i}", name, arguments))
         except (ValueError, KeyError, TypeError, RecursionError):
             malformed.append(match.group(1))
-            continue
-        if not isinstance(name, str) or not isinstance(arguments, dict):
-            malformed.append(match.group(1))
-            continue
-        calls.append(ToolCall(f"call_{call_id_prefix}_{i}", name.strip(), json.dumps(arguments, ensure_ascii=False)))
     return ParsedTurn(CALL.sub("", text).strip(), tuple(calls), tuple(malformed))
+
+
+def _name_and_arguments(body: str) -> tuple[str, str]:
+    call = json.loads(body)
+    name, arguments = call["name"], call["arguments"]
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        raise TypeError("a call is a name and an object of arguments")
+    written = json.dumps(arguments, ensure_ascii=False)
+    (name + written).encode()  # half a surrogate pair is no text: it could neither be sent nor shown
+    return name.strip(), written
+
+
+def for_template(messages: Sequence[Message]) -> list[Message]:
+    """Messages as chat templates read them: arguments of tool calls as objects, where OpenAI's form has JSON text."""
+    return [
+        {**message, "tool_calls": [_with_object(call) for call in message["tool_calls"]]}
+        if message.get("tool_calls")
+        else message
+        for message in messages
+    ]
+
+
+def _with_object(call: dict[str, Any]) -> dict[str, Any]:
+    function = call["function"]
+    if not isinstance(function["arguments"], str):
+        return call
+    return {**call, "function": {**function, "arguments": json.loads(function["arguments"])}}
 
 
 class ChatFormat:
@@ -87,27 +109,32 @@ class ChatFormat:
         self._check_tool_calls(where)
 
     def _render(self, messages: Sequence[Message], *, generate: bool) -> str:
-        text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=generate)
-        return str(text)
+        messages = for_template(messages)
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generate))
 
     def _encode(self, text: str) -> list[int]:
         return list(self.tokenizer.encode(text, add_special_tokens=False))
 
     def _check_tool_calls(self, where: str) -> None:
+        """Write a call and a tool's output, and see whether they are there to be read."""
         function = {"name": "probe", "arguments": {"argument": "sentinel"}}
         call = {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": function}]}
         try:
             rendered = self._render([{"role": "user", "content": "x"}, call], generate=False)
+            answered = self._observation(["sentinel-output"])
+        except BaselineError as error:
+            raise BaselineError(f"{where}: {error}") from error
         except Exception as error:  # a template is a program: it may raise anything
             raise BaselineError(f"{where}: its chat template cannot render a tool call ({error})") from error
-        parsed = parse_turn(rendered, call_id_prefix="check").calls
-        if not parsed or json.loads(parsed[0].arguments) != {"argument": "sentinel"}:
-            raise BaselineError(
-                f"{where}: its chat template does not write tool calls as "
-                '<tool_call>{"name": ..., "arguments": {...}}</tool_call>, which agentrl reads; '
-                "use a tokenizer with this (Hermes, Qwen) syntax"
-            )
-        if "sentinel-output" not in self.tokenizer.decode(self.observation_ids(["sentinel-output"])):
+        for what, text in (("chat template", rendered), ("vocabulary", self.text(self._encode(rendered)))):
+            parsed = parse_turn(text, call_id_prefix="check").calls
+            if not parsed or json.loads(parsed[0].arguments) != function["arguments"]:
+                raise BaselineError(
+                    f"{where}: its {what} does not write tool calls as "
+                    '<tool_call>{"name": ..., "arguments": {...}}</tool_call>, which agentrl reads; '
+                    "use a tokenizer with this (Hermes, Qwen) syntax"
+                )
+        if "sentinel-output" not in answered:
             raise BaselineError(f"{where}: its chat template drops messages of the role `tool`")
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
@@ -119,6 +146,9 @@ class ChatFormat:
 
         Rendered behind a stand-in turn and cut after that turn's stop token, which the policy has sampled itself.
         """
+        return self._encode(self._observation(outputs))
+
+    def _observation(self, outputs: Sequence[str]) -> str:
         stand_in: Message = {"role": "assistant", "content": "STANDIN"}
         replies: list[Message] = [{"role": "tool", "content": output} for output in outputs]
         rendered = self._render([{"role": "user", "content": "x"}, stand_in, *replies], generate=True)
@@ -126,7 +156,7 @@ class ChatFormat:
         _, stop, suffix = tail.partition(self._stop_text)
         if not stop:
             raise BaselineError(f"the chat template does not end an assistant turn with {self._stop_text!r}")
-        return self._encode(suffix)
+        return suffix
 
     def text(self, token_ids: Sequence[int]) -> str:
         """A sampled turn as text, without its stop token."""

@@ -10,6 +10,7 @@ import asyncio
 import resource
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -27,10 +28,16 @@ from agentrl.evaluation.compare import evaluation_summary
 from agentrl.evaluation.evaluate import evaluate
 from agentrl.evaluation.metrics import EvalReport, evaluate_rollouts
 from agentrl.evaluation.report import write_report
-from agentrl.grading.build import build_grader
-from agentrl.inference.in_process import InProcessEngine
-from agentrl.policy.checkpoint import load_checkpoint, load_weights, newest_checkpoint, prune, save_checkpoint, save_policy
+from agentrl.policy.checkpoint import (
+    load_checkpoint,
+    load_weights,
+    newest_checkpoint,
+    prune,
+    save_checkpoint,
+    save_policy,
+)
 from agentrl.policy.policy import Policy, check_baseline, folder_digest, load_policy
+from agentrl.policy.progress_bars import without_progress_bars
 from agentrl.policy.reference import ReferencePolicy
 from agentrl.ppo.guards import violation
 from agentrl.ppo.trainer import PPOTrainer
@@ -40,7 +47,6 @@ from agentrl.rollout.trajectory import to_trajectories
 from agentrl.runs import RunDirectory, default_run_dir, environment_manifest, read_json
 from agentrl.tools.preflight import check_endpoints
 from agentrl.tools.serve import serving
-from agentrl.tools.toolbox import Toolbox
 from agentrl.types import Rollout, Task
 
 BEST = "best"
@@ -72,18 +78,34 @@ def train(
         BaselineError: the baseline cannot be trained from; nothing has been written.
         CheckpointError: the run directory is in use, incomplete, or belongs to another config.
     """
-    def run() -> TrainingResult:
-        return asyncio.run(_train(config, run_dir, resume, reporter or SilentReporter()))
+    stop = _Stop()
 
+    def run() -> TrainingResult:
+        with without_progress_bars():
+            return _train(config, run_dir, resume, reporter or SilentReporter(), stop)
+
+    if not _is_loop_running():
+        return run()
+    with ThreadPoolExecutor(1) as thread:
+        future = thread.submit(run)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            stop()
+            return future.result()
+
+
+def _is_loop_running() -> bool:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return run()
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(run).result()
+        return False
+    return True
 
 
-async def _train(config: RunConfig, run_dir: Path | None, resume: bool, reporter: Reporter) -> TrainingResult:
+def _train(
+    config: RunConfig, run_dir: Path | None, resume: bool, reporter: Reporter, stop: _Stop
+) -> TrainingResult:
     """Everything that can be wrong is found before the run directory is made."""
     sections = training_sections(config)
     if resume and run_dir is None:
@@ -92,56 +114,80 @@ async def _train(config: RunConfig, run_dir: Path | None, resume: bool, reporter
     splits = load_tasks(sections.data)
     policy = load_policy(config)
     values = {"data.path": sections.data.path} if sections.data.path else {}
-    with serving(sections.tools.serve, values) as urls:
-        base_url = urls[0] if urls else ""
-        probe = splits.train[0]
-        await check_endpoints(
-            sections.tools.endpoints, sections.grading, item=probe.item, messages=probe.messages, base_url=base_url
-        )
-        text, manifest = to_yaml(config), _manifest(config, splits)
-        folder = run_dir or default_run_dir(config.name)
-        opened = (
-            RunDirectory.open(folder, text, manifest)
-            if resume
-            else RunDirectory.create(folder, config_yaml=text, manifest=manifest)
-        )
-        with opened as run:
-            toolbox = Toolbox.from_config(
-                sections.tools, base_url, max_output_chars=config.rollout.max_tool_output_chars
+    with (
+        tempfile.TemporaryDirectory(prefix="agentrl-") as logs,
+        serving(sections.tools.serve, values, log_dir=Path(logs)) as urls,
+    ):
+        base_url, probe = urls[0] if urls else "", splits.train[0]
+
+        async def work() -> TrainingResult:
+            await check_endpoints(
+                sections.tools.endpoints, sections.grading, item=probe.item, messages=probe.messages, base_url=base_url
             )
-            grader = build_grader(sections.grading, base_url)
-            inference = InProcessEngine.from_config(config, policy)
-            engine = RolloutEngine(inference, policy.chat, toolbox, grader, config.rollout)
-            training = _Training(config, run, splits, policy, inference, engine, reporter)
-            try:
-                return await _until_interrupted(training.improve(resume=resume), training.interrupted)
-            finally:
-                await toolbox.aclose()
-                await grader.aclose()
+            engine = RolloutEngine.from_config(config, policy, base_url)
+            engine.check_prompts((*splits.train, *splits.validation, *splits.test))
+            with _open_run(config, splits, run_dir, resume) as run:
+                training = _Training(config, run, splits, policy, engine, reporter)
+                try:
+                    return await stop.guard(training.improve(resume=resume), training.interrupted)
+                finally:
+                    await engine.aclose()
+                    _keep_logs(Path(logs), run)
+
+        return asyncio.run(work())
 
 
-def _manifest(config: RunConfig, splits: Splits) -> dict[str, Any]:
-    return {
+def _open_run(config: RunConfig, splits: Splits, run_dir: Path | None, resume: bool) -> RunDirectory:
+    manifest = {
         **environment_manifest(),
         "data_digest": splits.digest(),
         "tasks": str(splits),
         "baseline_digest": folder_digest(check_baseline(config.workflow.baseline)),
     }
+    folder = run_dir or default_run_dir(config.name)
+    if resume:
+        return RunDirectory.open(folder, to_yaml(config), manifest)
+    return RunDirectory.create(folder, config_yaml=to_yaml(config), manifest=manifest)
 
 
-async def _until_interrupted(
-    work: Coroutine[Any, Any, TrainingResult], interrupted: Callable[[], TrainingResult]
-) -> TrainingResult:
-    """Ctrl-C and SIGTERM cancel the work at its next wait; what was finished until then is saved."""
-    task = asyncio.ensure_future(work)
-    if threading.current_thread() is threading.main_thread():
-        with suppress(NotImplementedError):  # no signal handlers on Windows' loops
-            for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    try:
-        return await task
-    except asyncio.CancelledError:
-        return interrupted()
+def _keep_logs(logs: Path, run: RunDirectory) -> None:
+    """The servers started before there was a run directory; what they printed belongs in it."""
+    for log in logs.iterdir():
+        with (run.path / log.name).open("ab") as kept:
+            kept.write(log.read_bytes())
+
+
+class _Stop:
+    """Ctrl-C and SIGTERM end the work at its next wait; what was finished until then is saved."""
+
+    def __init__(self) -> None:
+        self._is_called = False
+        self._cancel: Callable[[], object] = lambda: None
+
+    def __call__(self) -> None:
+        """Ask for the end, from any thread."""
+        self._is_called = True
+        self._cancel()
+
+    async def guard(
+        self, work: Coroutine[Any, Any, TrainingResult], interrupted: Callable[[], TrainingResult]
+    ) -> TrainingResult:
+        """The result of `work`, or of `interrupted` where it was stopped."""
+        task = asyncio.ensure_future(work)
+        loop = asyncio.get_running_loop()
+        self._cancel = lambda: loop.call_soon_threadsafe(task.cancel)
+        if self._is_called:
+            task.cancel()
+        if threading.current_thread() is threading.main_thread():
+            with suppress(NotImplementedError):  # no signal handlers on Windows' loops
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    loop.add_signal_handler(number, task.cancel)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            return interrupted()
+        finally:
+            self._cancel = lambda: None
 
 
 class _Training:
@@ -153,12 +199,11 @@ class _Training:
         run: RunDirectory,
         splits: Splits,
         policy: Policy,
-        inference: InProcessEngine,
         engine: RolloutEngine,
         reporter: Reporter,
     ) -> None:
         self.config, self.run, self.splits, self.reporter = config, run, splits, reporter
-        self.policy, self.inference, self.engine = policy, inference, engine
+        self.policy, self.engine = policy, engine
         self.reference = ReferencePolicy.freeze(policy)
         self.reference_digest = self.reference.digest()
         self.ppo = PPOTrainer(policy, self.reference, config.ppo, seed=config.seed)
@@ -168,20 +213,19 @@ class _Training:
         self.step = 0
         self.best_step = 0
         self.best_reward = float("-inf")
-        self.is_training = True
+        self.is_training = False  # between steps, so that a checkpoint of now can be gone on from
         self.started = time.monotonic()
         self.seconds_before = 0.0  # wall time of the processes that this one resumes
 
     async def improve(self, *, resume: bool) -> TrainingResult:
         """The outer loop."""
         ppo = self.config.ppo
-        if not (resume and self.restore()):
-            self.reporter.phase("evaluating the baseline on validation")
-            baseline = await self.evaluate("validation-baseline", self.validation, self.config.evaluation.samples_per_item)
-            self.keep_best(baseline)
+        if not (resume and await self.restore()):
+            await self.measure_baseline()
             await self.warm_up_critic()
 
         self.reporter.phase("training")
+        self.is_training = True
         stopped_by = None
         while self.step < ppo.steps and stopped_by is None:
             # 1. Roll out the current policy on the next tasks.
@@ -200,23 +244,27 @@ class _Training:
                 self.reporter.message(f"stopped by non_finite: {error}")
                 stopped_by = "non_finite"
                 break
-            self.inference.weights_changed(self.policy.version)
             self.step += 1
             metrics |= self.describe(rollouts) | {
                 "seconds_rollout": rolled_out - started,
                 "seconds_update": time.monotonic() - rolled_out,
             }
+            self.record(metrics)
+            await self.engine.sync(self.policy)
 
             # 3. Measure, save, and stop when something went bad.
-            if self.step % self.config.evaluation.every_steps == 0 or self.step == ppo.steps:
-                metrics |= await self.evaluate_on_the_way()
-            self.record(metrics)
-            if self.step % self.config.checkpoint.every_steps == 0 or self.step == ppo.steps:
+            if self.is_due(self.config.evaluation.every_steps):
+                await self.evaluate_on_the_way()
+            if self.is_due(self.config.checkpoint.every_steps):
                 self.save()
             if fired := violation(self.history, ppo.guards):
                 self.reporter.message(f"stopped by {fired.rule}: {fired.message}; best checkpoint: {self.best_path}")
                 stopped_by = fired.rule
         return await self.finish(stopped_by)
+
+    def is_due(self, every_steps: int) -> bool:
+        """Whether something that is done every so many steps, and at the end, is to be done now."""
+        return self.step % every_steps == 0 or self.step == self.config.ppo.steps
 
     @property
     def validation(self) -> tuple[Task, ...]:
@@ -232,6 +280,11 @@ class _Training:
         )
         self.run.write_rollouts(f"train-{step:06d}", rollouts)
         return rollouts
+
+    async def measure_baseline(self) -> None:
+        self.reporter.phase("evaluating the baseline on validation")
+        samples = self.config.evaluation.samples_per_item
+        self.keep_best(await self.evaluate("validation-baseline", self.validation, samples))
 
     async def warm_up_critic(self) -> None:
         """Rollouts of step 0's tasks teach the value head; step 1's advantages then do not start from nothing."""
@@ -288,28 +341,34 @@ class _Training:
         return report
 
     def keep_best(self, report: EvalReport) -> None:
-        """Keep the current weights as the best ones if validation says so."""
-        if report.reward > self.best_reward:
+        """Keep the current weights as the best ones if validation says so, and enough of it has a grade."""
+        n_missing, limit = report.n_items_ungraded, self.config.ppo.guards.max_ungraded_fraction
+        if n_missing > limit * (report.n_items + n_missing):
+            self.reporter.message(f"{report.name}: {n_missing} items have no grade, so it chooses no checkpoint")
+        elif report.reward > self.best_reward:
             self.best_reward, self.best_step = report.reward, self.step
             save_policy(self.policy, self.best_path)
 
-    async def evaluate_on_the_way(self) -> dict[str, float]:
+    async def evaluate_on_the_way(self) -> None:
+        """Validation after a step; its figures join the step's line of metrics."""
         started = time.monotonic()
         samples = self.config.evaluation.periodic_samples_per_item
         report = await self.evaluate(f"validation-{self.step:06d}", self.validation, samples)
         self.keep_best(report)
         low, high = report.reward_interval or (report.reward, report.reward)
-        return {
+        self.history[-1] |= {
             "reward_validation": report.reward,
             "reward_validation_low": low,
             "reward_validation_high": high,
             "seconds_evaluation": time.monotonic() - started,
         }
+        self.run.truncate_metrics(self.step - 1)
+        self.run.append_metrics(self.history[-1])
 
     def record(self, metrics: dict[str, float]) -> None:
-        row = {"step": float(self.step), **metrics}
-        self.history.append(row)
-        self.run.append_metrics({**row, "step": self.step})
+        """One line of metrics a step, written at once: what is interrupted later still counts."""
+        self.history.append({"step": self.step, **metrics})
+        self.run.append_metrics(self.history[-1])
         self.reporter.step(self.step, self.config.ppo.steps, metrics)
 
     def save(self) -> None:
@@ -331,7 +390,7 @@ class _Training:
     def wall_seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.started
 
-    def restore(self) -> bool:
+    async def restore(self) -> bool:
         """Go back to the newest whole checkpoint; False where the run has none yet."""
         folder, complaints = newest_checkpoint(self.run.checkpoint_path(""))
         for complaint in complaints:
@@ -346,41 +405,52 @@ class _Training:
         self.step, self.policy.version = state["step"], state["policy_version"]
         self.best_step, self.best_reward = state["best_step"], state["best_reward"]
         self.seconds_before = state["wall_seconds"]
-        self.inference.weights_changed(self.policy.version)
+        await self.engine.sync(self.policy)
         self.run.truncate_metrics(self.step)
         self.history = self.run.read_metrics()
         baseline = read_json(self.run.path, "evaluations/validation-baseline.json")
         self.reports["validation-baseline"] = EvalReport.from_record(baseline)
         self.reporter.message(f"resuming after step {self.step}")
+        self.is_training = True
+        is_unmeasured = self.history and "reward_validation" not in self.history[-1]
+        if is_unmeasured and self.is_due(self.config.evaluation.every_steps):  # interrupted in that evaluation
+            await self.evaluate_on_the_way()
         return True
 
     async def finish(self, stopped_by: str | None) -> TrainingResult:
         """Measure what came of it: the last and the best policy on validation, baseline and best once on test."""
-        self.save()
+        is_mid_update = stopped_by == "non_finite"
+        if not is_mid_update and (self.step or stopped_by is None):  # else: go on from an earlier one, or afresh
+            self.save()
         self.is_training = False
         if stopped_by == "ungraded":  # the endpoints are sick: nothing could be measured
             return self.summarise(stopped_by)
-        evaluation = self.config.evaluation
+        evaluation, reports = self.config.evaluation, self.reports
         self.reporter.phase("evaluating the result")
+        reports["validation-final"] = reports["validation-best"] = reports["validation-baseline"]
         if self.step:
             await self.evaluate("validation-final", self.validation, evaluation.samples_per_item)
-        if self.best_step == self.step:
-            self.reports["validation-best"] = self.reports.get("validation-final", self.reports["validation-baseline"])
-        elif self.best_step == 0:
-            self.reports["validation-best"] = self.reports["validation-baseline"]
-        else:
-            load_weights(self.best_path, self.policy)
+        if self.best_step == self.step and not is_mid_update:
+            reports["validation-best"] = reports["validation-final"]
+        elif self.best_step:
+            await self.load(self.best_path, self.best_step)
             await self.evaluate("validation-best", self.validation, evaluation.samples_per_item)
         if evaluation.run_test and self.splits.test:
             await self.evaluate_test(evaluation.test_samples_per_item)
         return self.summarise(stopped_by)
 
+    async def load(self, folder: Path, step: int) -> None:
+        """Put the weights of a step into the policy; after training only, as the optimiser's state stays."""
+        load_weights(folder, self.policy)
+        self.policy.version = step
+        await self.engine.sync(self.policy)
+
     async def evaluate_test(self, samples: int) -> None:
         """The test split's one use."""
-        load_weights(check_baseline(self.config.workflow.baseline), self.policy)
+        await self.load(check_baseline(self.config.workflow.baseline), 0)
         self.reports["test-best"] = await self.evaluate("test-baseline", self.splits.test, samples)
         if self.best_step:
-            load_weights(self.best_path, self.policy)
+            await self.load(self.best_path, self.best_step)
             await self.evaluate("test-best", self.splits.test, samples)
 
     def summarise(self, stopped_by: str | None) -> TrainingResult:
@@ -411,7 +481,7 @@ class _Training:
 
     def interrupted(self) -> TrainingResult:
         """Save what is finished: a later `--resume` takes it up."""
-        if self.is_training and "validation-baseline" in self.reports:
+        if self.is_training:
             self.save()
         return self.summarise("interrupted")
 

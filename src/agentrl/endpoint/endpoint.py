@@ -84,7 +84,6 @@ class Endpoint:
         self._sleep = sleep
         self._rng = rng or random.Random()
         self._idle: list[httpx.AsyncClient] = []
-        self._clients: list[httpx.AsyncClient] = []
         is_remote = not is_local(parsed.host)
         self._client_options: dict[str, Any] = {
             "transport": transport,
@@ -99,8 +98,8 @@ class Endpoint:
         return f"Endpoint({self.name!r}, {self.shown_url!r})"
 
     async def aclose(self) -> None:
-        for client in self._clients:
-            await client.aclose()
+        while self._idle:
+            await self._idle.pop().aclose()
 
     async def post(self, payload: Mapping[str, Any], *, rollout_id: str) -> Reply:
         """POST the payload as JSON. Every attempt sends the same bytes.
@@ -115,7 +114,8 @@ class Endpoint:
             attempts += 1
             try:
                 async with self._slots, self._connection() as client:
-                    status, body, text = await self._attempt(client, content, rollout_id)
+                    response, raw, is_cut = await self._exchange(client, content, rollout_id)
+                status, body, text = self._judge(response, raw, is_cut)
                 return Reply(status, body, text, time.perf_counter() - started, attempts)
             except Fault as fault:
                 if fault.is_final or attempts > self._retries:
@@ -146,15 +146,18 @@ class Endpoint:
             # No cookies: one would tie rollouts that follow each other on a connection.
             cookies = CookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
             client = httpx.AsyncClient(cookies=cookies, **self._client_options)
-            self._clients.append(client)
         try:
             yield client
-        finally:
-            self._idle.append(client)
+        except BaseException:
+            # A call cancelled at the wrong moment leaves a connection that httpcore never gives back (1.0.9): the
+            # next call would wait for it until the deadline, and so would every call after that.
+            await client.aclose()
+            raise
+        self._idle.append(client)
 
-    async def _attempt(
+    async def _exchange(
         self, client: httpx.AsyncClient, content: bytes, rollout_id: str
-    ) -> tuple[int, dict[str, Any] | None, str]:
+    ) -> tuple[httpx.Response, bytes, bool]:
         headers = self._headers.copy()
         headers["X-Rollout-Id"] = rollout_id
         try:
@@ -163,13 +166,13 @@ class Endpoint:
                 client.stream("POST", self._url, content=content, headers=headers) as response,
             ):
                 raw, is_cut = await read_limited(response)
+                return response, raw, is_cut
         except (TimeoutError, httpx.TimeoutException) as error:
             raise Fault("timeout", f"no complete answer within {self._timeout_seconds:g} s") from error
         except httpx.TransportError as error:
             raise connection_fault(error) from error
         except httpx.HTTPError as error:
             raise Fault("protocol", str(error)) from error
-        return self._judge(response, raw, is_cut)
 
     def _judge(self, response: httpx.Response, raw: bytes, is_cut: bool) -> tuple[int, dict[str, Any] | None, str]:
         status = response.status_code

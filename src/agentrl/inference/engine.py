@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from agentrl.types import Sample
+
+if TYPE_CHECKING:
+    from agentrl.policy.policy import Policy
 
 
 class InferenceEngine(Protocol):
@@ -29,10 +32,18 @@ class InferenceEngine(Protocol):
             max_tokens: at least 1.
 
         Raises:
-            EngineError: it could not generate.
+            EngineError: it could not generate; the session may try again.
         """
         ...
 
     async def end_session(self, session: str) -> None:
         """Forget a session's cache. Unknown sessions are ignored."""
+        ...
+
+    async def sync(self, policy: Policy) -> None:
+        """From now on sample from the policy's present weights.
+
+        Raises:
+            EngineError: a session is open: half of it would be the old policy's.
+        """
         ...

@@ -9,6 +9,7 @@ range of the cache (gathering rows by index made a step three times slower).
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import deque
 from collections.abc import Sequence
@@ -20,12 +21,13 @@ import torch
 from torch import Tensor
 
 from agentrl.config import RunConfig
-from agentrl.errors import EngineError
+from agentrl.errors import ConfigError, EngineError
 from agentrl.policy.policy import Policy
 from agentrl.types import Sample
 
 PREFILL_TOKENS = 2048  # padded tokens of one prefill pass: bounds its activations
 GROWTH = 256  # cache positions are added in steps of this many
+ATTENTION = ("sdpa", "eager")
 
 
 class SlotCache:
@@ -64,7 +66,7 @@ class SlotCache:
         """Store [B, heads, n, size] where `aim` pointed and return all that the rows may see."""
         if layer == len(self.layers):
             shape = (self.slots, keys.shape[1], self.capacity, keys.shape[3])
-            self.layers.append((keys.new_zeros(shape), values.new_zeros(shape[:3] + (values.shape[3],))))
+            self.layers.append((keys.new_zeros(shape), values.new_zeros((*shape[:3], values.shape[3]))))
         stored = self.layers[layer]
         for store, new in zip(stored, (keys, values), strict=True):
             store[self._row_index, :, self._positions] = new.transpose(1, 2)
@@ -85,7 +87,14 @@ class SlotCache:
 @dataclass
 class _Session:
     slot: int
-    cached: int = 0  # positions of the slot that hold this session's context
+    ids: list[int] = field(default_factory=list)  # tokens whose keys and values the slot holds
+
+    def keep(self, token_ids: list[int]) -> None:
+        """Forget what `token_ids` does not begin with; its last token is always run, for its logits."""
+        known = min(len(self.ids), len(token_ids) - 1)
+        if self.ids[:known] != token_ids[:known]:
+            known = next(i for i, (held, new) in enumerate(zip(self.ids, token_ids, strict=False)) if held != new)
+        del self.ids[known:]
 
 
 @dataclass(eq=False)
@@ -103,8 +112,8 @@ class InProcessEngine:
     """An InferenceEngine on `model`, in this process.
 
     Args:
-        model: a causal LM that takes a 4-D attention mask and a cache object (every decoder-only architecture of
-            transformers with `sdpa` or `eager` attention). Only read.
+        model: a causal LM that takes a 4-D attention mask and a cache object (decoder-only architectures of
+            transformers whose layers attend to the whole context, with `sdpa` or `eager` attention). Only read.
         stop_id: the token that ends a turn.
         temperature: of the sampling distribution; recorded log-probabilities are this distribution's.
         max_batch: sessions with a place in the cache; more wait.
@@ -131,7 +140,12 @@ class InProcessEngine:
 
     @classmethod
     def from_config(cls, config: RunConfig, policy: Policy) -> InProcessEngine:
-        """The engine that `inference:` and `rollout:` describe, on the policy's own weights."""
+        """The engine that `inference:` and `rollout:` describe, on the policy's own weights.
+
+        Raises:
+            ConfigError: the model cannot be run in this way.
+        """
+        _check_architecture(policy.model.config.get_text_config(), config)
         return cls(
             policy.model,
             stop_id=policy.chat.stop_id,
@@ -140,30 +154,43 @@ class InProcessEngine:
             max_context_tokens=config.rollout.max_context_tokens,
         )
 
-    def weights_changed(self, policy_version: int) -> None:
-        """Say that the weights are new. Refused while a session is open: its cache belongs to the old ones."""
-        if self._sessions:
-            raise EngineError(f"{len(self._sessions)} sessions are open: the weights cannot change under them")
-        self.policy_version = policy_version
+    async def sync(self, policy: Policy) -> None:
+        """See InferenceEngine; the weights are shared, so only the caches of the old ones are in question."""
+        if policy.model is not self._model:
+            raise EngineError("this engine samples from another policy's weights: make one for this policy")
+        if is_open := self._sessions.keys() - set(self._ended):
+            raise EngineError(f"{len(is_open)} sessions are open: the weights cannot change under them")
+        if self._driver is not None and not self._is_idle:
+            await asyncio.wait([self._driver])  # it may be in the last step of a rollout that was cut off
+        self.policy_version = policy.version
 
     async def generate(self, token_ids: Sequence[int], *, session: str, seed: int, max_tokens: int) -> Sample:
         """See InferenceEngine."""
-        if len(token_ids) + max_tokens > self._max_context_tokens:
+        if not token_ids or max_tokens < 1 or len(token_ids) + max_tokens > self._max_context_tokens:
             raise EngineError(
-                f"context of {len(token_ids)} + {max_tokens} tokens exceeds {self._max_context_tokens}",
+                f"found a context of {len(token_ids)} tokens and {max_tokens} to generate; allowed: at least one of "
+                f"each, {self._max_context_tokens} together",
                 rollout_id=session,
             )
         future: asyncio.Future[Sample] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Request(session, list(token_ids), max_tokens, random.Random(seed), future))
-        if self._driver is None or self._driver.done():
-            self._driver = asyncio.create_task(self._drive())
+        self._wake()
         return await future
 
     async def end_session(self, session: str) -> None:
         """Free the session's slot; the last slot's session moves into it."""
         self._ended.append(session)
-        if self._driver is None or self._driver.done():
+        if self._is_idle:
             self._free_ended()  # otherwise between two steps: a step reads the slots as they are
+            self._wake()
+
+    @property
+    def _is_idle(self) -> bool:
+        return self._driver is None or self._driver.done()
+
+    def _wake(self) -> None:
+        if self._waiting and self._is_idle:
+            self._driver = asyncio.create_task(self._drive())
 
     def _free_ended(self) -> None:
         while self._ended:
@@ -172,12 +199,14 @@ class InProcessEngine:
                 self._fill_hole(ended.slot)
 
     def _fill_hole(self, hole: int) -> None:
-        self._decoding.pop(hole, None)
+        request = self._decoding.pop(hole, None)
+        if request is not None and not request.future.done():
+            request.future.set_exception(EngineError("its session was ended", rollout_id=request.session))
         last = max((held.slot for held in self._sessions.values()), default=-1)
         if last <= hole:
             return
         mover = next(held for held in self._sessions.values() if held.slot == last)
-        self._cache.move(last, hole, mover.cached)
+        self._cache.move(last, hole, len(mover.ids))
         mover.slot = hole
         if last in self._decoding:
             self._decoding[hole] = self._decoding.pop(last)
@@ -192,8 +221,17 @@ class InProcessEngine:
                 return
             try:
                 finished = await loop.run_in_executor(self._worker, self._step, admitted)
+            except asyncio.CancelledError:  # the event loop closes
+                self._worker.submit(int).result()  # the step under way ends first: it writes what is cleared now
+                for request in self._drop_all(admitted):
+                    request.future.cancel()
+                self._sessions.clear()
+                self._ended.clear()
+                raise
             except Exception as error:  # torch raises what it likes: every waiting rollout must hear of it
-                self._fail_all(error, admitted)
+                what = f"generation failed: {type(error).__name__}: {error}"
+                for request in self._drop_all(admitted):
+                    request.future.set_exception(EngineError(what, rollout_id=request.session))
                 return
             for request in finished:
                 if not request.future.done():
@@ -202,12 +240,14 @@ class InProcessEngine:
                     request.future.set_result(sample)
             await asyncio.sleep(0)  # let the rollouts that just woke queue their next request
 
-    def _fail_all(self, error: Exception, admitted: list[_Request]) -> None:
-        for request in {*admitted, *self._decoding.values(), *self._waiting}:
-            if not request.future.done():
-                request.future.set_exception(EngineError(f"generation failed: {error}", rollout_id=request.session))
+    def _drop_all(self, admitted: list[_Request]) -> list[_Request]:
+        """Empty the queue and the batch; returns the requests that somebody still waits for."""
+        dropped = {*admitted, *self._decoding.values(), *self._waiting}
         self._decoding.clear()
         self._waiting.clear()
+        for held in self._sessions.values():
+            held.ids.clear()  # a step broken off leaves the cache half written
+        return [request for request in dropped if not request.future.done()]
 
     @torch.no_grad()
     def _step(self, admitted: list[_Request]) -> list[_Request]:
@@ -223,21 +263,24 @@ class InProcessEngine:
     def _admit(self) -> list[_Request]:
         """Take requests off the queue, giving new sessions the next free slot."""
         admitted, still_waiting = [], deque[_Request]()
+        busy = {request.session for request in self._decoding.values()}
         while self._waiting:
             request = self._waiting.popleft()
             if request.future.done():
                 continue  # its rollout was cancelled
-            if request.session not in self._sessions:
-                if len(self._sessions) >= self._cache.slots:
-                    still_waiting.append(request)
-                    continue
-                self._sessions[request.session] = _Session(slot=len(self._sessions))
+            is_new = request.session not in self._sessions
+            if request.session in busy or (is_new and len(self._sessions) >= self._cache.slots):
+                still_waiting.append(request)
+                continue
+            held = self._sessions.setdefault(request.session, _Session(slot=len(self._sessions)))
+            held.keep(request.token_ids)
+            busy.add(request.session)
             admitted.append(request)
         self._waiting = still_waiting
         return admitted
 
     def _new_tokens(self, request: _Request) -> int:
-        return len(request.token_ids) - self._sessions[request.session].cached
+        return len(request.token_ids) - len(self._sessions[request.session].ids)
 
     def _prefill(self, admitted: list[_Request]) -> list[_Request]:
         """Run the tail of `admitted` (popped from it) through the model and sample their first tokens."""
@@ -245,13 +288,15 @@ class InProcessEngine:
         count = max(1, min(len(admitted), PREFILL_TOKENS // longest))
         batch = [admitted.pop() for _ in range(count)]
         sessions = [self._sessions[request.session] for request in batch]
-        fresh = [request.token_ids[held.cached :] for request, held in zip(batch, sessions, strict=True)]
+        fresh = [request.token_ids[len(held.ids) :] for request, held in zip(batch, sessions, strict=True)]
         # Padding goes behind the fresh tokens: it writes positions that the next tokens overwrite before they are seen.
+        # It must not run over the last position either, where learned position embeddings end.
         input_ids = torch.tensor([ids + [self._stop_id] * (longest - len(ids)) for ids in fresh])
-        positions = torch.tensor([held.cached for held in sessions])[:, None] + torch.arange(longest)
+        positions = torch.tensor([len(held.ids) for held in sessions])[:, None] + torch.arange(longest)
+        positions.clamp_(max=self._max_context_tokens - 1)
         last = torch.tensor([len(ids) - 1 for ids in fresh])
-        for request, held in zip(batch, sessions, strict=True):
-            held.cached = len(request.token_ids)
+        for ids, held in zip(fresh, sessions, strict=True):
+            held.ids += ids
         self.prefilled_tokens += sum(map(len, fresh))
         keep = torch.unique(last)
         logits = self._forward(torch.tensor([held.slot for held in sessions]), input_ids, positions, keep)
@@ -268,19 +313,21 @@ class InProcessEngine:
         positions = torch.zeros(n_rows, 1, dtype=torch.long)
         for held in self._sessions.values():
             if held.slot < n_rows:
-                positions[held.slot] = held.cached  # an idle slot's next position: overwritten before it is seen
+                positions[held.slot] = len(held.ids)  # an idle slot's next position: overwritten before it is seen
         requests = [self._decoding[slot] for slot in slots]
         for slot, request in zip(slots, requests, strict=True):
             input_ids[slot, 0] = request.sampled[-1]
         logits = self._forward(slice(0, n_rows), input_ids, positions, 1)[:, 0]
         for request in requests:
-            self._sessions[request.session].cached += 1
+            self._sessions[request.session].ids.append(request.sampled[-1])
         return self._sample(logits[torch.tensor(slots)], requests, slots)
 
     def _forward(self, rows: slice | Tensor, input_ids: Tensor, positions: Tensor, keep: int | Tensor) -> Tensor:
         device = self._model.device
         positions = positions.to(device)
         mask = self._cache.aim(rows if isinstance(rows, slice) else rows.to(device), positions)
+        if self._model.config._attn_implementation == "eager":  # adds the mask to the scores, and True is 1
+            mask = torch.zeros_like(mask, dtype=self._model.dtype).masked_fill_(~mask, -math.inf)
         output = self._model(
             input_ids=input_ids.to(device),
             attention_mask=mask,
@@ -302,6 +349,8 @@ class InProcessEngine:
         draws = draws.to(cumulative.device) * cumulative[:, -1:]
         tokens = torch.searchsorted(cumulative, draws, right=True).clamp_(max=logits.shape[-1] - 1)
         chosen = logprobs.gather(-1, tokens)
+        if not bool(chosen.isfinite().all()):
+            raise FloatingPointError("the model's logits are not finite")
         finished = []
         self.sampled_tokens += len(requests)
         for request, slot, token, logprob in zip(
@@ -313,3 +362,25 @@ class InProcessEngine:
                 del self._decoding[slot]
                 finished.append(request)
         return finished
+
+
+def _check_architecture(model: Any, config: RunConfig) -> None:
+    """Refuse what the slots cannot hold or the mask would get wrong: one mask serves all layers.
+
+    Args:
+        model: the text model's configuration.
+    """
+    kinds = set(getattr(model, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    if kinds:
+        found = f"found {model.model_type}, whose layers are {', '.join(sorted(kinds))}"
+        raise ConfigError(f"inference.engine: {found}; in_process runs layers that attend to the whole context")
+    attention = config.policy.attn_implementation
+    if attention not in ATTENTION:
+        raise ConfigError(f"policy.attn_implementation: found {attention!r}; in_process runs {' or '.join(ATTENTION)}")
+    wanted = config.rollout.max_context_tokens
+    for name in ("max_position_embeddings", "sliding_window"):
+        limit = getattr(model, name, None)
+        if limit is not None and limit < wanted:
+            raise ConfigError(
+                f"rollout.max_context_tokens: found {wanted}; allowed: at most {limit}, the baseline's {name}"
+            )

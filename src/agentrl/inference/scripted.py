@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
+from agentrl.errors import EngineError
 from agentrl.types import Sample
+
+if TYPE_CHECKING:
+    from agentrl.policy.policy import Policy
 
 Script = Callable[[list[int], str], Sequence[int]]
 """(context ids, session) -> ids of the next turn, stop token included."""
@@ -27,3 +32,8 @@ class ScriptedEngine:
 
     async def end_session(self, session: str) -> None:
         self.open_sessions.discard(session)
+
+    async def sync(self, policy: Policy) -> None:
+        if self.open_sessions:
+            raise EngineError(f"{len(self.open_sessions)} sessions are open: the weights cannot change under them")
+        self.policy_version = policy.version

@@ -12,14 +12,19 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from agentrl.chat import BUDGET_SPENT, MALFORMED, ChatFormat, ParsedTurn, announce_budget, parse_turn
-from agentrl.config import RolloutConfig
-from agentrl.errors import GraderError, RolloutError
+from agentrl.config import RolloutConfig, RunConfig, training_sections
+from agentrl.errors import ConfigError, EngineError, RolloutError
+from agentrl.grading.build import build_grader
 from agentrl.grading.grader import Grader
 from agentrl.inference.engine import InferenceEngine
 from agentrl.tools.toolbox import Toolbox
 from agentrl.types import Grade, Rollout, StopReason, Task, ToolResult, Turn
+
+if TYPE_CHECKING:
+    from agentrl.policy.policy import Policy
 
 
 def derive_seed(*parts: object) -> int:
@@ -58,6 +63,56 @@ class RolloutEngine:
         self._grader = grader
         self._config = config
 
+    @classmethod
+    def from_config(cls, config: RunConfig, policy: Policy, base_url: str = "") -> RolloutEngine:
+        """The engine of a run: `policy` sampled in this process, the tools and the grader of the config.
+
+        Args:
+            base_url: what `{serve}` stands for, see `agentrl.tools.serving`.
+
+        Raises:
+            ConfigError: a section is missing, an address or header cannot be used, or the model does not fit.
+        """
+        from agentrl.inference.in_process import InProcessEngine  # it loads torch, which other engines do without
+
+        sections = training_sections(config)
+        # An episode holds its place in the batch while it waits for tools: more episodes would only wait.
+        at_once = min(config.rollout.max_concurrent, config.inference.max_batch)
+        return cls(
+            InProcessEngine.from_config(config, policy),
+            policy.chat,
+            Toolbox.from_config(sections.tools, base_url, max_output_chars=config.rollout.max_tool_output_chars),
+            build_grader(sections.grading, base_url),
+            config.rollout.model_copy(update={"max_concurrent": at_once}),
+        )
+
+    async def sync(self, policy: Policy) -> None:
+        """Sample from the policy's present weights from now on; between two calls of `run`."""
+        await self.inference.sync(policy)
+
+    async def aclose(self) -> None:
+        """Close the connections to tools and grader."""
+        await self._toolbox.aclose()
+        await self._grader.aclose()
+
+    def check_prompts(self, tasks: Sequence[Task]) -> None:
+        """Find the tasks that could not be started.
+
+        Raises:
+            ConfigError: the chat template refuses a conversation, or it leaves no token for an answer.
+        """
+        limit = self._config.max_context_tokens
+        for task in tasks:
+            try:
+                length = len(self._prompt_ids(task))
+            except Exception as error:  # a template is a program: it may raise anything
+                raise ConfigError(f"task {task.id!r}: the chat template refuses its messages ({error})") from error
+            if length >= limit:
+                raise ConfigError(
+                    f"task {task.id!r}: found a prompt of {length} tokens; allowed: fewer than "
+                    f"rollout.max_context_tokens ({limit})"
+                )
+
     async def run(
         self,
         tasks: Sequence[Task],
@@ -76,19 +131,30 @@ class RolloutEngine:
         async def one(task: Task, sample_index: int) -> Rollout:
             async with places:
                 rollout = await self._roll_out(task, sample_index, derive_seed(seed, task.id, sample_index))
-                if on_done is not None:
-                    on_done(rollout)
-                return rollout
+            grade = Grade(None, rollout.error) if rollout.error else await self._grader.grade(rollout)
+            rollout = replace(rollout, grade=grade)
+            if on_done is not None:
+                on_done(rollout)
+            return rollout
 
-        jobs = [one(task, sample) for task in tasks for sample in range(samples_per_task)]
-        return list(await asyncio.gather(*jobs))
+        jobs = [asyncio.ensure_future(one(task, i)) for task in tasks for i in range(samples_per_task)]
+        try:
+            return list(await asyncio.gather(*jobs))
+        finally:  # where one raised what is no RolloutError, none goes on unseen
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
 
-    async def _roll_out(self, task: Task, sample_index: int, seed: int) -> Rollout:
-        rollout_id = f"trace_{uuid.uuid4()}"
+    def _prompt_ids(self, task: Task) -> list[int]:
         messages = list(task.messages)
         if self._config.announce_budget:
             messages = announce_budget(messages, self._config.max_tool_calls)
-        prompt_ids = self._chat.prompt_ids(messages)
+        return self._chat.prompt_ids(messages)
+
+    async def _roll_out(self, task: Task, sample_index: int, seed: int) -> Rollout:
+        """One episode, not graded yet; `error` says why it must not be."""
+        rollout_id = f"trace_{uuid.uuid4()}"
+        prompt_ids = self._prompt_ids(task)
         episode, error = _Episode(list(prompt_ids)), ""
         started = time.monotonic()
         try:
@@ -100,7 +166,7 @@ class RolloutEngine:
             stop, error = StopReason.INFRASTRUCTURE, f"{type(failure).__name__}: {failure}"
         finally:
             await self.inference.end_session(rollout_id)
-        rollout = Rollout(
+        return Rollout(
             id=rollout_id,
             task=task,
             sample_index=sample_index,
@@ -112,21 +178,15 @@ class RolloutEngine:
             seconds=time.monotonic() - started,
             error=error,
         )
-        if error:
-            return replace(rollout, grade=Grade(None, error))
-        return replace(rollout, grade=await self._grade(rollout))
-
-    async def _grade(self, rollout: Rollout) -> Grade:
-        try:
-            return await self._grader.grade(rollout)
-        except GraderError as failure:
-            return Grade(None, str(failure))
 
     async def _turns(self, episode: _Episode, task: Task, rollout_id: str, seed: int) -> StopReason:
         """Fill `episode` turn by turn and say why it ended."""
         config, chat = self._config, self._chat
+        is_budget_spent = False
         for index in range(config.max_turns):
             room = config.max_context_tokens - len(episode.context)
+            if room < 1 and not episode.turns:  # nobody's doing, and no token to learn from
+                raise EngineError(f"the prompt leaves no room in {config.max_context_tokens} tokens")
             if room < 1:
                 return StopReason.TOKEN_BUDGET
             started = time.monotonic()
@@ -156,12 +216,13 @@ class RolloutEngine:
             if not parsed.calls and not parsed.malformed:
                 episode.answer = parsed.text
                 return StopReason.FINAL
-            if episode.calls_made >= config.max_tool_calls:
+            if is_budget_spent:
                 return StopReason.TOOL_BUDGET  # it was told, and called again
 
             results = await self._answer_calls(parsed, episode, task, rollout_id)
             outputs = [result.output for result in results]
-            if episode.calls_made >= config.max_tool_calls:
+            is_budget_spent = episode.calls_made >= config.max_tool_calls
+            if is_budget_spent and outputs[-1] != BUDGET_SPENT:
                 outputs[-1] = f"{outputs[-1]}\n{BUDGET_SPENT}"
             observation = chat.observation_ids(outputs)
             episode.turns[-1] = replace(turn, tool_results=tuple(results), observation_ids=tuple(observation))
@@ -171,7 +232,7 @@ class RolloutEngine:
     async def _answer_calls(
         self, parsed: ParsedTurn, episode: _Episode, task: Task, rollout_id: str
     ) -> list[ToolResult]:
-        """Run the calls that the budget still covers, all in parallel; answer the others, and malformed ones, by text."""
+        """Run the calls that the budget still covers, in parallel; answer the others, and malformed ones, by text."""
         left = self._config.max_tool_calls - episode.calls_made
         allowed, refused = parsed.calls[:left], parsed.calls[left:]
         results = await self._toolbox.run(allowed, rollout_id=rollout_id, item=task.item) if allowed else []

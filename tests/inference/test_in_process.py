@@ -1,0 +1,404 @@
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+
+from agentrl.chat import ChatFormat
+from agentrl.config import RunConfig
+from agentrl.errors import ConfigError, EngineError
+from agentrl.inference.in_process import InProcessEngine
+from tests.engine_fixtures import gpt2, llama, make_tokenizer, qwen3, seeded
+
+STOP = 99
+LIMIT = 160
+MAKERS = [qwen3, llama, gpt2]
+
+
+@dataclass
+class Episode:
+    """What one session saw: its context, and per turn (where it began, sampled ids, log-probabilities, seed)."""
+
+    context: list[int]
+    turns: list[tuple[int, tuple[int, ...], tuple[float, ...], int]] = field(default_factory=list)
+    new_tokens: int = 0
+
+
+@dataclass
+class FakePolicy:
+    """What from_config and sync look at."""
+
+    model: Any
+    version: int = 0
+    chat: Any = None
+
+
+def make_engine(model: Any, **options: Any) -> InProcessEngine:
+    return InProcessEngine(
+        model, **{"stop_id": STOP, "temperature": 1.0, "max_batch": 8, "max_context_tokens": LIMIT, **options}
+    )
+
+
+def within(work: Coroutine[Any, Any, Any], seconds: float = 20) -> Any:
+    """Run it; a lost wake-up shows as a TimeoutError instead of hanging the tests."""
+    return asyncio.run(asyncio.wait_for(work, seconds))
+
+
+async def play(engine: InProcessEngine, number: int, turns: int = 3, max_tokens: int = 9) -> Episode:
+    """An episode of its own length, pauses and observations, all drawn from its number."""
+    rng = random.Random(number)
+    session, episode = f"s{number}", Episode([rng.randrange(99) for _ in range(rng.randrange(3, 40))])
+    cached = 0
+    try:
+        for turn in range(turns):
+            seed = 1000 * number + turn
+            sample = await engine.generate(episode.context, session=session, seed=seed, max_tokens=max_tokens)
+            episode.turns.append((len(episode.context), sample.token_ids, sample.logprobs, seed))
+            episode.new_tokens += len(episode.context) - cached
+            episode.context += sample.token_ids
+            cached = len(episode.context) - 1  # the last token sampled was never an input
+            await asyncio.sleep(rng.choice([0, 0, 0.002, 0.01]))  # the tool
+            episode.context += [rng.randrange(99) for _ in range(rng.randrange(1, 12))]
+    finally:
+        await engine.end_session(session)
+    return episode
+
+
+async def play_all(engine: InProcessEngine, numbers: range) -> list[Episode]:
+    return list(await asyncio.gather(*(play(engine, number) for number in numbers)))
+
+
+def check(model: Any, episode: Episode, temperature: float) -> None:
+    """One plain forward pass over all ids says the same as the engine did, batched, cached and moved between slots."""
+    with torch.no_grad():
+        logits = model(torch.tensor([episode.context])).logits[0].double()
+    for start, ids, logprobs, seed in episode.turns:
+        plain = torch.log_softmax(logits[start - 1 : start - 1 + len(ids)] / temperature, dim=-1)
+        chosen = plain[torch.arange(len(ids)), torch.tensor(ids)]
+        assert torch.tensor(logprobs).double().sub(chosen).abs().max() < 1e-5 / temperature
+        uniform = random.Random(seed)
+        cumulative = plain.exp().cumsum(-1)
+        for row, token in zip(cumulative, ids, strict=True):
+            draw = uniform.random() * float(row[-1])
+            assert (float(row[token - 1]) if token else 0.0) - 1e-5 <= draw <= float(row[token]) + 1e-5
+        assert len(ids) == 9 or ids[-1] == STOP
+        assert STOP not in ids[:-1]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.05], ids=["seeded", "near-greedy"])
+@pytest.mark.parametrize("make", MAKERS)
+def test_concurrent_episodes_sample_what_each_would_alone(make: Callable[..., Any], temperature: float) -> None:
+    model = seeded(make)
+    engine = make_engine(model, temperature=temperature, max_batch=5)
+    episodes = within(play_all(engine, range(12)))
+    assert any(ids[-1] == STOP for episode in episodes for _, ids, _, _ in episode.turns) or temperature < 1
+    for episode in episodes:
+        check(model, episode, temperature)
+
+
+def test_eager_attention_gives_the_same() -> None:
+    """It adds the mask to the scores, where sdpa takes a yes or no."""
+    model = seeded(qwen3, attn_implementation="eager")
+    assert model.config._attn_implementation == "eager"
+    for episode in within(play_all(make_engine(model), range(4))):
+        check(model, episode, 1.0)
+
+
+def test_only_new_tokens_are_computed() -> None:
+    engine = make_engine(seeded(qwen3))
+    episodes = within(play_all(engine, range(8)))
+    assert engine.prefilled_tokens == sum(episode.new_tokens for episode in episodes)
+    assert engine.sampled_tokens == sum(len(ids) for episode in episodes for _, ids, _, _ in episode.turns)
+
+
+def test_the_same_seed_draws_the_same_tokens_whatever_the_neighbours() -> None:
+    model = seeded(qwen3)
+    together = within(play_all(make_engine(model), range(8)))
+    alone = [within(play(make_engine(model), number)) for number in range(8)]
+    assert [e.context for e in together] == [e.context for e in alone]
+
+
+def test_a_full_context_window_of_learned_positions_is_used_to_its_end() -> None:
+    """Padding of a short neighbour must not run over the last position, nor may the longest context."""
+    model = seeded(gpt2)
+    engine = make_engine(model, max_context_tokens=160)
+    rng = random.Random(0)
+
+    async def long_and_short() -> list[Episode]:
+        long = Episode([rng.randrange(99) for _ in range(120)])
+        tasks = []
+        for session, (head, tail) in enumerate([(120, 35), (3, 140), (150, 4)]):
+            episode = long if session == 0 else Episode([rng.randrange(99) for _ in range(head)])
+            await engine.generate(episode.context, session=str(session), seed=1, max_tokens=1)
+            episode.context += [rng.randrange(99) for _ in range(tail)]
+            tasks.append((str(session), episode))
+
+        async def go_on(session: str, episode: Episode) -> Episode:
+            room = 160 - len(episode.context)
+            sample = await engine.generate(episode.context, session=session, seed=2, max_tokens=min(9, room))
+            episode.turns.append((len(episode.context), sample.token_ids, sample.logprobs, 2))
+            episode.context += sample.token_ids
+            return episode
+
+        return list(await asyncio.gather(*(go_on(*task) for task in tasks)))
+
+    for episode in within(long_and_short()):
+        with torch.no_grad():
+            plain = torch.log_softmax(model(torch.tensor([episode.context])).logits[0], dim=-1)
+        start, ids, logprobs, _ = episode.turns[0]
+        chosen = plain[torch.arange(start - 1, start - 1 + len(ids)), torch.tensor(ids)]
+        assert torch.tensor(logprobs).sub(chosen).abs().max() < 1e-5
+
+
+def test_slots_stay_dense_when_sessions_end_early() -> None:
+    model = seeded(qwen3)
+    engine = make_engine(model, max_batch=4)
+
+    async def uneven() -> list[Episode]:
+        return list(await asyncio.gather(*(play(engine, n, turns=1 + n % 4, max_tokens=1 + n % 9) for n in range(20))))
+
+    episodes = within(uneven())
+    assert engine._sessions == {}
+    for episode in episodes:
+        with torch.no_grad():
+            plain = torch.log_softmax(model(torch.tensor([episode.context])).logits[0], dim=-1)
+        for start, ids, logprobs, _ in episode.turns:
+            chosen = plain[torch.arange(start - 1, start - 1 + len(ids)), torch.tensor(ids)]
+            assert torch.tensor(logprobs).sub(chosen).abs().max() < 1e-5
+
+
+def test_more_sessions_than_slots_wait_and_none_is_lost() -> None:
+    engine = make_engine(seeded(qwen3), max_batch=2)
+    assert len(within(play_all(engine, range(15)))) == 15
+
+
+def test_a_freed_slot_is_given_on_when_nobody_is_generating() -> None:
+    """The one slot is held by a session that waits for its tool: the driver has stopped, the queue has not moved."""
+    engine = make_engine(seeded(qwen3), max_batch=1)
+
+    async def story() -> None:
+        await engine.generate([1, 2], session="a", seed=1, max_tokens=2)
+        waiting = asyncio.create_task(engine.generate([3, 4], session="b", seed=1, max_tokens=2))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        held = await engine.generate([1, 2, 5, 6, 7], session="a", seed=1, max_tokens=2)  # a slot is for the whole life
+        assert held.token_ids
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        await engine.end_session("a")
+        assert (await waiting).token_ids
+        await engine.end_session("b")
+
+    within(story(), 5)
+
+
+def test_an_episode_that_waits_for_its_tool_blocks_nobody() -> None:
+    engine = make_engine(seeded(qwen3))
+
+    async def story() -> None:
+        await engine.generate([1, 2], session="slow", seed=1, max_tokens=2)
+        assert len(await play_all(engine, range(5))) == 5  # while `slow` is at its tool
+        await engine.end_session("slow")
+
+    within(story(), 5)
+
+
+class Breaking(torch.nn.Module):
+    """A model that fails while `is_broken`."""
+
+    def __init__(self, model: Any, how: str) -> None:
+        super().__init__()
+        self.inner, self.how, self.is_broken = model, how, True
+        self.config, self.device, self.dtype = model.config, model.device, model.dtype
+
+    def forward(self, **inputs: Any) -> Any:
+        output = self.inner(**inputs)
+        if self.is_broken and self.how == "raises":
+            raise RuntimeError("out of memory")
+        if self.is_broken:
+            output.logits = output.logits * float("nan")
+        return output
+
+
+@pytest.mark.parametrize(("how", "message"), [("raises", "RuntimeError: out of memory"), ("nan", "not finite")])
+def test_a_failing_model_is_an_engine_error_for_everyone_and_passes(how: str, message: str) -> None:
+    inner = seeded(qwen3)
+    model = Breaking(inner, how)
+    engine = make_engine(model, max_batch=3)
+
+    async def story() -> None:
+        model.is_broken = False
+        context = [1, 2, 3]
+        first = await engine.generate(context, session="kept", seed=1, max_tokens=3)
+        context += [*first.token_ids, 4]
+        model.is_broken = True
+        again = engine.generate(context, session="kept", seed=2, max_tokens=3)
+        failed = await asyncio.gather(*(play(engine, n) for n in range(5)), again, return_exceptions=True)
+        assert all(isinstance(error, EngineError) and message in str(error) for error in failed)
+        assert {error.rollout_id for error in failed} == {"s0", "s1", "s2", "s3", "s4", "kept"}
+        model.is_broken = False
+        kept = Episode(context)
+        sample = await engine.generate(context, session="kept", seed=7, max_tokens=9)
+        kept.turns.append((len(context), sample.token_ids, sample.logprobs, 7))
+        kept.context = [*context, *sample.token_ids]
+        await engine.end_session("kept")
+        for episode in [kept, *await play_all(engine, range(5))]:
+            check(inner, episode, 1.0)
+
+    within(story())
+
+
+def test_a_cancelled_generation_frees_its_place() -> None:
+    model = seeded(qwen3)
+    engine = make_engine(model, max_batch=1, stop_id=-1)  # never stops by itself
+
+    async def story() -> None:
+        for _ in range(3):
+            task = asyncio.create_task(engine.generate([1, 2], session="a", seed=1, max_tokens=150))
+            queued = asyncio.create_task(engine.generate([1, 2], session="never", seed=1, max_tokens=150))
+            await asyncio.sleep(0.02)
+            assert len(engine._sessions) == 1
+            queued.cancel()
+            task.cancel()
+            await asyncio.gather(task, queued, return_exceptions=True)
+            await engine.end_session("a")
+            await engine.end_session("never")
+        sampled = engine.sampled_tokens
+        assert (await engine.generate([3], session="b", seed=1, max_tokens=2)).is_truncated
+        assert engine.sampled_tokens - sampled <= 4  # the cancelled ones were not finished
+        await engine.end_session("b")
+        await engine.sync(FakePolicy(model))  # type: ignore[arg-type]
+        assert engine._sessions == {}
+
+    within(story())
+
+
+def test_sessions_that_are_cut_off_anywhere_disturb_nobody() -> None:
+    model = seeded(qwen3)
+    engine = make_engine(model, max_batch=3)
+    rng = random.Random(4)
+
+    async def cut_off(number: int, seconds: float) -> Episode | None:
+        try:
+            return await asyncio.wait_for(play(engine, number), seconds)
+        except TimeoutError:
+            return None
+
+    async def story() -> list[Episode | None]:
+        limits = [rng.choice([60, rng.uniform(0, 0.3)]) for _ in range(40)]
+        return list(await asyncio.gather(*(cut_off(number, limit) for number, limit in enumerate(limits))))
+
+    episodes = within(story())
+    assert 5 < sum(episode is None for episode in episodes) < 35
+    for episode in episodes:
+        if episode is not None:
+            check(model, episode, 1.0)
+
+
+def test_a_session_may_try_again_after_it_was_cut_off() -> None:
+    model = seeded(qwen3)
+    engine = make_engine(model)
+
+    async def story() -> Episode:
+        episode = Episode([5, 6, 7, 8])
+        task = asyncio.create_task(engine.generate(episode.context, session="a", seed=3, max_tokens=100))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        other = asyncio.create_task(engine.generate([5, 6, 9], session="a", seed=4, max_tokens=5))
+        sample = await engine.generate(episode.context, session="a", seed=3, max_tokens=9)
+        await other
+        episode.turns.append((4, sample.token_ids, sample.logprobs, 3))
+        episode.context += sample.token_ids
+        await engine.end_session("a")
+        return episode
+
+    check(model, within(story()), 1.0)
+
+
+def test_weights_change_only_between_sessions() -> None:
+    model = seeded(qwen3)
+    engine, policy = make_engine(model), FakePolicy(model, version=4)
+
+    async def story() -> None:
+        await engine.generate([1, 2], session="a", seed=1, max_tokens=2)
+        with pytest.raises(EngineError, match="1 sessions are open"):
+            await engine.sync(policy)  # type: ignore[arg-type]
+        task = asyncio.create_task(engine.generate([1, 2], session="b", seed=1, max_tokens=100))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await engine.end_session("b")  # its step is still under way
+        await engine.end_session("a")
+        await engine.sync(policy)  # type: ignore[arg-type]
+        assert (engine.policy_version, engine._sessions, engine._is_idle) == (4, {}, True)
+        with pytest.raises(EngineError, match="another policy's weights"):
+            await engine.sync(FakePolicy(seeded(llama)))  # type: ignore[arg-type]
+
+    within(story())
+
+
+def test_an_engine_outlives_its_event_loop() -> None:
+    """A script may call asyncio.run for each step, and Ctrl-C may end one of them anywhere."""
+    model = seeded(qwen3)
+    engine = make_engine(model, max_batch=3)
+
+    async def cut_short() -> None:
+        tasks = [asyncio.create_task(play(engine, n, max_tokens=40)) for n in range(8)]
+        await asyncio.sleep(0.03)
+        assert not all(task.done() for task in tasks)
+
+    for _ in range(3):
+        within(cut_short())
+    for episode in within(play_all(engine, range(8))):
+        check(model, episode, 1.0)
+
+
+@pytest.mark.parametrize(("ids", "max_tokens"), [([], 1), ([1], 0), ([1] * 100, 61)])
+def test_what_cannot_be_generated_is_an_engine_error(ids: list[int], max_tokens: int) -> None:
+    engine = make_engine(seeded(qwen3))
+    with pytest.raises(EngineError, match=f"context of {len(ids)} tokens and {max_tokens} to generate"):
+        within(engine.generate(ids, session="a", seed=1, max_tokens=max_tokens))
+
+
+def run_config(**sections: Any) -> RunConfig:
+    return RunConfig.model_validate({"workflow": {"target": "t", "baseline": "b"}, **sections})
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "sections", "message"),
+    [
+        (gpt2, {}, {"rollout": {"max_context_tokens": 512}}, "at most 160, the baseline's max_position_embeddings"),
+        (qwen3, {}, {}, "rollout.max_context_tokens: found 2048; allowed: at most 512"),
+        (
+            qwen3,
+            {"use_sliding_window": True, "sliding_window": 64, "max_window_layers": 0},
+            {"rollout": {"max_context_tokens": 512}},
+            "at most 64, the baseline's sliding_window",
+        ),
+        (
+            qwen3,
+            {},
+            {"rollout": {"max_context_tokens": 512}, "policy": {"attn_implementation": "flash_attention_2"}},
+            "policy.attn_implementation: found 'flash_attention_2'; in_process runs sdpa or eager",
+        ),
+    ],
+)
+def test_models_that_it_would_run_wrongly_are_refused(
+    make: Callable[..., Any], options: dict[str, Any], sections: dict[str, Any], message: str
+) -> None:
+    policy = FakePolicy(make(102, **options), chat=ChatFormat(make_tokenizer()))
+    with pytest.raises(ConfigError, match=message):
+        InProcessEngine.from_config(run_config(**sections), policy)  # type: ignore[arg-type]
+
+
+def test_an_engine_is_what_the_config_says() -> None:
+    policy = FakePolicy(qwen3(102), chat=ChatFormat(make_tokenizer()))
+    engine = InProcessEngine.from_config(
+        run_config(rollout={"max_context_tokens": 512}, inference={"max_batch": 7, "temperature": 0.5}),
+        policy,  # type: ignore[arg-type]
+    )
+    assert (engine._cache.slots, engine._temperature, engine._max_context_tokens) == (7, 0.5, 512)

@@ -1,0 +1,61 @@
+"""A tool and a grader in one small server: `python tests/toy_server.py MODE`, token in TOY_TOKEN.
+
+The grader gives 1 for an answer with a `yes` and no `no`. MODE: `normal`; `text` (the score is a word); `dies` (only
+the first call is graded, then 500); `slow` (the tool takes 0.05 s).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+MODE = sys.argv[1] if len(sys.argv) > 1 else "normal"
+graded = 0
+
+
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128
+
+
+class Toy(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.headers["Authorization"] != f"Bearer {os.environ['TOY_TOKEN']}":
+            self.answer(401, {"error": "wrong token"})
+        elif self.path == "/grade":
+            self.grade(request["sample"]["output_text"])
+        else:
+            time.sleep(0.05 if MODE == "slow" else 0)
+            self.answer(200, {"output": "yes is right", "call_id": request["call_id"]})
+
+    def grade(self, text: str) -> None:
+        global graded
+        graded += 1
+        if MODE == "text":
+            self.answer(200, {"score": "good"})
+        elif MODE == "dies" and graded > 1:
+            self.answer(500, {"error": "out of order"})
+        else:
+            self.answer(200, {"score": float("yes" in text and "no" not in text)})
+
+    def answer(self, status: int, body: dict[str, object]) -> None:
+        raw = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+if __name__ == "__main__":
+    server = Server(("127.0.0.1", 0), Toy)
+    print(f"listening on http://127.0.0.1:{server.server_address[1]}", flush=True)
+    server.serve_forever()
