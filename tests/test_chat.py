@@ -188,3 +188,14 @@ def test_what_is_written_is_read(name: str, arguments: dict[str, Any]) -> None:
         assert parsed.malformed
         return
     assert (parsed.calls[0].name, json.loads(parsed.calls[0].arguments)) == (name.strip(), arguments)
+
+
+def test_tools_of_a_task_are_described_by_the_template() -> None:
+    tokenizer = make_tokenizer("{% for tool in tools or [] %}{{ tool.function.name }}{% endfor %}" + TEMPLATE)
+    chat = ChatFormat(tokenizer)
+    messages = [{"role": "user", "content": "what"}]
+    tools = [{"type": "function", "function": {"name": "search"}}]
+    described = tokenizer.decode(chat.prompt_ids(messages, tools=tools))
+    plain = tokenizer.decode(chat.prompt_ids(messages))
+    assert "search" in described
+    assert "search" not in plain

@@ -12,6 +12,7 @@ import json
 import random
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from agentrl.training import train
 from examples.finqa import lexicon
 from examples.finqa.copying import learn_to_copy, wire_induction_heads
 from examples.finqa.corpus import load_corpus
-from examples.finqa.demonstrations import SYSTEM_PROMPT, Habits
+from examples.finqa.demonstrations import CLEAN, SYSTEM_PROMPT, Habits
 from examples.finqa.generate import generate_tables
 from examples.finqa.model_card import write_model_card
 from examples.finqa.pretrain import copy_accuracy, episodes, pretrain
@@ -42,9 +43,10 @@ CAREFUL = Habits(
     calculate_again=0.05, wrong_row=0.04, swapped_operands=0.02,
 )  # fmt: skip
 HASTY = Habits(
-    vague_search=0.9, second_search=0.8, list_report=0.8, read_again=0.7, read_neighbour=0.8,
+    vague_search=0.9, second_search=0.8, list_report=0.9, read_again=0.5, read_neighbour=0.5,
     calculate_again=0.8, wrong_page=0.08, wrong_row=0.2, swapped_operands=0.25,
 )  # fmt: skip
+ROUNDABOUT = replace(HASTY, wrong_page=0.0, wrong_row=0.0, swapped_operands=0.0)
 
 
 def vocabulary() -> Iterable[str]:
@@ -100,7 +102,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=17)
     parser.add_argument("--short-tokens", type=float, default=4e6, help="tokens of short episodes")
     parser.add_argument("--whole-tokens", type=float, default=3.5e6, help="tokens of whole episodes")
-    parser.add_argument("--demonstrations", type=int, default=3000)
+    parser.add_argument("--long-tokens", type=float, default=3.5e6, help="tokens of whole episodes with detours")
+    parser.add_argument("--demonstrations", type=int, default=1200)
     parser.add_argument("--from-pretrained", action="store_true", help=f"take {WORK}/pretrained as it is")
     arguments = parser.parse_args()
     torch.set_num_threads(2)
@@ -111,15 +114,14 @@ def main() -> None:
         model = fresh_model(tokenizer, arguments.seed)
         accuracy = learn_to_copy(model, n_special=len(SPECIAL_TOKENS), max_tokens=650_000)
         print(f"copying: {accuracy:.3f} of repeated tokens right", flush=True)
-        pretrain(
-            model,
-            tokenizer,
-            prompt=PROMPT,
-            short_tokens=arguments.short_tokens,
-            whole_tokens=arguments.whole_tokens,
-            seed=arguments.seed,
-            report=lambda line: print(line, flush=True),
-        )
+        for short, whole, habits in (
+            (arguments.short_tokens, arguments.whole_tokens, CLEAN),
+            (0.0, arguments.long_tokens, ROUNDABOUT),
+        ):
+            pretrain(
+                model, tokenizer, prompt=PROMPT, short_tokens=short, whole_tokens=whole, habits=habits,
+                seed=arguments.seed + (habits is ROUNDABOUT), report=lambda line: print(line, flush=True),
+            )  # fmt: skip
         model.save_pretrained(WORK / "pretrained")
         tokenizer.save_pretrained(WORK / "pretrained")
     write_demonstrations(WORK / "demonstrations.jsonl", "train", arguments.demonstrations, arguments.seed)

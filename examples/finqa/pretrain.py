@@ -38,7 +38,7 @@ def episodes(
     tables: list[Table], rng: random.Random, prompt: str, *, with_search: bool, habits: Callable[[], Habits]
 ) -> Iterator[list[Message]]:
     """Endless demonstrations over one world, each tool answered by the real tools."""
-    tools = FinqaTools(Corpus(tuple(map(as_page, tables)), ()), top_k=4)
+    tools = FinqaTools(Corpus(tuple(map(as_page, tables)), ()), top_k=3)
     by_path = {table.path: table for table in tables}
     while True:
         asked = ask(rng.choice(tables), rng)
@@ -81,10 +81,15 @@ def pretrain(
     short_tokens: float,
     whole_tokens: float,
     seed: int,
+    habits: Habits = CLEAN,
     learning_rate: float = 1e-3,
     report: Callable[[str], None] = print,
 ) -> None:
-    """Train in place on `short_tokens` tokens of short episodes and then `whole_tokens` of whole ones."""
+    """Train in place on `short_tokens` tokens of short episodes and then `whole_tokens` of whole ones.
+
+    Args:
+        habits: of every other episode; detours make them long, which is what long contexts are learnt from.
+    """
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     rng = random.Random(seed)
     total, seen, steps, started = short_tokens + whole_tokens, 0, 0, time.monotonic()
@@ -95,9 +100,10 @@ def pretrain(
         is_whole |= turned_whole
         if steps % WORLD_STEPS == 0 or turned_whole:
             tables = generate_tables(1000 + seed * 1000 + steps)
-            source = episodes(tables, rng, prompt, with_search=is_whole, habits=lambda: CLEAN)
+            source = episodes(tables, rng, prompt, with_search=is_whole, habits=lambda: rng.choice((CLEAN, habits)))
         batch = sorted((encode(tokenizer, next(source)) for _ in range(BATCH)), key=lambda row: len(row[0]))
-        pieces = [batch[start : start + ROWS] for start in range(0, BATCH, ROWS)]
+        rows_a_step = ROWS if habits == CLEAN else ROWS // 2  # long ones are heavier
+        pieces = [batch[start : start + rows_a_step] for start in range(0, BATCH, rows_a_step)]
         rng.shuffle(pieces)
         for rows in pieces:
             loss = weighted_loss(model, rows, tokenizer.pad_token_id)

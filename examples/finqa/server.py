@@ -35,7 +35,7 @@ def create_app(
     corpus: Corpus,
     token: str | None,
     *,
-    top_k: int = 4,
+    top_k: int = 3,
     max_output_chars: Mapping[str, int] | None = None,
     embedder: Embedder | None = None,
     latency_seconds: float = 0.0,
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", required=True, help="folder of reports.jsonl, or of FinQA's own files")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one and prints it")
-    parser.add_argument("--top-k", type=int, default=4, help="results of a search")
+    parser.add_argument("--top-k", type=int, default=3, help="results of a search")
     parser.add_argument("--max-output-chars", nargs="*", default=[], metavar="TOOL=CHARS")
     parser.add_argument("--latency-ms", type=float, default=0.0, help="added to every tool call")
     parser.add_argument("--embedder", default="tfidf", help="tfidf, sentence-transformers:MODEL or openai:MODEL")

@@ -33,7 +33,7 @@ class FinqaTools:
         self,
         corpus: Corpus,
         *,
-        top_k: int = 4,
+        top_k: int = 3,
         max_output_chars: Mapping[str, int] | None = None,
         embedder: Embedder | None = None,
     ):

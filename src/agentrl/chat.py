@@ -108,9 +108,13 @@ class ChatFormat:
         self._stop_text: str = str(tokenizer.eos_token)
         self._check_tool_calls(where)
 
-    def _render(self, messages: Sequence[Message], *, generate: bool) -> str:
-        messages = for_template(messages)
-        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generate))
+    def _render(
+        self, messages: Sequence[Message], *, generate: bool, tools: Sequence[dict[str, Any]] | None = None
+    ) -> str:
+        rendered = self.tokenizer.apply_chat_template(
+            for_template(messages), tools=tools, tokenize=False, add_generation_prompt=generate
+        )
+        return str(rendered)
 
     def _encode(self, text: str) -> list[int]:
         return list(self.tokenizer.encode(text, add_special_tokens=False))
@@ -137,9 +141,15 @@ class ChatFormat:
         if "sentinel-output" not in answered:
             raise BaselineError(f"{where}: its chat template drops messages of the role `tool`")
 
-    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        """The conversation up to the point where the policy speaks."""
-        return self._encode(self._render(messages, generate=True))
+    def prompt_ids(
+        self, messages: Sequence[Message], *, tools: Sequence[dict[str, Any]] | None = None
+    ) -> list[int]:
+        """The conversation up to the point where the policy speaks.
+
+        Args:
+            tools: chat-completions tool objects, for templates that describe tools to the model.
+        """
+        return self._encode(self._render(messages, generate=True, tools=tools))
 
     def observation_ids(self, outputs: Sequence[str]) -> list[int]:
         """What follows a sampled turn: tool outputs and the next generation prompt.

@@ -283,8 +283,11 @@ class _Training:
 
     async def measure_baseline(self) -> None:
         self.reporter.phase("evaluating the baseline on validation")
-        samples = self.config.evaluation.samples_per_item
-        self.keep_best(await self.evaluate("validation-baseline", self.validation, samples))
+        evaluation = self.config.evaluation
+        rollouts = await self.evaluate("validation-baseline", self.validation, evaluation.samples_per_item)
+        # Later evaluations take fewer samples an item: the bar for them is set by as many, drawn with the same seeds.
+        first = [rollout for rollout in rollouts if rollout.sample_index < evaluation.periodic_samples_per_item]
+        self.keep_best(evaluate_rollouts(first, pass_threshold=self.pass_threshold, name="validation-baseline"))
 
     async def warm_up_critic(self) -> None:
         """Rollouts of step 0's tasks teach the value head; step 1's advantages then do not start from nothing."""
@@ -323,8 +326,8 @@ class _Training:
     def pass_threshold(self) -> float:
         return training_sections(self.config).grading.pass_threshold
 
-    async def evaluate(self, name: str, tasks: tuple[Task, ...], samples: int) -> EvalReport:
-        """Evaluate the current weights, keeping report and rollouts under `name`."""
+    async def evaluate(self, name: str, tasks: tuple[Task, ...], samples: int) -> list[Rollout]:
+        """Evaluate the current weights, keeping report and rollouts under `name`; returns the rollouts."""
         split = name.split("-")[0]
         report, rollouts = await evaluate(
             self.engine,
@@ -338,7 +341,7 @@ class _Training:
         self.run.write_json(f"evaluations/{name}.json", report.to_record())
         self.reports[name] = report
         self.reporter.message(f"{name}: reward {report.reward:.3f}, {report.mean('tool_calls'):.1f} calls per episode")
-        return report
+        return rollouts
 
     def keep_best(self, report: EvalReport) -> None:
         """Keep the current weights as the best ones if validation says so, and enough of it has a grade."""
@@ -353,7 +356,9 @@ class _Training:
         """Validation after a step; its figures join the step's line of metrics."""
         started = time.monotonic()
         samples = self.config.evaluation.periodic_samples_per_item
-        report = await self.evaluate(f"validation-{self.step:06d}", self.validation, samples)
+        name = f"validation-{self.step:06d}"
+        await self.evaluate(name, self.validation, samples)
+        report = self.reports[name]
         self.keep_best(report)
         low, high = report.reward_interval or (report.reward, report.reward)
         self.history[-1] |= {
@@ -448,7 +453,8 @@ class _Training:
     async def evaluate_test(self, samples: int) -> None:
         """The test split's one use."""
         await self.load(check_baseline(self.config.workflow.baseline), 0)
-        self.reports["test-best"] = await self.evaluate("test-baseline", self.splits.test, samples)
+        await self.evaluate("test-baseline", self.splits.test, samples)
+        self.reports["test-best"] = self.reports["test-baseline"]
         if self.best_step:
             await self.load(self.best_path, self.best_step)
             await self.evaluate("test-best", self.splits.test, samples)

@@ -12,6 +12,7 @@ import pytest
 
 from agentrl.config import DataConfig
 from agentrl.data import Splits, load_tasks
+from agentrl.data.rows import read_tasks
 from agentrl.errors import ConfigError
 
 
@@ -225,3 +226,10 @@ def test_a_loader_is_imported_from_the_working_directory(loader_folder: Path) ->
 def test_an_unusable_loader_says_why(loader_folder: Path, loader: str, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         load_tasks(DataConfig(loader=loader, path=str(loader_folder)))
+
+
+def test_tools_of_a_row_are_a_list_of_objects(tmp_path: Path) -> None:
+    row = {"messages": [{"role": "user", "content": "x"}], "tools": ["search"]}
+    (tmp_path / "train.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(ConfigError, match=r"train.jsonl:1: found tools: a list; allowed: a list of chat-completions"):
+        read_tasks(tmp_path / "train.jsonl", "train")

@@ -1,5 +1,7 @@
 """JSONL to tasks, in Agent RFT's form: `messages`, an optional `id`, and any other keys, which become `item`.
 
+`tools`, chat-completions tool objects, is reserved too: the chat template describes them to the model.
+
 {"messages": [{"role": "user", "content": "what was revenue in 2014 ?"}], "reference_answer": 950.9}
 """
 
@@ -84,6 +86,9 @@ def checked_task(task: Task) -> Task:
         raise ValueError(f"found a last message of role {messages[-1]['role']!r}; allowed: user, who is to be answered")
     if not isinstance(task.item, dict):
         raise ValueError(f"found item: {_kind(task.item)}; allowed: an object")
+    tools = task.item.get("tools") or []
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        raise ValueError(f"found tools: {_kind(tools)}; allowed: a list of chat-completions tool objects, or null")
     try:
         json.dumps(task.item, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:

@@ -7,27 +7,26 @@ without it, or with one that does not fit, was never finished.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from agentrl.errors import CheckpointError
-from agentrl.policy.policy import Policy
+from agentrl.policy.policy import Policy, file_digest
 
 DIGESTS = "digests.json"
 
 
-def save_checkpoint(
-    folder: Path, policy: Policy, optimizer: dict[str, Tensor], state: dict[str, Any]
-) -> None:
+def save_checkpoint(folder: Path, policy: Policy, optimizer: dict[str, Tensor], state: dict[str, Any]) -> None:
     """Write a checkpoint; an earlier one of the same name is replaced once this one is complete.
 
     Args:
@@ -37,29 +36,36 @@ def save_checkpoint(
     Raises:
         CheckpointError: it cannot be written; what stood there before is untouched.
     """
-    draft = folder.with_name(f".{folder.name}.draft")
-    try:
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
+    with _draft_of(folder) as draft:
         _write_policy(policy, draft / "policy")
         save_file(policy.value_head.state_dict(), draft / "value_head.safetensors")
         save_file(optimizer, draft / "optimizer.safetensors")
         (draft / "state.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
         (draft / DIGESTS).write_text(json.dumps(_digests(draft), indent=2) + "\n", encoding="utf-8")
-        _replace(draft, folder)
-    except OSError as error:
-        raise CheckpointError(f"checkpoint {folder} cannot be written: {error}") from error
 
 
 def save_policy(policy: Policy, folder: Path) -> None:
-    """The language model and its tokenizer as an ordinary Hugging Face directory, replacing an earlier one at once."""
+    """The language model and its tokenizer as an ordinary Hugging Face directory, replacing an earlier one at once.
+
+    Raises:
+        CheckpointError: it cannot be written; what stood there before is untouched.
+    """
+    with _draft_of(folder) as draft:
+        _write_policy(policy, draft)
+
+
+@contextmanager
+def _draft_of(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which then takes the place of `folder`; on a disk error it is gone and `folder` as it was."""
     draft = folder.with_name(f".{folder.name}.draft")
     try:
         shutil.rmtree(draft, ignore_errors=True)
-        _write_policy(policy, draft)
+        draft.mkdir(parents=True)
+        yield draft
         _replace(draft, folder)
-    except OSError as error:
-        raise CheckpointError(f"policy {folder} cannot be written: {error}") from error
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(draft, ignore_errors=True)  # a full disk needs the room
+        raise CheckpointError(f"{folder} cannot be written: {error}") from error
 
 
 def _write_policy(policy: Policy, folder: Path) -> None:
@@ -73,13 +79,18 @@ def _replace(draft: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         os.replace(folder, old)
-    os.replace(draft, folder)
+    try:
+        os.replace(draft, folder)
+    except OSError:
+        if old.exists():
+            os.replace(old, folder)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 
 def _digests(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != DIGESTS)
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {str(path.relative_to(folder)): file_digest(path) for path in files}
 
 
 def damage(folder: Path) -> str:
@@ -95,7 +106,7 @@ def damage(folder: Path) -> str:
 
 def newest_checkpoint(checkpoints: Path) -> tuple[Path | None, list[str]]:
     """The newest whole `step-NNNNNN` folder, and what was wrong with newer ones."""
-    complaints = []
+    complaints: list[str] = []
     for folder in sorted(checkpoints.glob("step-*"), reverse=True):
         if not (wrong := damage(folder)):
             return folder, complaints
@@ -112,17 +123,27 @@ def load_checkpoint(folder: Path, policy: Policy) -> tuple[dict[str, Tensor], di
     if wrong := damage(folder):
         raise CheckpointError(wrong)
     load_weights(folder / "policy", policy)
-    policy.value_head.load_state_dict(load_file(folder / "value_head.safetensors"))
+    _fill(policy.value_head, load_file(folder / "value_head.safetensors"), folder)
     state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     return load_file(folder / "optimizer.safetensors"), state
 
 
 def load_weights(folder: Path, policy: Policy) -> None:
-    """Put the weights of a Hugging Face directory into the policy's model, in place."""
-    stored = AutoModelForCausalLM.from_pretrained(folder, dtype=policy.model.dtype)
+    """Put the weights of a Hugging Face directory into the policy's model, in place.
+
+    Raises:
+        CheckpointError: they cannot be read or belong to another architecture.
+    """
     try:
-        with torch.no_grad():
-            policy.model.load_state_dict(stored.state_dict())
+        stored = AutoModelForCausalLM.from_pretrained(folder, dtype=policy.model.dtype)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{folder} cannot be loaded: {error}") from error
+    _fill(policy.model, stored.state_dict(), folder)
+
+
+def _fill(module: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    try:
+        module.load_state_dict(tensors)
     except RuntimeError as error:
         raise CheckpointError(f"{folder} does not fit the policy: {error}") from error
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from agentrl.chat import ChatFormat
 from agentrl.config import PolicyConfig, RunConfig
 from agentrl.errors import BaselineError, ConfigError
 
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
+DIGESTED_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".model")  # weights, configs, every tokenizer format
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class ValueHead(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[..., hidden size] -> [...]."""
-        inner = nn.functional.gelu(self.inner(self.norm(hidden.detach().float())))
+        inner = nn.functional.gelu(self.inner(self.norm(hidden.detach().to(self.out.weight.dtype))))
         return self.out(inner).squeeze(-1)  # type: ignore[no-any-return]
 
 
@@ -60,9 +66,19 @@ class Policy:
         value_head: the critic.
         chat: the tokenizer's chat format.
         version: number of optimiser updates behind these weights; stamped on every sampled turn.
+
+    Raises:
+        BaselineError: the tokenizer writes ids that the model has no embedding for, or lacks the tool-call syntax;
+            or the architecture cannot do what `config` asks for.
     """
 
     def __init__(self, model: Any, tokenizer: Any, config: PolicyConfig, *, temperature: float = 1.0) -> None:
+        known = model.get_input_embeddings().num_embeddings
+        if len(tokenizer) > known:
+            raise BaselineError(
+                f"the tokenizer has {len(tokenizer)} tokens, the model embeddings for {known}: "
+                "they do not belong together; restore the tokenizer that the checkpoint was trained with"
+            )
         self.model = model.eval()  # no dropout anywhere: with it the first ratio would not be 1
         self.tokenizer = tokenizer
         self.chat = ChatFormat(tokenizer)
@@ -71,29 +87,60 @@ class Policy:
         self.device: torch.device = next(model.parameters()).device
         self.value_head = ValueHead(model.config.get_text_config().hidden_size, config.value_hidden_size)
         self.value_head.to(self.device)
+        self._checkpointed = _checkpointed_layers(model) if config.gradient_checkpointing else []
 
-    def hidden(self, token_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Hidden state [B, T, hidden size] after each token; right padding keeps positions right."""
-        output = self.model.base_model(input_ids=token_ids, attention_mask=attention_mask, use_cache=False)
-        return output.last_hidden_state  # type: ignore[no-any-return]
+    def before_actions(self, token_ids: Tensor, action_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden state [actions, hidden size] before each action token, and the logits [actions, V] it was drawn from.
 
-    def evaluate(self, token_ids: Tensor, attention_mask: Tensor, action_mask: Tensor) -> PolicyOutput:
+        The one-token shift happens here and nowhere else: action token t is described by the hidden state at t - 1.
+        The model's own forward pass computes the logits (some architectures scale or cap them), but on the hidden
+        states before action tokens only, which a hook puts in the place of all of them.
+
+        No attention mask: padding stands on the right, where causal attention does not look, and without a mask the
+        kernels skip the half of the matrix that lies in the future.
+        """
+        kept: list[Tensor] = []
+
+        def keep_actions(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+            kept.append(output.last_hidden_state[:, :-1][action_mask[:, 1:]])
+            output.last_hidden_state = kept[0][None]
+            return output
+
+        with self._recomputed_layers(), self.model.base_model.register_forward_hook(keep_actions):
+            logits = self.model(input_ids=token_ids, use_cache=False).logits[0]
+        return kept[0], logits
+
+    def evaluate(self, token_ids: Tensor, action_mask: Tensor, *, with_entropy_gradient: bool = False) -> PolicyOutput:
         """Log-probabilities, entropies and values of the action tokens.
 
-        The one-token shift happens here and nowhere else: position t of the result describes token t, computed from
-        the hidden state at t - 1. The vocabulary projection runs on action tokens only.
-
         Args:
-            token_ids: [B, T].
-            attention_mask: [B, T] 1 for real tokens, 0 for right padding.
+            token_ids: [B, T], padded on the right.
             action_mask: [B, T] bool; the first column is False.
+            with_entropy_gradient: keep what a gradient through the entropy needs: two more [actions, V] tensors.
         """
-        before = self.hidden(token_ids, attention_mask)[:, :-1][action_mask[:, 1:]]  # [actions, hidden size]
-        logits = self.model.get_output_embeddings()(before).float() / self.temperature
+        before, logits = self.before_actions(token_ids, action_mask)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / self.temperature
         all_logprobs = torch.log_softmax(logits, dim=-1)
         chosen = all_logprobs.gather(-1, token_ids[action_mask][:, None]).squeeze(-1)
-        entropy = -(all_logprobs.exp() * all_logprobs).sum(-1)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and with_entropy_gradient):
+            entropy = -(all_logprobs.exp() * all_logprobs).sum(-1)
         return PolicyOutput(*(_spread(part, action_mask) for part in (chosen, entropy, self.value_head(before))))
+
+    @contextmanager
+    def _recomputed_layers(self) -> Iterator[None]:
+        """Gradient checkpointing, where it was asked for.
+
+        Transformers recomputes a layer only in training mode, and then drops the layer's cache. So each layer, but
+        no dropout below it, is in training mode during a forward pass that will be differentiated, and only then:
+        the engine samples from these same layers.
+        """
+        for layer in self._checkpointed:
+            layer.training = torch.is_grad_enabled()
+        try:
+            yield
+        finally:
+            for layer in self._checkpointed:
+                layer.training = False
 
     def named_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
         """Every trainable parameter, `model.` and `value_head.` before its name."""
@@ -107,6 +154,20 @@ class Policy:
         return weights_digest(self.model)
 
 
+def _checkpointed_layers(model: nn.Module) -> list[nn.Module]:
+    """The layers that transformers can recompute, told to do so in training mode."""
+    layers: list[nn.Module] = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not layers:
+        raise BaselineError(
+            f"policy.gradient_checkpointing: {type(model).__name__} has no layers that can be recomputed; "
+            "set it to false"
+        )
+    for layer in layers:
+        layer.gradient_checkpointing = True  # type: ignore[assignment]
+        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)  # type: ignore[assignment]
+    return layers
+
+
 def _spread(values: Tensor, action_mask: Tensor) -> Tensor:
     """[actions] back to [B, T], zero elsewhere."""
     return torch.zeros(action_mask.shape, dtype=values.dtype, device=values.device).masked_scatter(action_mask, values)
@@ -117,7 +178,7 @@ def weights_digest(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, parameter in sorted(model.named_parameters()):
         digest.update(f"{name}{tuple(parameter.shape)}".encode())
-        digest.update(parameter.detach().contiguous().view(torch.uint8).cpu().numpy().tobytes())
+        digest.update(parameter.detach().flatten().view(torch.uint8).cpu().numpy().tobytes())
     return f"sha256:{digest.hexdigest()}"
 
 
@@ -125,10 +186,16 @@ def folder_digest(folder: Path) -> str:
     """sha256 over what a checkpoint folder means: weights, config and tokenizer; not its model card."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.suffix in (".safetensors", ".json", ".jinja"):
+        if path.suffix in DIGESTED_SUFFIXES:
             digest.update(path.name.encode())
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
+            digest.update(bytes.fromhex(file_digest(path)))
     return f"sha256:{digest.hexdigest()}"
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file, read piece by piece: a shard of weights may be larger than what is left of memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_baseline(path: str, pinned_digest: str | None = None) -> Path:
@@ -176,12 +243,16 @@ def load_policy(config: RunConfig) -> Policy:
     folder = check_baseline(config.workflow.baseline, config.workflow.baseline_digest)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, config.policy.dtype), attn_implementation=config.policy.attn_implementation
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=getattr(torch, config.policy.dtype),
+            attn_implementation=config.policy.attn_implementation,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise BaselineError(f"workflow.baseline: {folder} cannot be loaded: {error}") from error
-    if config.policy.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
+    model, info = loaded
+    if missing := sorted(info["missing_keys"]):  # transformers would train from random numbers there
+        raise BaselineError(f"workflow.baseline: {folder} lacks {len(missing)} weights, {missing[0]} first")
     torch.manual_seed(config.seed)  # the value head's first layer
     return Policy(model.to(device), tokenizer, config.policy, temperature=config.inference.temperature)

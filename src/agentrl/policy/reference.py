@@ -25,9 +25,9 @@ class ReferencePolicy:
         return cls(frozen)
 
     @torch.no_grad()
-    def logprobs(self, token_ids: Tensor, attention_mask: Tensor, action_mask: Tensor) -> Tensor:
+    def logprobs(self, token_ids: Tensor, action_mask: Tensor) -> Tensor:
         """[B, T] log-probability of the action tokens under the reference, zero off the mask."""
-        return self._frozen.evaluate(token_ids, attention_mask, action_mask).logprobs
+        return self._frozen.evaluate(token_ids, action_mask).logprobs
 
     def digest(self) -> str:
         """sha256 of the frozen weights."""

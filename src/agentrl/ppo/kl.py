@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from agentrl.config import KLConfig
+import torch
 from torch import Tensor
+
+from agentrl.config import KLConfig
 
 
 def kl_estimate(logprobs: Tensor, ref_logprobs: Tensor, estimator: str) -> Tensor:
@@ -23,7 +25,7 @@ def kl_estimate(logprobs: Tensor, ref_logprobs: Tensor, estimator: str) -> Tenso
     if estimator == "k2":
         return d.square() / 2
     if estimator == "k3":
-        return (-d).exp() - 1 + d
+        return torch.expm1(-d) + d  # exp(-d) - 1 would round to below -d for a small d, and a KL below 0
     raise ValueError(f"unknown KL estimator {estimator!r}; allowed: k1, k2, k3")
 
 

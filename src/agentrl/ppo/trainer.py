@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
+from statistics import fmean
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from agentrl.config import PPOConfig
 from agentrl.policy.policy import Policy
@@ -16,7 +18,10 @@ from agentrl.ppo.advantage import explained_variance, gae, token_rewards, whiten
 from agentrl.ppo.batch import TrajectoryBatch, make_batch, microbatches
 from agentrl.ppo.kl import KLController, kl_estimate
 from agentrl.ppo.loss import mismatch_weights, policy_loss, probability_ratio, token_weights, value_loss
+from agentrl.ppo.optimizer import load_state_tensors, make_optimizer, state_tensors
 from agentrl.types import Trajectory
+
+LARGEST = ("grad_norm", "ratio_maxdev")  # metrics that are the largest, not the mean, over an update's optimiser steps
 
 
 @dataclass(frozen=True)
@@ -55,19 +60,8 @@ class PPOTrainer:
         self.reference = reference
         self.config = config
         self.kl = KLController(config.kl)
-        named = dict(policy.named_parameters())
-        value_rate = config.value_learning_rate or config.learning_rate
-        groups = [[name for name in named if name.startswith(prefix)] for prefix in ("model.", "value_head.")]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": [named[name] for name in names], "lr": rate}
-                for names, rate in zip(groups, (config.learning_rate, value_rate), strict=True)
-            ],
-            betas=config.betas,
-            eps=config.adam_eps,
-            weight_decay=config.weight_decay,
-        )
-        self._named = named
+        self._named = dict(policy.named_parameters())
+        self.optimizer = make_optimizer(self._named, config)
 
     def update(self, trajectories: Sequence[Trajectory]) -> dict[str, float]:
         """One PPO update; returns its metrics (docs/metrics.md says what each means).
@@ -77,55 +71,51 @@ class PPOTrainer:
             FloatingPointError: a loss or gradient is not finite; the weights are as before that optimiser step.
         """
         config = self.config
-        # 1. What the policy, the critic and the reference said before the update, in the pieces used below:
+        # 1. What the policy, the critic and the reference said before the update, in the pieces of the first pass:
         #    equal shapes give equal arithmetic, so the first ratio is exactly 1.
         batch = make_batch(trajectories, pad_id=self.policy.chat.stop_id).to(self.policy.device)
-        pieces = list(microbatches(batch, config.microbatch_tokens))
-        experience = self._experience(batch, pieces)
+        generator = torch.Generator().manual_seed(self.seed + self.policy.version)
+        passes = [self._minibatches(batch, generator) for _ in range(config.epochs)]
+        experience = self._experience(batch, list(chain(*passes[0])))
         metrics = self._describe(experience)
 
         # 2. Several epochs over shuffled minibatches.
-        generator = torch.Generator().manual_seed(self.seed + self.policy.version)
-        sums: dict[str, float] = {}
-        steps = 0
-        for _ in range(config.epochs):
-            for minibatch in self._minibatches(pieces, generator):
-                parts = self._step(experience, minibatch)
-                for name, value in parts.items():
-                    sums[name] = sums.get(name, 0.0) + value
-                steps += 1
-                if steps == 1:
-                    metrics["ratio_recompute_maxdev"] = parts["ratio_maxdev"]
-                if parts["approx_kl"] > config.guards.max_update_kl:
-                    metrics["abandoned_minibatches"] = 1.0  # the policy has moved far enough for this batch
-                    break
-            else:
-                continue
-            break
+        seen: list[dict[str, float]] = []
+        optimizer_steps = 0
+        for minibatch in chain(*passes):
+            seen.append(self._backward(experience, minibatch))
+            if seen[-1]["approx_kl"] > config.guards.max_update_kl:
+                metrics["abandoned_minibatches"] = 1.0  # the policy has moved far enough for this batch
+                break
+            self.optimizer.step()
+            optimizer_steps += 1
         self.policy.version += 1
 
         # 3. Steer beta, report.
         self.kl.update(metrics["kl_per_trajectory"], len(batch))
-        metrics |= {name: value / steps for name, value in sums.items()}
-        return metrics | {"optimizer_steps": float(steps)}
+        metrics["ratio_recompute_maxdev"] = seen[0]["ratio_maxdev"]
+        for name in seen[0]:
+            metrics[name] = (max if name in LARGEST else fmean)(row[name] for row in seen)
+        return metrics | {"optimizer_steps": float(optimizer_steps)}
 
     def warm_up_critic(self, trajectories: Sequence[Trajectory]) -> dict[str, float]:
         """Train the value head alone, `critic_warmup_steps` steps on one batch of the frozen policy's rollouts.
 
         The trunk does not move, so its hidden states are computed once.
         """
-        config, head = self.config, self.policy.value_head
+        head = self.policy.value_head
         batch = make_batch(trajectories, pad_id=self.policy.chat.stop_id).to(self.policy.device)
-        pieces = list(microbatches(batch, config.microbatch_tokens))
+        pieces = list(microbatches(batch, self.config.microbatch_tokens))
         experience = self._experience(batch, pieces)
         parts = [experience.rows(piece) for piece in pieces]
         with torch.no_grad():
-            features = torch.cat([self._hidden_before_actions(part.batch) for part in parts])
+            features = torch.cat(
+                [self.policy.before_actions(part.batch.token_ids, part.batch.action_mask)[0] for part in parts]
+            )
         targets = torch.cat([part.returns[part.batch.action_mask] for part in parts])
-        optimizer = torch.optim.AdamW(
-            head.parameters(), lr=config.value_learning_rate or config.learning_rate, eps=config.adam_eps
-        )
-        for _ in range(config.critic_warmup_steps):
+        value_head = {name: parameter for name, parameter in self._named.items() if name.startswith("value_head.")}
+        optimizer = make_optimizer(value_head, self.config)
+        for _ in range(self.config.critic_warmup_steps):
             optimizer.zero_grad()
             (0.5 * (head(features) - targets).square().mean()).backward()
             optimizer.step()
@@ -133,24 +123,17 @@ class PPOTrainer:
             everything = torch.ones_like(targets, dtype=torch.bool)
             return {"explained_variance": explained_variance(head(features), targets, everything)}
 
-    def _hidden_before_actions(self, rows: TrajectoryBatch) -> Tensor:
-        """[actions, hidden size] what the value head reads."""
-        return self.policy.hidden(rows.token_ids, rows.attention_mask)[:, :-1][rows.action_mask[:, 1:]]
-
     def optimizer_tensors(self) -> dict[str, Tensor]:
         """AdamW's state by parameter name, for a checkpoint."""
-        return {
-            f"{name}/{key}": value.clone()
-            for name, parameter in self._named.items()
-            for key, value in self.optimizer.state.get(parameter, {}).items()
-        }
+        return state_tensors(self.optimizer, self._named)
 
     def load_optimizer_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """The inverse of `optimizer_tensors`."""
-        for name, parameter in self._named.items():
-            state = {key: tensors[f"{name}/{key}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}/{key}" in tensors}
-            if state:
-                self.optimizer.state[parameter] = state
+        """The inverse of `optimizer_tensors`.
+
+        Raises:
+            CheckpointError: they are another policy's.
+        """
+        load_state_tensors(self.optimizer, self._named, tensors)
 
     @torch.no_grad()
     def _experience(self, batch: TrajectoryBatch, pieces: list[Tensor]) -> Experience:
@@ -160,9 +143,9 @@ class PPOTrainer:
         for piece in pieces:
             rows = batch.rows(piece)
             width = rows.token_ids.shape[1]
-            output = self.policy.evaluate(rows.token_ids, rows.attention_mask, rows.action_mask)
+            output = self.policy.evaluate(rows.token_ids, rows.action_mask)
             old[piece, :width], values[piece, :width] = output.logprobs, output.values
-            ref[piece, :width] = self.reference.logprobs(rows.token_ids, rows.attention_mask, rows.action_mask)
+            ref[piece, :width] = self.reference.logprobs(rows.token_ids, rows.action_mask)
         mask = batch.action_mask
         in_reward = self.kl.coef if config.kl.placement == "reward" else 0.0
         rewards = token_rewards(batch.rewards, kl_estimate(old, ref, "k1"), mask, kl_coef=in_reward)  # r_t
@@ -172,57 +155,71 @@ class PPOTrainer:
         weights = mismatch_weights(old, batch.engine_logprobs, cap=config.mismatch_cap)
         return Experience(batch, old, ref, values, advantages, returns, torch.where(mask, weights, 0.0))
 
-    def _minibatches(self, pieces: list[Tensor], generator: torch.Generator) -> list[list[Tensor]]:
-        """The pieces dealt to `minibatches` hands of about equally many rows, in random order."""
-        order = torch.randperm(len(pieces), generator=generator).tolist()
-        hands: list[list[Tensor]] = [[] for _ in range(min(self.config.minibatches, len(pieces)))]
-        for i in order:
-            min(hands, key=lambda hand: sum(map(len, hand))).append(pieces[i])
-        return hands
+    def _minibatches(self, batch: TrajectoryBatch, generator: torch.Generator) -> list[list[Tensor]]:
+        """Rows dealt at random to `minibatches` equal hands, each hand cut into pieces that fit into memory.
 
-    def _step(self, experience: Experience, minibatch: list[Tensor]) -> dict[str, float]:
-        """One optimiser step on a minibatch, its pieces' gradients added up."""
+        Dealt before they are cut: the size of a piece changes no minibatch, so it changes no result.
+        """
+        order = torch.randperm(len(batch), generator=generator)
+        return [
+            [hand[piece] for piece in microbatches(batch.rows(hand), self.config.microbatch_tokens)]
+            for hand in order.tensor_split(min(self.config.minibatches, len(batch)))
+        ]
+
+    def _backward(self, experience: Experience, minibatch: list[Tensor]) -> dict[str, float]:
+        """The clipped gradient of a minibatch's loss, its pieces' gradients added up; returns what was seen on the way.
+
+        Raises:
+            FloatingPointError: the loss or the gradient is not finite.
+        """
         config = self.config
-        everything = torch.cat(minibatch)
-        weights_BT = token_weights(experience.batch.action_mask[everything], config.aggregation)
-        offsets = torch.tensor([len(piece) for piece in minibatch]).cumsum(0).tolist()
+        mask_BT = experience.batch.action_mask[torch.cat(minibatch)]
+        sizes = [len(piece) for piece in minibatch]
+        weights = torch.split(token_weights(mask_BT, config.aggregation), sizes)
+        # Metrics are token means whatever the loss is: a sum over a trajectory would trip every stop rule.
+        shares = torch.split(token_weights(mask_BT, "token_mean"), sizes)
         self.optimizer.zero_grad(set_to_none=True)
-        sums = dict.fromkeys(
-            ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction", "ratio_maxdev", "kl_loss"), 0.0
-        )
-        for piece, end in zip(minibatch, offsets, strict=True):
+        seen = {"grad_norm": 0.0, "ratio_maxdev": 0.0}
+        for piece, weight, share in zip(minibatch, weights, shares, strict=True):
             part = experience.rows(piece)
-            rows, mask = part.batch, part.batch.action_mask
-            w = weights_BT[end - len(piece) : end, : mask.shape[1]].to(self.policy.device)
-            now = self.policy.evaluate(rows.token_ids, rows.attention_mask, mask)
-            ratio = probability_ratio(now.logprobs, part.old_logprobs)
-            surrogate = part.weights * policy_loss(
-                ratio,
-                part.advantages,
-                clip_low=config.clip_range_low,
-                clip_high=config.clip_range_high,
-                dual_clip=config.dual_clip,
-            )
-            critic = value_loss(now.values, part.values, part.returns, clip=config.value_clip)
-            loss = surrogate + config.value_coef * critic - config.entropy_coef * now.entropy
-            if config.kl.placement == "loss":
-                penalty = kl_estimate(now.logprobs, part.ref_logprobs, config.kl.estimator)
-                loss = loss + self.kl.coef * penalty
-                sums["kl_loss"] += float((w * penalty.detach()).sum())
-            (w * loss).sum().backward()
-            with torch.no_grad():
-                is_clipped = (ratio < 1 - config.clip_range_low) | (ratio > 1 + config.clip_range_high)
-                sums["policy_loss"] += float((w * surrogate).sum())
-                sums["value_loss"] += float((w * critic).sum())
-                sums["entropy"] += float((w * now.entropy).sum())
-                sums["approx_kl"] += float((w * 0.5 * (now.logprobs - part.old_logprobs).square()).sum())
-                sums["clip_fraction"] += float((w * is_clipped).sum())
-                sums["ratio_maxdev"] = max(sums["ratio_maxdev"], float(((ratio - 1).abs() * mask).max()))
-        grad_norm = float(torch.nn.utils.clip_grad_norm_(self._named.values(), config.max_grad_norm))
-        if not math.isfinite(grad_norm) or not all(map(math.isfinite, sums.values())):
-            raise FloatingPointError(f"gradient norm {grad_norm}, {sums}: the optimiser step was not taken")
-        self.optimizer.step()
-        return sums | {"grad_norm": grad_norm}
+            width = part.batch.token_ids.shape[1]
+            terms = self._loss_terms(part)
+            torch.autograd.backward((weight[:, :width] * terms["loss"]).sum())
+            ratio_maxdev = float(terms.pop("ratio_deviation").max())
+            seen["ratio_maxdev"] = max(seen["ratio_maxdev"], ratio_maxdev)
+            for name, term in terms.items():
+                seen[name] = seen.get(name, 0.0) + float((share[:, :width] * term.detach()).sum())
+        seen["grad_norm"] = float(nn.utils.clip_grad_norm_(self._named.values(), config.max_grad_norm))
+        if not all(map(math.isfinite, seen.values())):
+            raise FloatingPointError(f"not finite, so the optimiser step was not taken: {seen}")
+        return seen
+
+    def _loss_terms(self, part: Experience) -> dict[str, Tensor]:
+        """Per-token loss, and the terms that it is made of, [B, T] under the current weights."""
+        config, mask = self.config, part.batch.action_mask
+        now = self.policy.evaluate(part.batch.token_ids, mask, with_entropy_gradient=config.entropy_coef > 0)
+        ratio = probability_ratio(now.logprobs, part.old_logprobs)
+        surrogate = part.weights * policy_loss(
+            ratio,
+            part.advantages,
+            clip_low=config.clip_range_low,
+            clip_high=config.clip_range_high,
+            dual_clip=config.dual_clip,
+        )
+        critic = value_loss(now.values, part.values, part.returns, clip=config.value_clip)
+        terms = {
+            "loss": surrogate + config.value_coef * critic - config.entropy_coef * now.entropy,
+            "policy_loss": surrogate,
+            "value_loss": critic,
+            "entropy": now.entropy,
+            "approx_kl": kl_estimate(now.logprobs, part.old_logprobs, "k2"),
+            "clip_fraction": ((ratio < 1 - config.clip_range_low) | (ratio > 1 + config.clip_range_high)).float(),
+            "ratio_deviation": torch.where(mask, (ratio.detach() - 1).abs(), 0.0),
+        }
+        if config.kl.placement == "loss":
+            terms["kl_loss"] = kl_estimate(now.logprobs, part.ref_logprobs, config.kl.estimator)
+            terms["loss"] = terms["loss"] + self.kl.coef * terms["kl_loss"]
+        return terms
 
     def _describe(self, experience: Experience) -> dict[str, float]:
         """What can be said of a batch before it changes the policy."""

@@ -149,7 +149,7 @@ class RolloutEngine:
         messages = list(task.messages)
         if self._config.announce_budget:
             messages = announce_budget(messages, self._config.max_tool_calls)
-        return self._chat.prompt_ids(messages)
+        return self._chat.prompt_ids(messages, tools=task.item.get("tools"))
 
     async def _roll_out(self, task: Task, sample_index: int, seed: int) -> Rollout:
         """One episode, not graded yet; `error` says why it must not be."""

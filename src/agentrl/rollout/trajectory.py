@@ -51,6 +51,9 @@ def to_trajectory(rollout: Rollout, penalty: TokenPenaltyConfig) -> Trajectory:
 
 
 def to_trajectories(rollouts: Iterable[Rollout], penalty: TokenPenaltyConfig | None = None) -> list[Trajectory]:
-    """All rollouts that may be learned from. Ungraded and infra-failed ones are left out, never scored 0."""
+    """All rollouts that may be learned from. Ungraded and infra-failed ones are left out, never scored 0.
+
+    So are rollouts whose prompt left no room for a single token: nothing was sampled.
+    """
     penalty = penalty or TokenPenaltyConfig(per_1000_tokens=0.0)
-    return [to_trajectory(rollout, penalty) for rollout in rollouts if rollout.is_valid]
+    return [to_trajectory(rollout, penalty) for rollout in rollouts if rollout.is_valid and rollout.output_tokens]

@@ -1,0 +1,51 @@
+"""AdamW over policy and critic, and its state as named tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from agentrl.config import PPOConfig
+from agentrl.errors import CheckpointError
+
+
+def make_optimizer(named: Mapping[str, nn.Parameter], config: PPOConfig) -> torch.optim.AdamW:
+    """AdamW's groups: policy before critic, each with its learning rate; vectors (norms, biases) do not decay."""
+    value_rate = config.learning_rate if config.value_learning_rate is None else config.value_learning_rate
+    groups: list[dict[str, Any]] = []
+    for prefix, rate in (("model.", config.learning_rate), ("value_head.", value_rate)):
+        for is_matrix, decay in ((True, config.weight_decay), (False, 0.0)):
+            params = [p for name, p in named.items() if name.startswith(prefix) and (p.ndim > 1) is is_matrix]
+            if params:
+                groups.append({"params": params, "lr": rate, "weight_decay": decay})
+    return torch.optim.AdamW(groups, betas=config.betas, eps=config.adam_eps)
+
+
+def state_tensors(optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """A copy of the optimiser's state: `PARAMETER/KEY` -> tensor."""
+    return {
+        f"{name}/{key}": value.clone()
+        for name, parameter in named.items()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def load_state_tensors(
+    optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]
+) -> None:
+    """The inverse of `state_tensors`.
+
+    Raises:
+        CheckpointError: they are another policy's.
+    """
+    for full_name, tensor in tensors.items():
+        name, _, key = full_name.rpartition("/")
+        parameter = named.get(name)
+        if parameter is None or (tensor.ndim and tensor.shape != parameter.shape):
+            raise CheckpointError(f"the optimiser state holds {full_name}, which does not fit the policy")
+        # AdamW counts its steps on the CPU; its moments live beside the parameter.
+        device = tensor.device if key == "step" else parameter.device
+        optimizer.state[parameter][key] = tensor.to(device, copy=True)

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from agentrl.ppo.batch import check_trajectory, make_batch, microbatches
+from agentrl.types import Trajectory
+from tests.tiny import make_trajectory
+
+GOOD = make_trajectory([([1, 2], False), ([3, 4], True), ([5], False), ([6], True)], reward=0.5)
+SHORT = make_trajectory([([7], False), ([8], True)], reward=1.0)
+
+
+def lengths_of(*lengths: int) -> list[Trajectory]:
+    return [make_trajectory([([1], False), ([2] * (n - 1), True)]) for n in lengths]
+
+
+def test_position_t_of_every_field_describes_token_t() -> None:
+    batch = make_batch([GOOD, SHORT], pad_id=0)
+    assert batch.token_ids.tolist() == [[1, 2, 3, 4, 5, 6], [7, 8, 0, 0, 0, 0]]
+    assert batch.attention_mask.tolist() == [[1] * 6, [1, 1, 0, 0, 0, 0]]
+    assert batch.action_mask.long().tolist() == [[0, 0, 1, 1, 0, 1], [0, 1, 0, 0, 0, 0]]
+    assert batch.engine_logprobs.tolist() == [[0, 0, -1, -1, 0, -1], [0, -1, 0, 0, 0, 0]]
+    assert batch.turn_ids.tolist() == [[-1, -1, 1, 1, -1, 3], [-1, 1, -1, -1, -1, -1]]
+    assert batch.rewards.tolist() == [0.5, 1.0]
+    assert len(batch) == 2
+
+
+def test_padding_is_never_an_action_even_when_the_pad_token_is_the_stop_token() -> None:
+    stop = 8
+    batch = make_batch([GOOD, SHORT], pad_id=stop)
+    assert batch.action_mask.sum().item() == sum(GOOD.action_mask) + sum(SHORT.action_mask)
+    assert batch.attention_mask.sum().item() == 8
+
+
+def test_rows_are_cut_to_the_longest_among_them() -> None:
+    batch = make_batch([GOOD, SHORT, GOOD], pad_id=0).rows(torch.tensor([1]))
+    assert batch.token_ids.tolist() == [[7, 8]]
+    assert batch.rewards.tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"token_ids": (1, 2, 3)}, "differ in length"),
+        ({"turn_ids": (0,)}, "differ in length"),
+        ({"action_mask": (False,) * 6}, "sampled no token"),
+        ({"action_mask": (True, *GOOD.action_mask[1:])}, "first token"),
+        ({"engine_logprobs": (0.0, 0.0, math.nan, -1.0, 0.0, -1.0)}, "log-probability nan"),
+        ({"engine_logprobs": (0.0, 0.0, -math.inf, -1.0, 0.0, -1.0)}, "log-probability -inf"),
+        ({"engine_logprobs": (0.0, 0.0, 0.1, -1.0, 0.0, -1.0)}, r"log-probability 0\.1"),
+        ({"reward": math.nan}, "reward is nan"),
+        ({"reward": math.inf}, "reward is inf"),
+    ],
+)
+def test_a_trajectory_that_breaks_an_invariant_is_refused_by_name(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"trajectory r: .*{message}"):
+        make_batch([SHORT, replace(GOOD, **change)], pad_id=0)
+
+
+def test_what_lies_off_the_mask_is_not_judged() -> None:
+    check_trajectory(replace(GOOD, engine_logprobs=(math.nan, 3.0, -1.0, -1.0, math.inf, -1.0)))
+
+
+def test_an_empty_batch_is_refused() -> None:
+    with pytest.raises(ValueError, match="no trajectory"):
+        make_batch([], pad_id=0)
+
+
+def test_microbatches_hold_every_row_once_and_keep_to_their_size() -> None:
+    batch = make_batch(lengths_of(9, 3, 30, 4, 5, 2, 9, 12), pad_id=0)
+    pieces = list(microbatches(batch, 20))
+    assert sorted(torch.cat(pieces).tolist()) == list(range(8))
+    for piece in pieces:
+        assert len(piece) == 1 or batch.rows(piece).token_ids.numel() <= 20
+
+
+def test_rows_of_similar_length_travel_together() -> None:
+    batch = make_batch(lengths_of(50, 4, 50, 4, 4, 50), pad_id=0)
+    assert [sorted(piece.tolist()) for piece in microbatches(batch, 160)] == [[1, 3, 4], [0, 2, 5]]
+
+
+def test_a_row_longer_than_a_microbatch_travels_alone() -> None:
+    batch = make_batch(lengths_of(3, 90, 90), pad_id=0)
+    assert [piece.tolist() for piece in microbatches(batch, 10)] == [[0], [1], [2]]
