@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--short-tokens", type=float, default=4e6, help="tokens of short episodes")
     parser.add_argument("--whole-tokens", type=float, default=3.5e6, help="tokens of whole episodes")
     parser.add_argument("--long-tokens", type=float, default=3.5e6, help="tokens of whole episodes with detours")
-    parser.add_argument("--demonstrations", type=int, default=1200)
+    parser.add_argument("--demonstrations", type=int, default=1000)
     parser.add_argument("--from-pretrained", action="store_true", help=f"take {WORK}/pretrained as it is")
     arguments = parser.parse_args()
     torch.set_num_threads(2)

@@ -68,7 +68,7 @@ def test_the_first_gradient_is_that_of_the_plain_policy_gradient() -> None:
     policy = tiny_policy()
     trainer = make_trainer(policy)
     batch = make_batch(trajectories, pad_id=0)
-    experience = trainer._experience(batch, [torch.arange(len(batch))])
+    experience = trainer._experience(batch, [torch.arange(len(batch))], gae_lambda=0.95)
     logprobs = policy.evaluate(batch.token_ids, batch.action_mask).logprobs
     loss = -(experience.weights * experience.advantages * logprobs).sum() / batch.action_mask.sum()
     loss.backward()  # type: ignore[no-untyped-call]
@@ -225,15 +225,15 @@ def test_advantages_are_whitened_over_the_whole_step_whatever_the_pieces() -> No
     policy = tiny_policy()
     trainer = make_trainer(policy)
     batch = make_batch(sampled_trajectories(policy, 9), pad_id=0)
-    whole = trainer._experience(batch, [torch.arange(9)])
-    split = trainer._experience(batch, [torch.tensor([i]) for i in range(9)])
+    whole = trainer._experience(batch, [torch.arange(9)], gae_lambda=0.95)
+    split = trainer._experience(batch, [torch.tensor([i]) for i in range(9)], gae_lambda=0.95)
     torch.testing.assert_close(split.advantages, whole.advantages, atol=1e-5, rtol=0)
     chosen = whole.advantages[batch.action_mask]
     assert float(chosen.mean()) == pytest.approx(0, abs=1e-5)
     assert float(chosen.std(correction=0)) == pytest.approx(1, abs=1e-5)
     torch.testing.assert_close(
         whole.returns,
-        make_trainer(policy, whiten_advantages=False)._experience(batch, [torch.arange(9)]).returns,
+        make_trainer(policy, whiten_advantages=False)._experience(batch, [torch.arange(9)], gae_lambda=0.95).returns,
     )
 
 
@@ -257,7 +257,7 @@ def test_the_gradient_of_the_whole_loss_equals_central_differences(placement: st
     trainer = make_trainer(policy, entropy_coef=0.05, value_coef=0.7, kl=kl, dual_clip=None)
     batch = make_batch(sampled_trajectories(policy, 6), pad_id=0)
     batch = replace(batch, engine_logprobs=batch.engine_logprobs.double(), rewards=batch.rewards.double())
-    experience = trainer._experience(batch, [torch.arange(6)])
+    experience = trainer._experience(batch, [torch.arange(6)], gae_lambda=0.95)
     weights = token_weights(batch.action_mask, "token_mean")
     moved(policy)  # ratios away from 1: some are clipped, none at the kink
 

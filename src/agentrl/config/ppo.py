@@ -114,8 +114,8 @@ class PPOConfig(Section):
         default=4096, description="Padded tokens of one forward and backward pass: bounds memory, changes no result."
     )
     learning_rate: NonNegative = Field(default=1.0e-5, description="Learning rate of the policy; 0 trains nothing.")
-    value_learning_rate: NonNegative | None = Field(
-        default=None, description="Learning rate of the value head; null takes the policy's."
+    value_learning_rate: NonNegative = Field(
+        default=1.0e-3, description="Learning rate of the value head, which starts at zero and reads a fixed trunk."
     )
     betas: Annotated[tuple[HalfOpen, HalfOpen], ALLOW_LISTS] = Field(
         default=(0.9, 0.95), description="Decay rates of AdamW's two moments."

@@ -14,9 +14,8 @@ from agentrl.errors import CheckpointError
 
 def make_optimizer(named: Mapping[str, nn.Parameter], config: PPOConfig) -> torch.optim.AdamW:
     """AdamW's groups: policy before critic, each with its learning rate; vectors (norms, biases) do not decay."""
-    value_rate = config.learning_rate if config.value_learning_rate is None else config.value_learning_rate
     groups: list[dict[str, Any]] = []
-    for prefix, rate in (("model.", config.learning_rate), ("value_head.", value_rate)):
+    for prefix, rate in (("model.", config.learning_rate), ("value_head.", config.value_learning_rate)):
         for is_matrix, decay in ((True, config.weight_decay), (False, 0.0)):
             params = [p for name, p in named.items() if name.startswith(prefix) and (p.ndim > 1) is is_matrix]
             if params:

@@ -76,7 +76,7 @@ class PPOTrainer:
         batch = make_batch(trajectories, pad_id=self.policy.chat.stop_id).to(self.policy.device)
         generator = torch.Generator().manual_seed(self.seed + self.policy.version)
         passes = [self._minibatches(batch, generator) for _ in range(config.epochs)]
-        experience = self._experience(batch, list(chain(*passes[0])))
+        experience = self._experience(batch, list(chain(*passes[0])), gae_lambda=config.gae_lambda)
         metrics = self._describe(experience)
 
         # 2. Several epochs over shuffled minibatches.
@@ -101,12 +101,14 @@ class PPOTrainer:
     def warm_up_critic(self, trajectories: Sequence[Trajectory]) -> dict[str, float]:
         """Train the value head alone, `critic_warmup_steps` steps on one batch of the frozen policy's rollouts.
 
-        The trunk does not move, so its hidden states are computed once.
+        The trunk does not move, so its hidden states are computed once. The targets are Monte Carlo returns
+        (lambda = 1): with the zero values of a fresh head, a smaller lambda would teach early tokens that nothing
+        comes (VC-PPO, arXiv:2503.01491).
         """
         head = self.policy.value_head
         batch = make_batch(trajectories, pad_id=self.policy.chat.stop_id).to(self.policy.device)
         pieces = list(microbatches(batch, self.config.microbatch_tokens))
-        experience = self._experience(batch, pieces)
+        experience = self._experience(batch, pieces, gae_lambda=1.0)
         parts = [experience.rows(piece) for piece in pieces]
         with torch.no_grad():
             features = torch.cat(
@@ -136,7 +138,7 @@ class PPOTrainer:
         load_state_tensors(self.optimizer, self._named, tensors)
 
     @torch.no_grad()
-    def _experience(self, batch: TrajectoryBatch, pieces: list[Tensor]) -> Experience:
+    def _experience(self, batch: TrajectoryBatch, pieces: list[Tensor], *, gae_lambda: float) -> Experience:
         """Log-probabilities, values, shaped rewards and advantages under the weights before the update."""
         config = self.config
         old, ref, values = (torch.zeros_like(batch.engine_logprobs) for _ in range(3))
@@ -149,7 +151,7 @@ class PPOTrainer:
         mask = batch.action_mask
         in_reward = self.kl.coef if config.kl.placement == "reward" else 0.0
         rewards = token_rewards(batch.rewards, kl_estimate(old, ref, "k1"), mask, kl_coef=in_reward)  # r_t
-        advantages, returns = gae(rewards, values, mask, gamma=config.gamma, gae_lambda=config.gae_lambda)  # A_t, G_t
+        advantages, returns = gae(rewards, values, mask, gamma=config.gamma, gae_lambda=gae_lambda)  # A_t, G_t
         if config.whiten_advantages:
             advantages = whiten(advantages, mask)
         weights = mismatch_weights(old, batch.engine_logprobs, cap=config.mismatch_cap)
