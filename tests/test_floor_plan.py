@@ -19,7 +19,7 @@ FLOORS = {
     3: ["inference"],
     2: ["data", "runs", "tools", "grading", "policy"],
     1: ["config", "endpoint", "chat"],
-    0: ["types", "errors", "progress"],
+    0: ["types", "errors", "interrupts", "progress"],
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 DOORS = {"__init__", "__main__"}  # of the package itself: they name rooms on every floor

@@ -141,9 +141,7 @@ class ChatFormat:
         if "sentinel-output" not in answered:
             raise BaselineError(f"{where}: its chat template drops messages of the role `tool`")
 
-    def prompt_ids(
-        self, messages: Sequence[Message], *, tools: Sequence[dict[str, Any]] | None = None
-    ) -> list[int]:
+    def prompt_ids(self, messages: Sequence[Message], *, tools: Sequence[dict[str, Any]] | None = None) -> list[int]:
         """The conversation up to the point where the policy speaks.
 
         Args:

@@ -1,21 +1,17 @@
 """`train`: from a config to a trained policy. The outer loop is `_Training.improve`, on one page.
 
-    load tasks, policy, reference -> check endpoints -> evaluate baseline -> warm up critic
-    -> repeat: roll out, update, (evaluate, checkpoint), guard -> evaluate best -> test once -> report
+load tasks, policy, reference -> check endpoints -> evaluate baseline -> warm up critic
+-> repeat: roll out, update, (evaluate, checkpoint), guard -> evaluate best -> test once -> report
 """
 
 from __future__ import annotations
 
 import asyncio
 import resource
-import signal
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +24,7 @@ from agentrl.evaluation.compare import evaluation_summary
 from agentrl.evaluation.evaluate import evaluate
 from agentrl.evaluation.metrics import EvalReport, evaluate_rollouts
 from agentrl.evaluation.report import write_report
+from agentrl.interrupts import Stop
 from agentrl.policy.checkpoint import (
     load_checkpoint,
     load_weights,
@@ -78,7 +75,7 @@ def train(
         BaselineError: the baseline cannot be trained from; nothing has been written.
         CheckpointError: the run directory is in use, incomplete, or belongs to another config.
     """
-    stop = _Stop()
+    stop = Stop()
 
     def run() -> TrainingResult:
         with without_progress_bars():
@@ -103,9 +100,7 @@ def _is_loop_running() -> bool:
     return True
 
 
-def _train(
-    config: RunConfig, run_dir: Path | None, resume: bool, reporter: Reporter, stop: _Stop
-) -> TrainingResult:
+def _train(config: RunConfig, run_dir: Path | None, resume: bool, reporter: Reporter, stop: Stop) -> TrainingResult:
     """Everything that can be wrong is found before the run directory is made."""
     sections = training_sections(config)
     if resume and run_dir is None:
@@ -155,39 +150,6 @@ def _keep_logs(logs: Path, run: RunDirectory) -> None:
     for log in logs.iterdir():
         with (run.path / log.name).open("ab") as kept:
             kept.write(log.read_bytes())
-
-
-class _Stop:
-    """Ctrl-C and SIGTERM end the work at its next wait; what was finished until then is saved."""
-
-    def __init__(self) -> None:
-        self._is_called = False
-        self._cancel: Callable[[], object] = lambda: None
-
-    def __call__(self) -> None:
-        """Ask for the end, from any thread."""
-        self._is_called = True
-        self._cancel()
-
-    async def guard(
-        self, work: Coroutine[Any, Any, TrainingResult], interrupted: Callable[[], TrainingResult]
-    ) -> TrainingResult:
-        """The result of `work`, or of `interrupted` where it was stopped."""
-        task = asyncio.ensure_future(work)
-        loop = asyncio.get_running_loop()
-        self._cancel = lambda: loop.call_soon_threadsafe(task.cancel)
-        if self._is_called:
-            task.cancel()
-        if threading.current_thread() is threading.main_thread():
-            with suppress(NotImplementedError):  # no signal handlers on Windows' loops
-                for number in (signal.SIGINT, signal.SIGTERM):
-                    loop.add_signal_handler(number, task.cancel)
-        try:
-            return await task
-        except asyncio.CancelledError:
-            return interrupted()
-        finally:
-            self._cancel = lambda: None
 
 
 class _Training:

@@ -19,9 +19,7 @@ class InferenceEngine(Protocol):
         """Number of the weights that the next token is sampled from."""
         ...
 
-    async def generate(
-        self, token_ids: Sequence[int], *, session: str, seed: int, max_tokens: int
-    ) -> Sample:
+    async def generate(self, token_ids: Sequence[int], *, session: str, seed: int, max_tokens: int) -> Sample:
         """Continue `token_ids` up to the stop token or `max_tokens`.
 
         Args:
