@@ -22,7 +22,7 @@ wasteful on purpose: its demonstrations mix careful and hasty recordings, which 
 | --- | --- |
 | made by | `make baseline` (`{command}`), {minutes:.0f} minutes |
 | seed | {seed} |
-| pre-training | {copying_tokens} tokens of repeats, {short_tokens:.1f} M of short, {whole_tokens:.1f} M of whole and {long_tokens:.1f} M of long episodes |
+| pre-training, M tokens | {copying} repeats; episodes: {short:.1f} short, {whole:.1f} whole, {long:.1f} long |
 | fine-tuning | trl's SFTTrainer, {demonstrations} demonstrations, {sft_steps} steps, loss on assistant tokens |
 | data digest | `sha256:{data_digest}` (examples/finqa/data) |
 | checkpoint digest | `{digest}` |
@@ -67,10 +67,10 @@ def write_model_card(
         command="python -m examples.finqa.baseline",
         minutes=minutes,
         seed=arguments["seed"],
-        copying_tokens="0.65 M",
-        short_tokens=arguments["short_tokens"] / 1e6,
-        whole_tokens=arguments["whole_tokens"] / 1e6,
-        long_tokens=arguments["long_tokens"] / 1e6,
+        copying="0.65",
+        short=arguments["short_tokens"] / 1e6,
+        whole=arguments["whole_tokens"] / 1e6,
+        long=arguments["long_tokens"] / 1e6,
         demonstrations=arguments["demonstrations"],
         sft_steps=sft["steps"],
         data_digest=digest,
