@@ -44,7 +44,7 @@ CAREFUL = Habits(
 )  # fmt: skip
 HASTY = Habits(
     vague_search=0.9, second_search=0.8, list_report=0.9, read_again=0.5, read_neighbour=0.5,
-    calculate_again=0.8, wrong_page=0.08, wrong_row=0.2, swapped_operands=0.25,
+    calculate_again=0.8, wrong_page=0.05, wrong_row=0.12, swapped_operands=0.15,
 )  # fmt: skip
 ROUNDABOUT = replace(HASTY, wrong_page=0.0, wrong_row=0.0, swapped_operands=0.0)
 
@@ -130,7 +130,7 @@ def main() -> None:
     print(sft, flush=True)
     policy = Qwen3ForCausalLM.from_pretrained(sft["output"])
     copying = copy_accuracy(policy, tokenizer, prompt=PROMPT, seed=99)
-    measured = train(load_config("configs/finqa.yaml", ["ppo.steps=0", "evaluation.run_test=false"])).summary
+    measured = train(load_config("configs/finqa.yaml", ["ppo.steps=0", "evaluation.run_test=false", "workflow.baseline_digest=null"])).summary
     minutes = (time.monotonic() - started) / 60
     write_model_card(Path(sft["output"]), vars(arguments), sft, copying, measured["baseline"], minutes)
 
