@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -43,6 +44,8 @@ def train(
     except ConfigError as error:
         raise ConfigError(f"{config}: {error}") from None
 
+    # Read when torch loads: idle threads that spin would fight the servers of this run for the cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from agentrl.training import train as run_training  # after the checks: it loads torch
 
     reporter = reporter_for()
