@@ -274,7 +274,7 @@ class _Training:
 
     def describe(self, rollouts: list[Rollout]) -> dict[str, float]:
         """What the step's rollouts looked like, for metrics.jsonl."""
-        report = evaluate_rollouts(rollouts, pass_threshold=self.pass_threshold)
+        report = evaluate_rollouts(rollouts, pass_threshold=self.pass_threshold, tools=self.engine.tools)
         tools = {f"tool_calls_{tool}": report.mean(f"tool_calls_{tool}") for tool in report.tools}
         names = ("success_rate", "tool_calls", "output_tokens", "latency_seconds", "same_tool_repeats")
         return {

@@ -100,3 +100,11 @@ def test_the_bootstrap_agrees_with_t_and_repeats_itself() -> None:
 def test_one_item_has_no_interval() -> None:
     assert t_interval([1.0]) is None
     assert evaluate_rollouts([make_rollout()], pass_threshold=0.75).reward_interval is None
+
+
+def test_a_tool_that_the_policy_made_up_is_counted_as_unknown() -> None:
+    rollouts = [make_rollout("a", tools=("search", "audited")), make_rollout("b", tools=("093",))]
+    report = evaluate_rollouts(rollouts, pass_threshold=0.75, tools=("search", "cat"))
+    assert report.tools == ("search", "unknown")
+    assert report.mean("tool_calls_unknown") == 1.0
+    assert report.mean("tool_calls") == 1.5

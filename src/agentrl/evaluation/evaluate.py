@@ -24,4 +24,5 @@ async def evaluate(
     The same seed gives baseline and candidate the same random numbers, which makes their comparison sharper.
     """
     rollouts = await engine.run(tasks, samples_per_task=samples_per_item, seed=seed, on_done=on_done)
-    return evaluate_rollouts(rollouts, pass_threshold=pass_threshold, name=name), rollouts
+    report = evaluate_rollouts(rollouts, pass_threshold=pass_threshold, name=name, tools=engine.tools)
+    return report, rollouts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from statistics import fmean
@@ -12,6 +12,8 @@ from typing import Any
 
 from agentrl.evaluation.intervals import Interval, percentile_interval, resampled_means
 from agentrl.types import Rollout
+
+UNKNOWN_TOOL = "unknown"
 
 METRICS = ("reward", "success_rate", "tool_calls", "output_tokens", "latency_seconds", "same_tool_repeats")
 """Fields of ItemMeans that are averaged and compared."""
@@ -119,18 +121,23 @@ def item_value(item: ItemMeans, metric: str) -> float:
     return item.tool_calls_by_tool.get(metric.removeprefix("tool_calls_"), 0.0)
 
 
-def evaluate_rollouts(rollouts: Iterable[Rollout], *, pass_threshold: float, name: str = "") -> EvalReport:
+def evaluate_rollouts(
+    rollouts: Iterable[Rollout], *, pass_threshold: float, name: str = "", tools: Collection[str] | None = None
+) -> EvalReport:
     """Summarises rollouts of any number of tasks and samples, in any order.
 
     Args:
         pass_threshold: a score at or above it is a success.
+        tools: names that there are; calls of any other name, which a policy makes up, are counted as `unknown`.
     """
     by_task: dict[str, list[Rollout]] = {}
     for rollout in rollouts:
         by_task.setdefault(rollout.task.id, []).append(rollout)
     everything = [rollout for group in by_task.values() for rollout in group]
     voting = {task_id: [rollout for rollout in group if rollout.is_valid] for task_id, group in by_task.items()}
-    items = tuple(_item(task_id, voting[task_id], pass_threshold) for task_id in sorted(voting) if voting[task_id])
+    items = tuple(
+        _item(task_id, voting[task_id], pass_threshold, tools) for task_id in sorted(voting) if voting[task_id]
+    )
     return EvalReport(
         name=name,
         items=items,
@@ -147,9 +154,10 @@ def same_tool_repeats(rollout: Rollout) -> int:
     return sum(before.name == after.name for before, after in pairwise(rollout.tool_calls))
 
 
-def _item(task_id: str, rollouts: Sequence[Rollout], pass_threshold: float) -> ItemMeans:
+def _item(task_id: str, rollouts: Sequence[Rollout], pass_threshold: float, tools: Collection[str] | None) -> ItemMeans:
     scores = [rollout.grade.score for rollout in rollouts if rollout.grade.score is not None]
-    calls = Counter(call.name for rollout in rollouts for call in rollout.tool_calls)
+    names = (call.name for rollout in rollouts for call in rollout.tool_calls)
+    calls = Counter(name if tools is None or name in tools else UNKNOWN_TOOL for name in names)
     return ItemMeans(
         task_id=task_id,
         samples=len(rollouts),

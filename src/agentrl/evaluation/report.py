@@ -47,7 +47,7 @@ def write_report(run: Path) -> Path:
     config = _config(run, problems)
     rows: list[dict[str, Any]] = []
     try:
-        rows = _by_step(read_metrics(run))
+        rows = _by_step([*_baseline_row(summary), *read_metrics(run)])
     except CheckpointError as error:
         problems.append(str(error))
     name = str(config.get("name") or run.resolve().name)
@@ -90,6 +90,15 @@ def _config(run: Path, problems: list[str]) -> dict[str, Any]:
         problems.append(f"{path} is damaged: {error}")
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _baseline_row(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The baseline's validation as step 0, so that the curve shows where it started."""
+    baseline = summary.get("baseline") or {}
+    if finite(baseline.get("reward")) is None:
+        return []
+    ends = {f"reward_validation_{end}": baseline.get(f"reward_{end}") for end in ("low", "high")}
+    return [{"step": 0, "reward_validation": baseline["reward"], **ends}]
 
 
 def _by_step(rows: Rows) -> list[dict[str, Any]]:

@@ -113,6 +113,11 @@ class RolloutEngine:
                     f"rollout.max_context_tokens ({limit})"
                 )
 
+    @property
+    def tools(self) -> tuple[str, ...]:
+        """Names of the tools that there are."""
+        return self._toolbox.names
+
     async def run(
         self,
         tasks: Sequence[Task],
