@@ -130,7 +130,8 @@ def main() -> None:
     print(sft, flush=True)
     policy = Qwen3ForCausalLM.from_pretrained(sft["output"])
     copying = copy_accuracy(policy, tokenizer, prompt=PROMPT, seed=99)
-    measured = train(load_config("configs/finqa.yaml", ["ppo.steps=0", "evaluation.run_test=false", "workflow.baseline_digest=null"])).summary
+    only_measure = ("ppo.steps=0", "evaluation.run_test=false", "workflow.baseline_digest=null")
+    measured = train(load_config("configs/finqa.yaml", only_measure)).summary
     minutes = (time.monotonic() - started) / 60
     write_model_card(Path(sft["output"]), vars(arguments), sft, copying, measured["baseline"], minutes)
 
