@@ -1,0 +1,244 @@
+"""RunDirectory: made whole or not at all, worked in by one process, left complete up to the last step."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import yaml
+
+from agentrl.errors import CheckpointError
+from agentrl.runs.files import (
+    METRICS,
+    PARTIAL,
+    ROLLOUTS,
+    read_json,
+    read_metrics,
+    read_rollouts,
+    replacing,
+    rollouts_path,
+    to_json,
+    write_text,
+)
+from agentrl.runs.lock import LOCK, RunLock
+from agentrl.runs.traces import to_trace
+from agentrl.types import Rollout
+
+CONFIG = "config.yaml"
+MANIFEST = "manifest.json"
+SUMMARY = "summary.json"
+CHECKPOINTS = "checkpoints"
+
+MAY_CHANGE = frozenset({"ppo.steps"})
+"""Keys that a resumed run may set anew: more steps are the same run, anything else is another one."""
+
+
+def default_run_dir(name: str, base: str | Path = "runs") -> Path:
+    """`base/NAME-YYYYmmdd-HHMMSS` in local time, with a number behind it where two runs start in one second."""
+    stem = f"{name.replace(os.sep, '-')}-{datetime.now():%Y%m%d-%H%M%S}"
+    path, number = Path(base) / stem, 2
+    while path.exists():
+        path, number = Path(base) / f"{stem}-{number}", number + 1
+    return path
+
+
+class RunDirectory:
+    """What a run writes, and how a stopped run is taken up again. Use `create` or `open`; locked until `close`."""
+
+    def __init__(self, path: Path, lock: RunLock) -> None:
+        self.path = path
+        self._lock = lock
+
+    def __repr__(self) -> str:
+        return f"RunDirectory({str(self.path)!r}, {'open' if self._lock.is_held else 'closed'})"
+
+    @classmethod
+    def create(cls, path: Path, *, config_yaml: str, manifest: Mapping[str, Any]) -> RunDirectory:
+        """A new run in a directory that does not exist yet or is empty.
+
+        Raises:
+            CheckpointError: the directory holds files, is in use, or cannot be made; nothing has been written then.
+        """
+        path = Path(path)
+        missing: list[Path] = []
+        lock: RunLock | None = None
+        is_ours = False
+        try:
+            _refuse_if_used(path)
+            missing = [each for each in (path, *path.parents) if not each.exists()]
+            path.mkdir(parents=True, exist_ok=True)
+            lock = RunLock.acquire(path)
+            _refuse_if_used(path, is_locked_by_us=True)  # another process may have come and gone since the first look
+            is_ours = True
+            (path / ROLLOUTS).mkdir(exist_ok=True)
+            (path / CHECKPOINTS).mkdir(exist_ok=True)
+            write_text(path / CONFIG, config_yaml)
+            write_text(path / MANIFEST, to_json(manifest, indent=2) + "\n")  # last: its presence says "complete"
+        except BaseException as error:
+            if is_ours:
+                _undo(path)
+            if lock is not None:
+                lock.release()
+            for directory in missing:
+                with suppress(OSError):
+                    directory.rmdir()
+            if isinstance(error, OSError):
+                raise CheckpointError(_cannot_create(path, error)) from error
+            raise
+        return cls(path, lock)
+
+    @classmethod
+    def open(cls, path: Path, config_yaml: str, manifest: Mapping[str, Any] | None = None) -> RunDirectory:
+        """An existing run, to go on in it with the same config (`ppo.steps` may differ and is then updated).
+
+        Args:
+            manifest: of the process that resumes; kept under `resumed` in manifest.json.
+
+        Raises:
+            CheckpointError: there is no run, it is in use, it is damaged, or its config differs (with the difference).
+        """
+        path = Path(path)
+        if not (path / CONFIG).is_file() or not (path / MANIFEST).is_file():
+            raise CheckpointError(f"{path} holds no run to resume: leave --resume out, or name another --run-dir")
+        try:
+            lock = RunLock.acquire(path)
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be written: {error.strerror}") from error
+        try:
+            recorded = (path / CONFIG).read_text("utf-8")
+            changes = list(_config_changes(recorded, config_yaml, path / CONFIG))
+            if refused := [text for key, text in changes if key not in MAY_CHANGE]:
+                raise CheckpointError(
+                    f"{path} was started with another config:\n  "
+                    + "\n  ".join(refused)
+                    + f"\nOnly {', '.join(sorted(MAY_CHANGE))} may change when a run is resumed: undo the change,"
+                    " or start afresh in another --run-dir"
+                )
+            run = cls(path, lock)
+            if changes:
+                write_text(path / CONFIG, config_yaml)
+            if manifest is not None:
+                first = read_json(path, MANIFEST)
+                run.write_json(MANIFEST, {**first, "resumed": [*first.get("resumed", []), dict(manifest)]})
+            run._rewrite_metrics(run.read_metrics())  # a killed process may have left half a line
+        except BaseException as error:
+            lock.release()
+            if isinstance(error, OSError):
+                raise CheckpointError(f"{path} cannot be resumed: {error}") from error
+            raise
+        return run
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """One line of metrics.jsonl, on disk when this returns; NaN and infinity are written as null."""
+        line = to_json(row) + "\n"
+        with (self.path / METRICS).open("a", encoding="utf-8") as file:
+            file.write(line)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """All rows so far."""
+        return read_metrics(self.path)
+
+    def truncate_metrics(self, after_step: int) -> None:
+        """Drops rows of steps later than `after_step`: the resumed run takes them again."""
+        self._rewrite_metrics([row for row in self.read_metrics() if row.get("step", 0) <= after_step])
+
+    def _rewrite_metrics(self, rows: list[dict[str, Any]]) -> None:
+        if (self.path / METRICS).exists():
+            write_text(self.path / METRICS, "".join(to_json(row) + "\n" for row in rows))
+
+    def write_rollouts(self, name: str, rollouts: Iterable[Rollout]) -> Path:
+        """Full traces to rollouts/NAME.jsonl.gz, one a line; an earlier file of that name is replaced."""
+        path = rollouts_path(self.path, name)
+        with replacing(path) as file, gzip.GzipFile("", "wb", 5, file, mtime=0) as packed:  # same input, same bytes
+            for rollout in rollouts:
+                packed.write(to_json(to_trace(rollout)).encode() + b"\n")
+        return path
+
+    def read_rollouts(self, name: str) -> list[dict[str, Any]]:
+        """The traces of rollouts/NAME.jsonl.gz."""
+        return read_rollouts(self.path, name)
+
+    def write_json(self, name: str, obj: Any) -> Path:
+        """The object as `name` in the run directory; a reader sees the old file or the new one, never a part."""
+        write_text(self.path / name, to_json(obj, indent=2) + "\n")
+        return self.path / name
+
+    def write_summary(self, summary: Mapping[str, Any]) -> Path:
+        """summary.json: the figures of the run so far."""
+        return self.write_json(SUMMARY, summary)
+
+    def checkpoint_path(self, name: str) -> Path:
+        """Where the checkpoint of that name belongs; it need not exist."""
+        return self.path / CHECKPOINTS / name
+
+    def close(self) -> None:
+        """Lets other processes in."""
+        self._lock.release()
+
+    def __enter__(self) -> RunDirectory:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _refuse_if_used(path: Path, *, is_locked_by_us: bool = False) -> None:
+    """What a `create` that was killed left behind (a lock file, no manifest, nothing recorded) counts as empty."""
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise CheckpointError(f"{path} is a file: choose another --run-dir")
+    found = {each.name for each in path.iterdir()}
+    if LOCK in found and not is_locked_by_us:
+        RunLock.acquire(path).release()  # names the process that is at work
+    if MANIFEST in found:
+        raise CheckpointError(f"{path} already holds a run: go on in it with --resume, or choose another --run-dir")
+    left_over = {LOCK, CONFIG} if LOCK in found else set()
+    left_over |= {name for name in (ROLLOUTS, CHECKPOINTS) if left_over and not list(path.glob(f"{name}/*"))}
+    if foreign := sorted(name for name in found - left_over if not (left_over and name.endswith(PARTIAL))):
+        names = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
+        raise CheckpointError(f"{path} is not empty (it holds {names}): choose another --run-dir")
+
+
+def _undo(path: Path) -> None:
+    for name in (CONFIG, MANIFEST, LOCK):
+        with suppress(OSError):
+            (path / name).unlink()
+    for name in (ROLLOUTS, CHECKPOINTS):
+        with suppress(OSError):
+            (path / name).rmdir()
+
+
+def _cannot_create(path: Path, error: OSError) -> str:
+    parent = next((each for each in path.absolute().parents if each.exists()), path)
+    return f"cannot create the run directory {path}: {error.strerror or error} (in {parent}); choose another --run-dir"
+
+
+def _config_changes(recorded: str, current: str, path: Path) -> Iterator[tuple[str, str]]:
+    try:
+        before, after = _flat(yaml.safe_load(recorded)), _flat(yaml.safe_load(current))
+    except yaml.YAMLError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    for key in sorted(before.keys() | after.keys()):
+        if key not in before:
+            yield key, f"{key}: absent in the run, {after[key]!r} now"
+        elif key not in after:
+            yield key, f"{key}: {before[key]!r} in the run, absent now"
+        elif before[key] != after[key]:
+            yield key, f"{key}: {before[key]!r} in the run, {after[key]!r} now"
+
+
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    if isinstance(value, dict) and value:
+        return {k: v for name, item in value.items() for k, v in _flat(item, f"{key}.{name}" if key else name).items()}
+    if isinstance(value, list) and value:
+        return {k: v for index, item in enumerate(value) for k, v in _flat(item, f"{key}[{index}]").items()}
+    return {key: value}

@@ -1,0 +1,57 @@
+"""A rollout as one JSON object: all that is needed to read it, to check it and to train on it again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentrl.types import Rollout, Turn
+
+
+def to_trace(rollout: Rollout) -> dict[str, Any]:
+    """`prompt_ids + token_ids[0] + observation_ids[0] + token_ids[1] + ...` is the sequence the policy saw."""
+    return {
+        "id": rollout.id,
+        "task_id": rollout.task.id,
+        "messages": list(rollout.task.messages),
+        "item": rollout.task.item,
+        "sample_index": rollout.sample_index,
+        "seed": rollout.seed,
+        "stop_reason": rollout.stop_reason.value,
+        "error": rollout.error,
+        "answer": rollout.answer,
+        "grade": {
+            "score": rollout.grade.score,
+            "reason": rollout.grade.reason,
+            "seconds": round(rollout.grade.seconds, 6),
+            "sub_scores": rollout.grade.sub_scores,
+        },
+        "seconds": round(rollout.seconds, 6),
+        "output_tokens": rollout.output_tokens,
+        "n_tool_calls": len(rollout.tool_calls),
+        "policy_versions": sorted({turn.policy_version for turn in rollout.turns}),
+        "prompt_ids": rollout.prompt_ids,
+        "turns": [_turn(turn) for turn in rollout.turns],
+    }
+
+
+def _turn(turn: Turn) -> dict[str, Any]:
+    return {
+        "text": turn.text,
+        "token_ids": turn.token_ids,
+        "engine_logprobs": [round(logprob, 6) for logprob in turn.engine_logprobs],
+        "tool_calls": [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in turn.tool_calls],
+        "tool_results": [
+            {
+                "call_id": result.call_id,
+                "name": result.name,
+                "output": result.output,
+                "seconds": round(result.seconds, 6),
+                "is_error": result.is_error,
+                "attempts": result.attempts,
+            }
+            for result in turn.tool_results
+        ],
+        "observation_ids": turn.observation_ids,
+        "policy_version": turn.policy_version,
+        "seconds": round(turn.seconds, 6),
+    }
