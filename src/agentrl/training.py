@@ -20,18 +20,14 @@ from agentrl.config import RunConfig, to_yaml, training_sections
 from agentrl.data.batches import TaskOrder
 from agentrl.data.tasks import Splits, load_tasks
 from agentrl.errors import CheckpointError
-from agentrl.evaluation.compare import evaluation_summary
-from agentrl.evaluation.evaluate import evaluate
-from agentrl.evaluation.metrics import EvalReport, evaluate_rollouts
+from agentrl.evaluation.measure import Measurement
 from agentrl.evaluation.report import write_report
 from agentrl.interrupts import Stop
 from agentrl.policy.checkpoint import (
     load_checkpoint,
-    load_weights,
     newest_checkpoint,
     prune,
     save_checkpoint,
-    save_policy,
 )
 from agentrl.policy.policy import Policy, check_baseline, folder_digest, load_policy
 from agentrl.policy.progress_bars import without_progress_bars
@@ -41,12 +37,10 @@ from agentrl.ppo.trainer import PPOTrainer
 from agentrl.progress import Reporter, SilentReporter
 from agentrl.rollout.engine import RolloutEngine
 from agentrl.rollout.trajectory import to_trajectories
-from agentrl.runs import RunDirectory, default_run_dir, environment_manifest, read_json
+from agentrl.runs import RunDirectory, default_run_dir, environment_manifest
 from agentrl.tools.preflight import check_endpoints
 from agentrl.tools.serve import serving
 from agentrl.types import Rollout, Task
-
-BEST = "best"
 
 
 @dataclass(frozen=True)
@@ -171,10 +165,8 @@ class _Training:
         self.ppo = PPOTrainer(policy, self.reference, config.ppo, seed=config.seed)
         self.order = TaskOrder(splits.train, config.seed)
         self.history: list[dict[str, float]] = []
-        self.reports: dict[str, EvalReport] = {}
+        self.measurement = Measurement(config, run, splits, policy, engine, reporter)
         self.step = 0
-        self.best_step = 0
-        self.best_reward = float("-inf")
         self.is_training = False  # between steps, so that a checkpoint of now can be gone on from
         self.started = time.monotonic()
         self.seconds_before = 0.0  # wall time of the processes that this one resumes
@@ -183,7 +175,7 @@ class _Training:
         """The outer loop."""
         ppo = self.config.ppo
         if not (resume and await self.restore()):
-            await self.measure_baseline()
+            await self.measurement.measure_baseline()
             await self.warm_up_critic()
 
         self.reporter.phase("training")
@@ -207,7 +199,7 @@ class _Training:
                 stopped_by = "non_finite"
                 break
             self.step += 1
-            metrics |= self.describe(rollouts) | {
+            metrics |= self.measurement.describe(rollouts) | {
                 "seconds_rollout": rolled_out - started,
                 "seconds_update": time.monotonic() - rolled_out,
             }
@@ -216,11 +208,12 @@ class _Training:
 
             # 3. Measure, save, and stop when something went bad.
             if self.is_due(self.config.evaluation.every_steps):
-                await self.evaluate_on_the_way()
+                await self.measure_step()
             if self.is_due(self.config.checkpoint.every_steps):
                 self.save()
             if fired := violation(self.history, ppo.guards):
-                self.reporter.message(f"stopped by {fired.rule}: {fired.message}; best checkpoint: {self.best_path}")
+                best = self.measurement.best_path
+                self.reporter.message(f"stopped by {fired.rule}: {fired.message}; best checkpoint: {best}")
                 stopped_by = fired.rule
         return await self.finish(stopped_by)
 
@@ -228,28 +221,12 @@ class _Training:
         """Whether something that is done every so many steps, and at the end, is to be done now."""
         return self.step % every_steps == 0 or self.step == self.config.ppo.steps
 
-    @property
-    def validation(self) -> tuple[Task, ...]:
-        return self.splits.validation[: self.config.evaluation.validation_items]
-
-    @property
-    def best_path(self) -> Path:
-        return self.run.checkpoint_path(BEST)
-
     async def roll_out(self, tasks: list[Task], step: int) -> list[Rollout]:
         rollouts = await self.engine.run(
             tasks, samples_per_task=self.config.ppo.samples_per_task, seed=f"{self.config.seed}/train/{step}"
         )
         self.run.write_rollouts(f"train-{step:06d}", rollouts)
         return rollouts
-
-    async def measure_baseline(self) -> None:
-        self.reporter.phase("evaluating the baseline on validation")
-        evaluation = self.config.evaluation
-        rollouts = await self.evaluate("validation-baseline", self.validation, evaluation.samples_per_item)
-        # Later evaluations take fewer samples an item: the bar for them is set by as many, drawn with the same seeds.
-        first = [rollout for rollout in rollouts if rollout.sample_index < evaluation.periodic_samples_per_item]
-        self.keep_best(evaluate_rollouts(first, pass_threshold=self.pass_threshold, name="validation-baseline"))
 
     async def warm_up_critic(self) -> None:
         """Rollouts of step 0's tasks teach the value head; step 1's advantages then do not start from nothing."""
@@ -272,71 +249,17 @@ class _Training:
         )
         return "ungraded"
 
-    def describe(self, rollouts: list[Rollout]) -> dict[str, float]:
-        """What the step's rollouts looked like, for metrics.jsonl."""
-        report = evaluate_rollouts(rollouts, pass_threshold=self.pass_threshold, tools=self.engine.tools)
-        tools = {f"tool_calls_{tool}": report.mean(f"tool_calls_{tool}") for tool in report.tools}
-        names = ("success_rate", "tool_calls", "output_tokens", "latency_seconds", "same_tool_repeats")
-        return {
-            "score_train": report.reward,
-            **{name: report.mean(name) for name in names},
-            **tools,
-            "ungraded_fraction": report.ungraded / len(rollouts),
-        }
-
-    @property
-    def pass_threshold(self) -> float:
-        return training_sections(self.config).grading.pass_threshold
-
-    async def evaluate(self, name: str, tasks: tuple[Task, ...], samples: int) -> list[Rollout]:
-        """Evaluate the current weights, keeping report and rollouts under `name`; returns the rollouts."""
-        split = name.split("-")[0]
-        report, rollouts = await evaluate(
-            self.engine,
-            tasks,
-            samples_per_item=samples,
-            pass_threshold=self.pass_threshold,
-            name=name,
-            seed=f"{self.config.seed}/{split}",
-        )
-        self.run.write_rollouts(name, rollouts)
-        self.run.write_json(f"evaluations/{name}.json", report.to_record())
-        self.reports[name] = report
-        self.reporter.message(f"{name}: reward {report.reward:.3f}, {report.mean('tool_calls'):.1f} calls per episode")
-        return rollouts
-
-    def keep_best(self, report: EvalReport) -> None:
-        """Keep the current weights as the best ones if validation says so, and enough of it has a grade."""
-        n_missing, limit = report.n_items_ungraded, self.config.ppo.guards.max_ungraded_fraction
-        if n_missing > limit * (report.n_items + n_missing):
-            self.reporter.message(f"{report.name}: {n_missing} items have no grade, so it chooses no checkpoint")
-        elif report.reward > self.best_reward:
-            self.best_reward, self.best_step = report.reward, self.step
-            save_policy(self.policy, self.best_path)
-
-    async def evaluate_on_the_way(self) -> None:
-        """Validation after a step; its figures join the step's line of metrics."""
-        started = time.monotonic()
-        samples = self.config.evaluation.periodic_samples_per_item
-        name = f"validation-{self.step:06d}"
-        await self.evaluate(name, self.validation, samples)
-        report = self.reports[name]
-        self.keep_best(report)
-        low, high = report.reward_interval or (report.reward, report.reward)
-        self.history[-1] |= {
-            "reward_validation": report.reward,
-            "reward_validation_low": low,
-            "reward_validation_high": high,
-            "seconds_evaluation": time.monotonic() - started,
-        }
-        self.run.truncate_metrics(self.step - 1)
-        self.run.append_metrics(self.history[-1])
-
     def record(self, metrics: dict[str, float]) -> None:
         """One line of metrics a step, written at once: what is interrupted later still counts."""
         self.history.append({"step": self.step, **metrics})
         self.run.append_metrics(self.history[-1])
         self.reporter.step(self.step, self.config.ppo.steps, metrics)
+
+    async def measure_step(self) -> None:
+        """Validation after a step; its figures join the step's line of metrics."""
+        self.history[-1] |= await self.measurement.measure_step(self.step)
+        self.run.truncate_metrics(self.step - 1)
+        self.run.append_metrics(self.history[-1])
 
     def save(self) -> None:
         """A checkpoint to go on from; all but the newest few are deleted."""
@@ -344,8 +267,8 @@ class _Training:
             "step": self.step,
             "policy_version": self.policy.version,
             "kl_coef": self.ppo.kl.coef,
-            "best_step": self.best_step,
-            "best_reward": self.best_reward,
+            "best_step": self.measurement.best_step,
+            "best_reward": self.measurement.best_reward,
             "reference_digest": self.reference_digest,
             "wall_seconds": self.wall_seconds,
         }
@@ -370,79 +293,42 @@ class _Training:
         self.ppo.load_optimizer_tensors(tensors)
         self.ppo.kl.coef = state["kl_coef"]
         self.step, self.policy.version = state["step"], state["policy_version"]
-        self.best_step, self.best_reward = state["best_step"], state["best_reward"]
+        self.measurement.restore(best_step=state["best_step"], best_reward=state["best_reward"])
         self.seconds_before = state["wall_seconds"]
         await self.engine.sync(self.policy)
         self.run.truncate_metrics(self.step)
         self.history = self.run.read_metrics()
-        baseline = read_json(self.run.path, "evaluations/validation-baseline.json")
-        self.reports["validation-baseline"] = EvalReport.from_record(baseline)
         self.reporter.message(f"resuming after step {self.step}")
         self.is_training = True
         is_unmeasured = self.history and "reward_validation" not in self.history[-1]
         if is_unmeasured and self.is_due(self.config.evaluation.every_steps):  # interrupted in that evaluation
-            await self.evaluate_on_the_way()
+            await self.measure_step()
         return True
 
     async def finish(self, stopped_by: str | None) -> TrainingResult:
-        """Measure what came of it: the last and the best policy on validation, baseline and best once on test."""
+        """Save, measure what came of it, and sum up."""
         is_mid_update = stopped_by == "non_finite"
         if not is_mid_update and (self.step or stopped_by is None):  # else: go on from an earlier one, or afresh
             self.save()
         self.is_training = False
-        if stopped_by == "ungraded":  # the endpoints are sick: nothing could be measured
-            return self.summarise(stopped_by)
-        evaluation, reports = self.config.evaluation, self.reports
-        self.reporter.phase("evaluating the result")
-        reports["validation-final"] = reports["validation-best"] = reports["validation-baseline"]
-        if self.step:
-            await self.evaluate("validation-final", self.validation, evaluation.samples_per_item)
-        if self.best_step == self.step and not is_mid_update:
-            reports["validation-best"] = reports["validation-final"]
-        elif self.best_step:
-            await self.load(self.best_path, self.best_step)
-            await self.evaluate("validation-best", self.validation, evaluation.samples_per_item)
-        if evaluation.run_test and self.splits.test:
-            await self.evaluate_test(evaluation.test_samples_per_item)
+        if stopped_by != "ungraded":  # then the endpoints are sick: nothing could be measured
+            await self.measurement.measure_result(self.step, is_final_whole=not is_mid_update)
         return self.summarise(stopped_by)
-
-    async def load(self, folder: Path, step: int) -> None:
-        """Put the weights of a step into the policy; after training only, as the optimiser's state stays."""
-        load_weights(folder, self.policy)
-        self.policy.version = step
-        await self.engine.sync(self.policy)
-
-    async def evaluate_test(self, samples: int) -> None:
-        """The test split's one use."""
-        await self.load(check_baseline(self.config.workflow.baseline), 0)
-        await self.evaluate("test-baseline", self.splits.test, samples)
-        self.reports["test-best"] = self.reports["test-baseline"]
-        if self.best_step:
-            await self.load(self.best_path, self.best_step)
-            await self.evaluate("test-best", self.splits.test, samples)
 
     def summarise(self, stopped_by: str | None) -> TrainingResult:
         """Write summary.json and report.html."""
-        reports = self.reports
         summary = {
             "name": self.config.name,
             "seed": self.config.seed,
             "steps": self.step,
-            "best_step": self.best_step,
+            "best_step": self.measurement.best_step,
             "stopped_by": stopped_by,
             "wall_seconds": self.wall_seconds,
             "peak_rss_bytes": peak_rss_bytes(),
             "reference_digest_before": self.reference_digest,
             "reference_digest_after": self.reference.digest(),
+            **self.measurement.summary(),
         }
-        if "validation-baseline" in reports:
-            summary |= evaluation_summary(
-                baseline=reports["validation-baseline"],
-                final=reports.get("validation-final"),
-                best=reports.get("validation-best"),
-                test_baseline=reports.get("test-baseline"),
-                test_best=reports.get("test-best"),
-            )
         self.run.write_summary(summary)
         write_report(self.run.path)
         return TrainingResult(self.run.path, summary, stopped_by)
