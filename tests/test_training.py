@@ -204,18 +204,18 @@ def test_a_resumed_run_equals_an_uninterrupted_one(toy: Toy) -> None:
 
 def test_a_run_interrupted_in_an_evaluation_measures_again(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     """The step's line is written, its validation figures are not: neither is lost, nor is the step taken twice."""
-    from agentrl import training
+    from agentrl.evaluation import measure
 
     whole, parts = toy.folder / "whole", toy.folder / "parts"
     toy.train("ppo.steps=3", run_dir=whole)
-    plain = training.evaluate
+    plain = measure.evaluate
 
     async def interrupted(*arguments: Any, **options: Any) -> Any:
         if options["name"] == "validation-000002":
             raise asyncio.CancelledError
         return await plain(*arguments, **options)
 
-    monkeypatch.setattr(training, "evaluate", interrupted)
+    monkeypatch.setattr(measure, "evaluate", interrupted)
     result = toy.train("ppo.steps=3", run_dir=parts)
     assert (result.stopped_by, [row["step"] for row in metrics(parts)]) == ("interrupted", [1, 2])
     monkeypatch.undo()
