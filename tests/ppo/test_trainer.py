@@ -342,7 +342,7 @@ def test_the_reported_gradient_norm_is_the_largest_of_the_update() -> None:
 def test_a_learning_rate_of_0_leaves_the_weights_bitwise_alone() -> None:
     policy = tiny_policy()
     before = weights_of(policy)
-    trainer = make_trainer(policy, learning_rate=0.0, minibatches=3, epochs=2)
+    trainer = make_trainer(policy, learning_rate=0.0, value_learning_rate=0.0, minibatches=3, epochs=2)
     trajectories = sampled_trajectories(policy)
     trainer.warm_up_critic(trajectories)
     metrics = trainer.update(trajectories)
