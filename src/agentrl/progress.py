@@ -93,6 +93,7 @@ class LiveReporter:
             TextColumn("{task.fields[figures]}"),
             console=self._console,
             transient=False,
+            refresh_per_second=2,  # drawing takes time from the training beside it
         )
         self._task: TaskID | None = None
         self._left = TimeLeft()
