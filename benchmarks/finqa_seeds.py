@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -21,8 +22,9 @@ Summary = Mapping[str, Any]
 
 
 def relative(summary: Summary, split: str, metric: str) -> float:
-    """Change of a metric, best against baseline, as a fraction of the baseline."""
-    return float(summary["comparison"][split]["differences"][metric]["relative"])
+    """Change of a metric, best against baseline, as a fraction of the baseline; NaN where the baseline is 0."""
+    change = summary["comparison"][split]["differences"][metric]["relative"]
+    return math.nan if change is None else float(change)
 
 
 def figures(summary: Summary) -> dict[str, float]:

@@ -10,7 +10,7 @@ from agentrl.config.section import Count, Positive, PositiveInt, Problem, Sectio
 
 
 class RolloutConfig(Section):
-    """Every limit ends an episode for the policy to feel: it is graded on what it has."""
+    """A limit that the policy ran into is its own doing and is graded; running out of seconds leaves it ungraded."""
 
     max_tool_calls: Count = Field(
         default=10, description="Tool calls an episode; after them one turn is left for the answer."
