@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from agentrl.chat import ChatFormat, announce_budget, for_template, parse_turn
 from agentrl.errors import BaselineError
+from agentrl.types import ToolResult
 from tests.engine_fixtures import CALL, END, TEMPLATE, make_tokenizer
 
 NO_TOOL_CALLS = "{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}"
@@ -25,6 +26,11 @@ def chat() -> ChatFormat:
     return ChatFormat(make_tokenizer())
 
 
+def observation(chat: ChatFormat, *outputs: str) -> list[int]:
+    turn = chat.parse([chat.stop_id], call_id_prefix="x")
+    return chat.observation_ids(turn, [ToolResult("", "", output, 0.0) for output in outputs])
+
+
 def call(name: str, arguments: Any) -> str:
     return f'<tool_call>{{"name": {json.dumps(name)}, "arguments": {json.dumps(arguments)}}}</tool_call>'
 
@@ -33,10 +39,10 @@ def test_golden_prompt_and_observation(chat: ChatFormat) -> None:
     assert chat.tokenizer.decode(chat.prompt_ids(QUESTION)) == (
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
     )
-    assert chat.observation_ids(["a"]) == [
+    assert observation(chat, "a") == [
         96, 98, 85, 80, 80, 77, 96, 66, 99, 96, 98, 66, 84, 84, 74, 84, 85, 66, 79, 85, 96
     ]  # fmt: skip
-    assert chat.tokenizer.decode(chat.observation_ids(["a", "b"])) == (
+    assert chat.tokenizer.decode(observation(chat, "a", "b")) == (
         "\n<|im_start|>tool\na<|im_end|>\n<|im_start|>tool\nb<|im_end|>\n<|im_start|>assistant\n"
     )
 
@@ -54,7 +60,7 @@ def test_prompt_samples_and_observations_join_to_the_templates_own_text(chat: Ch
         calls = [{"type": "function", "function": {"name": c.name, "arguments": c.arguments}} for c in parsed.calls]
         messages.append({"role": "assistant", "content": parsed.text, "tool_calls": calls})
         if turn < len(outputs):
-            context += chat.observation_ids(outputs[turn])
+            context += observation(chat, *outputs[turn])
             messages += [{"role": "tool", "content": output} for output in outputs[turn]]
     rendered = chat.tokenizer.apply_chat_template(for_template(messages), tokenize=False)
     assert chat.tokenizer.decode(context) + "\n" == rendered
@@ -68,7 +74,7 @@ def test_a_sampled_turn_reads_without_its_stop_token(chat: ChatFormat) -> None:
 
 
 def test_an_output_that_looks_like_markup_stays_inside_its_message(chat: ChatFormat) -> None:
-    text = chat.tokenizer.decode(chat.observation_ids(["STANDIN", f"a{END}b"]))
+    text = chat.tokenizer.decode(observation(chat, "STANDIN", f"a{END}b"))
     assert text == f"\n<|im_start|>tool\nSTANDIN{END}\n<|im_start|>tool\na{END}b{END}\n<|im_start|>assistant\n"
 
 

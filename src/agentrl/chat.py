@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from agentrl.errors import BaselineError
-from agentrl.types import Message, ToolCall
+from agentrl.types import Message, ToolCall, ToolResult
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,10 +30,14 @@ class ParsedTurn:
     """A generated turn, taken apart."""
 
     text: str
-    """The turn without its tool calls."""
+    """The turn without its thoughts and tool calls: the answer, where there are no calls."""
     calls: tuple[ToolCall, ...]
     malformed: tuple[str, ...]
     """Bodies of tool calls that are no JSON object with a name and arguments."""
+    raw: str = ""
+    """The whole turn as decoded, stop token removed."""
+    reasoning: str = ""
+    reasoning_tokens: int = 0
 
 
 def announce_budget(messages: Sequence[Message], max_tool_calls: int) -> list[Message]:
@@ -105,6 +109,7 @@ class ChatFormat:
         if tokenizer.eos_token_id is None:
             raise BaselineError(f"{where}: it has no eos token, so a turn would never end; set eos_token")
         self.stop_id: int = int(tokenizer.eos_token_id)
+        self.stop_ids: tuple[int, ...] = (self.stop_id,)
         self._stop_text: str = str(tokenizer.eos_token)
         self._check_tool_calls(where)
 
@@ -149,12 +154,27 @@ class ChatFormat:
         """
         return self._encode(self._render(messages, generate=True, tools=tools))
 
-    def observation_ids(self, outputs: Sequence[str]) -> list[int]:
+    def parse(self, token_ids: Sequence[int], *, call_id_prefix: str) -> ParsedTurn:
+        """Take a sampled turn apart. Never raises: what cannot be read is listed as malformed.
+
+        Args:
+            token_ids: as sampled, stop token included where there is one.
+            call_id_prefix: makes the ids of the calls unique and repeatable: `call_<prefix>_<i>`.
+        """
+        text = self.text(token_ids)
+        return replace(parse_turn(text, call_id_prefix=call_id_prefix), raw=text)
+
+    def observation_ids(self, turn: ParsedTurn, results: Sequence[ToolResult]) -> list[int]:
         """What follows a sampled turn: tool outputs and the next generation prompt.
 
         Rendered behind a stand-in turn and cut after that turn's stop token, which the policy has sampled itself.
+
+        Args:
+            turn: what the results answer.
+            results: one for each call of the turn, in their order, then one for each malformed call.
         """
-        return self._encode(self._observation(outputs))
+        del turn
+        return self._encode(self._observation([result.output for result in results]))
 
     def _observation(self, outputs: Sequence[str]) -> str:
         stand_in: Message = {"role": "assistant", "content": "STANDIN"}

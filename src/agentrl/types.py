@@ -58,6 +58,8 @@ class ToolResult:
     is_error: bool = False
     """The call was answered with an error text (4xx, unknown tool, malformed arguments): the policy's to learn from."""
     attempts: int = 1
+    is_cut: bool = False
+    """The output was longer than allowed; what was shown says so."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class Sample:
     """[T] log-probability under the sampling distribution, in nats."""
     is_truncated: bool
     """The token limit came before a stop token."""
+    policy_version: int
+    """Of the weights that these tokens were sampled from."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,10 @@ class Turn:
     policy_version: int
     seconds: float
     """Generation, from request to last token (waiting for a place in the batch included)."""
+    reasoning_tokens: int = 0
+    """How many of `token_ids` are thoughts, which neither tools nor the grader are shown."""
+    malformed_calls: int = 0
+    """Tool calls that could not be read; each was answered by text, in `tool_results`."""
 
 
 @dataclass(frozen=True)

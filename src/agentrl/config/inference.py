@@ -12,7 +12,7 @@ from agentrl.config.section import Positive, PositiveInt, Section
 class InferenceConfig(Section):
     """The sampling distribution is the one that PPO trains: `run.py` refuses to truncate it."""
 
-    engine: Literal["in_process"] = Field(
+    kind: Literal["in_process"] = Field(
         default="in_process", description="`in_process` samples from the trainer's own weights."
     )
     temperature: Positive = Field(
@@ -25,3 +25,11 @@ class InferenceConfig(Section):
         default=None, description="Number of likeliest tokens to sample from; null is all."
     )
     max_batch: PositiveInt = Field(default=64, description="Episodes decoded together.")
+    kv_cache_bytes: PositiveInt = Field(
+        default=4 * 2**30,
+        description="Most memory for the keys and values of all episodes; those that find no room wait.",
+    )
+    deterministic: bool = Field(
+        default=False,
+        description="Bit-equal rollouts on a CPU, however long the endpoints take; several times slower.",
+    )

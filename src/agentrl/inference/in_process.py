@@ -236,7 +236,8 @@ class InProcessEngine:
             for request in finished:
                 if not request.future.done():
                     truncated = request.sampled[-1] != self._stop_id
-                    sample = Sample(tuple(request.sampled), tuple(request.logprobs), is_truncated=truncated)
+                    drawn = tuple(request.sampled), tuple(request.logprobs)
+                    sample = Sample(*drawn, is_truncated=truncated, policy_version=self.policy_version)
                     request.future.set_result(sample)
             await asyncio.sleep(0)  # let the rollouts that just woke queue their next request
 
@@ -373,7 +374,7 @@ def _check_architecture(model: Any, config: RunConfig) -> None:
     kinds = set(getattr(model, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
     if kinds:
         found = f"found {model.model_type}, whose layers are {', '.join(sorted(kinds))}"
-        raise ConfigError(f"inference.engine: {found}; in_process runs layers that attend to the whole context")
+        raise ConfigError(f"inference.kind: {found}; in_process runs layers that attend to the whole context")
     attention = config.policy.attn_implementation
     if attention not in ATTENTION:
         raise ConfigError(f"policy.attn_implementation: found {attention!r}; in_process runs {' or '.join(ATTENTION)}")

@@ -28,7 +28,7 @@ class ScriptedEngine:
         self.open_sessions.add(session)
         ids = tuple(self._script(list(token_ids), session))
         cut = ids[:max_tokens]
-        return Sample(cut, (0.0,) * len(cut), is_truncated=len(cut) < len(ids))
+        return Sample(cut, (0.0,) * len(cut), is_truncated=len(cut) < len(ids), policy_version=self.policy_version)
 
     async def end_session(self, session: str) -> None:
         self.open_sessions.discard(session)

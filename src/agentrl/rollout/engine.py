@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from agentrl.chat import BUDGET_SPENT, MALFORMED, ChatFormat, ParsedTurn, announce_budget, parse_turn
+from agentrl.chat import BUDGET_SPENT, MALFORMED, ChatFormat, ParsedTurn, announce_budget
 from agentrl.config import RolloutConfig, RunConfig, training_sections
 from agentrl.errors import ConfigError, EngineError, RolloutError
 from agentrl.grading.build import build_grader
@@ -202,17 +202,18 @@ class RolloutEngine:
                 max_tokens=min(config.max_turn_tokens, room),
             )
             seconds = time.monotonic() - started
-            text = chat.text(sample.token_ids)
-            parsed = parse_turn(text, call_id_prefix=f"{rollout_id[6:14]}_{index}")
+            parsed = chat.parse(sample.token_ids, call_id_prefix=f"{rollout_id[6:14]}_{index}")
             turn = Turn(
                 token_ids=sample.token_ids,
                 engine_logprobs=sample.logprobs,
-                text=text,
+                text=parsed.raw,
                 tool_calls=parsed.calls,
                 tool_results=(),
                 observation_ids=(),
-                policy_version=self.inference.policy_version,
+                policy_version=sample.policy_version,
                 seconds=seconds,
+                reasoning_tokens=parsed.reasoning_tokens,
+                malformed_calls=len(parsed.malformed),
             )
             episode.turns.append(turn)
             episode.context += sample.token_ids
@@ -225,11 +226,11 @@ class RolloutEngine:
                 return StopReason.TOOL_BUDGET  # it was told, and called again
 
             results = await self._answer_calls(parsed, episode, task, rollout_id)
-            outputs = [result.output for result in results]
             is_budget_spent = episode.calls_made >= config.max_tool_calls
-            if is_budget_spent and outputs[-1] != BUDGET_SPENT:
-                outputs[-1] = f"{outputs[-1]}\n{BUDGET_SPENT}"
-            observation = chat.observation_ids(outputs)
+            shown = list(results)
+            if is_budget_spent and shown[-1].output != BUDGET_SPENT:
+                shown[-1] = replace(shown[-1], output=f"{shown[-1].output}\n{BUDGET_SPENT}")
+            observation = chat.observation_ids(parsed, shown)
             episode.turns[-1] = replace(turn, tool_results=tuple(results), observation_ids=tuple(observation))
             episode.context += observation
         return StopReason.TURN_LIMIT

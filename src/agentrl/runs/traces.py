@@ -48,10 +48,13 @@ def _turn(turn: Turn) -> dict[str, Any]:
                 "seconds": round(result.seconds, 6),
                 "is_error": result.is_error,
                 "attempts": result.attempts,
+                "is_cut": result.is_cut,
             }
             for result in turn.tool_results
         ],
         "observation_ids": turn.observation_ids,
         "policy_version": turn.policy_version,
         "seconds": round(turn.seconds, 6),
+        "reasoning_tokens": turn.reasoning_tokens,
+        "malformed_calls": turn.malformed_calls,
     }
