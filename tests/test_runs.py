@@ -215,6 +215,8 @@ def test_a_rollout_is_written_with_its_full_trace(tmp_path: Path) -> None:
     assert first["turns"][0]["tool_results"][0]["output"] == "some text"
     assert (first["grade"]["score"], first["stop_reason"], first["output_tokens"]) == (0.5, StopReason.FINAL, 12)
     assert (first["policy_versions"], first["answer"], first["seconds"]) == ([3], "\ud800 7 %", 1.0)
+    assert (first["outcome"], first["failure_class"], first["retries"]) == ("completed", None, 0)
+    assert (second["outcome"], second["failure_class"]) == ("infra_failed", "grader")
     assert second["grade"] == {"score": None, "reason": "grader refused the connection", "seconds": 0, "sub_scores": {}}
 
 

@@ -20,9 +20,29 @@ class StopReason(StrEnum):
     FINAL = "final"  # the policy gave its answer
     TOOL_BUDGET = "tool_budget"  # it called a tool again after being told that the budget was spent
     TURN_LIMIT = "turn_limit"  # max_turns without an answer
-    TOKEN_BUDGET = "token_budget"  # a turn, or the context, ran out of tokens
+    TOKEN_BUDGET = "token_budget"  # a turn, the episode's output or the context ran out of tokens
+    COST_BUDGET = "cost_budget"  # max_cost_usd is spent
+    STUCK = "stuck"  # it repeated one tool call over and over
     TIME_LIMIT = "time_limit"  # the rollout's seconds ran out; an artificial cut, so ungraded
-    INFRASTRUCTURE = "infrastructure"  # a tool, the grader or the engine failed: no reward, no loss, no vote
+    INFRASTRUCTURE = "infrastructure"  # a tool, the engine or the sandbox failed: no reward, no loss, no vote
+
+
+class Outcome(StrEnum):
+    """What a finished rollout is worth to those who learn from it or count it."""
+
+    COMPLETED = "completed"  # answered and graded
+    POLICY_FAILED = "policy_failed"  # ran into a limit by its own doing, and graded
+    INFRA_FAILED = "infra_failed"  # cut off, or without a grade: no reward, no loss, no vote in any statistic
+
+
+class FailureClass(StrEnum):
+    """What broke a rollout that is infra_failed."""
+
+    ENGINE = "engine"
+    TOOL = "tool"
+    SANDBOX = "sandbox"  # it could not be opened, or died under way
+    GRADER = "grader"
+    TIME = "time"  # the rollout's seconds ran out
 
 
 @dataclass(frozen=True)
@@ -96,6 +116,8 @@ class Turn:
     """How many of `token_ids` are thoughts, which neither tools nor the grader are shown."""
     malformed_calls: int = 0
     """Tool calls that could not be read; each was answered by text, in `tool_results`."""
+    attempts: int = 1
+    """Generations asked for until one came."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +154,32 @@ class Rollout:
     """Wall time from the first token to the last, grading excluded."""
     grade: Grade = field(default_factory=lambda: Grade(None, "not graded yet"))
     error: str = ""
-    """What failed, for INFRASTRUCTURE."""
+    """What failed, for INFRASTRUCTURE and TIME_LIMIT."""
+    broken_by: FailureClass | None = None
+    """Whose failure ended it, for INFRASTRUCTURE."""
+    cost_usd: float = 0.0
+    """At the prices of the config; 0 where it declares none."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """Until a grade is there, a rollout counts as infra_failed: what has no score has no vote."""
+        if self.stop_reason in (StopReason.INFRASTRUCTURE, StopReason.TIME_LIMIT) or not self.grade.is_graded:
+            return Outcome.INFRA_FAILED
+        return Outcome.COMPLETED if self.stop_reason is StopReason.FINAL else Outcome.POLICY_FAILED
+
+    @property
+    def failure_class(self) -> FailureClass | None:
+        """What broke it; None for a valid rollout."""
+        if self.is_valid:
+            return None
+        if self.stop_reason is StopReason.TIME_LIMIT:
+            return FailureClass.TIME
+        return self.broken_by or FailureClass.GRADER
+
+    @property
+    def is_valid(self) -> bool:
+        """It may be learned from and counted: graded, and ended by the policy rather than by infrastructure."""
+        return self.outcome is not Outcome.INFRA_FAILED
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
@@ -144,9 +191,29 @@ class Rollout:
         return sum(len(turn.token_ids) for turn in self.turns)
 
     @property
-    def is_valid(self) -> bool:
-        """It may be learned from and counted: graded, and ended by the policy rather than by infrastructure."""
-        return self.grade.is_graded and self.stop_reason is not StopReason.INFRASTRUCTURE
+    def reasoning_tokens(self) -> int:
+        """Of `output_tokens`, those that are thoughts."""
+        return sum(turn.reasoning_tokens for turn in self.turns)
+
+    @property
+    def malformed_calls(self) -> int:
+        """Tool calls that could not be read."""
+        return sum(turn.malformed_calls for turn in self.turns)
+
+    @property
+    def cut_outputs(self) -> int:
+        """Tool outputs that were longer than allowed."""
+        return sum(result.is_cut for turn in self.turns for result in turn.tool_results)
+
+    @property
+    def retries(self) -> int:
+        """Attempts beyond the first, of generations and tool calls."""
+        return sum(turn.attempts - 1 + sum(result.attempts - 1 for result in turn.tool_results) for turn in self.turns)
+
+    @property
+    def policy_versions(self) -> tuple[int, ...]:
+        """Versions of the weights that sampled it, ascending; more than one where they changed between turns."""
+        return tuple(sorted({turn.policy_version for turn in self.turns}))
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,9 @@ def samples_section(run: Path) -> str:
 
 
 def choose_samples(traces: Sequence[Trace]) -> list[tuple[str, Trace]]:
-    """Lowest, median and highest score among graded rollouts, as many as there are."""
-    graded = [trace for trace in traces if (trace.get("grade") or {}).get("score") is not None]
+    """Lowest, median and highest score among graded rollouts, as many as there are; infra_failed ones are left out."""
+    valid = [trace for trace in traces if trace.get("outcome") != "infra_failed"]
+    graded = [trace for trace in valid if (trace.get("grade") or {}).get("score") is not None]
     graded.sort(key=lambda trace: (trace["grade"]["score"], -trace.get("n_tool_calls", 0), str(trace.get("id"))))
     places = {"Lowest": 0, "Median": len(graded) // 2, "Highest": len(graded) - 1}
     if len(graded) < 3:
