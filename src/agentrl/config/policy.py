@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from agentrl.config.section import NonEmpty, PositiveInt, Section
+from agentrl.config.section import ALLOW_LISTS, NonEmpty, Positive, PositiveInt, Section
+
+
+class LoRAConfig(Section):
+    """Low-rank adapters beside frozen weights (arXiv:2106.09685), without dropout: the first ratio must be 1."""
+
+    rank: PositiveInt = Field(default=16, description="Rank r of an adapter; vLLM needs `--max-lora-rank` as large.")
+    alpha: Positive = Field(default=32.0, description="The adapter's output is scaled by alpha / rank.")
+    target_modules: Annotated[tuple[NonEmpty, ...], ALLOW_LISTS, Field(min_length=1)] | None = Field(
+        default=None,
+        description="Names of the linear layers that get one, such as q_proj; null is all but the output layer.",
+    )
 
 
 class PolicyConfig(Section):
@@ -28,3 +39,8 @@ class PolicyConfig(Section):
         default=False, description="Recompute activations in the backward pass: less memory, more time."
     )
     value_hidden_size: PositiveInt = Field(default=256, description="Width of the value head's hidden layer, in units.")
+    lora: LoRAConfig | None = Field(
+        default=None,
+        description="Train adapters and the value head only; the reference is the same model without them. "
+        "null trains all weights.",
+    )
