@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from agentrl.config.section import BrokenRules, PathParts, Section, did_you_mean, dotted
-from agentrl.config.source import Source
+from agentrl.config.source import SHORT_FORMS, Source
 
 KINDS: dict[Any, str] = {
     int: "a whole number",
@@ -24,6 +24,7 @@ KINDS: dict[Any, str] = {
 NOTHING = object()
 PATTERNS = {
     r"^(https?://|\{serve\}).*": "an address that starts with http:// or https:// (or {serve})",
+    r"^https?://.*": "an address that starts with http:// or https://",
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$": "up to 80 letters, digits, dots, dashes and underscores",
     r"^[A-Za-z0-9_-]{1,64}$": "up to 64 letters, digits, dashes and underscores",
     r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$": "package.module:function",
@@ -63,8 +64,8 @@ def explain(error: ValidationError, model: type[Section], source: Source) -> lis
 def source_value(source: Source, path: PathParts) -> Any:
     """The value as it stands in the source, or NOTHING."""
     value: Any = source.values
-    if path[:1] == ("monitoring",) and isinstance(value.get("monitoring"), list) and len(path) > 1:
-        path = ("monitoring", *path[2:])  # the short form, a bare list
+    if path[:2] in SHORT_FORMS and isinstance(value.get(path[0]), list):
+        path = (path[0], *path[2:])
     for part in path:
         try:
             value = value[part]

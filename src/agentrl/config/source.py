@@ -19,6 +19,8 @@ from agentrl.errors import ConfigError
 
 PLAIN_KINDS = ("map", "seq", "str", "int", "float", "bool", "null", "timestamp")
 PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in PLAIN_KINDS}
+SHORT_FORMS = {("monitoring", "metrics"), ("tools", "endpoints")}
+"""(section, key): a bare list in the section's place is short for a mapping with the key alone."""
 MAX_VALUES = 100_000  # an alias bomb is a few lines long and has billions
 
 
@@ -43,8 +45,8 @@ class Source:
         while path:
             if path in self.places:
                 return self.places[path]
-            if path[:2] == ("monitoring", "metrics") and ("monitoring", *path[2:]) in self.places:
-                return self.places[("monitoring", *path[2:])]  # the short form, a bare list
+            if path[:2] in SHORT_FORMS and (path[0], *path[2:]) in self.places:
+                return self.places[(path[0], *path[2:])]
             path = path[:-1]
         return self.name
 

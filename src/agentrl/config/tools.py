@@ -1,12 +1,12 @@
-"""`tools:` the endpoints that the policy may call, and servers to start for them."""
+"""`tools:` what the policy may call (endpoints, MCP servers, Python functions), and servers to start for it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from agentrl.config.section import (
     ALLOW_LISTS,
@@ -26,6 +26,7 @@ Url = Annotated[str, Field(pattern=r"^(https?://|\{serve\}).*")]
 """Absolute http(s) address; `{serve}` stands for the base address that the first served process printed."""
 COMMAND_PLACEHOLDERS = ("python", "data.path")
 PLACEHOLDER = re.compile(r"\{([A-Za-z_.]+)\}")
+FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 class ServeConfig(Section):
@@ -64,10 +65,76 @@ class ToolEndpointConfig(Section):
     item_fields: Literal["all", "none"] | Annotated[tuple[NonEmpty, ...], ALLOW_LISTS] = Field(
         default="all", description="Which of the task's item keys the tool is sent: a tool may leak a reference answer."
     )
+    description: str = Field(default="", description="What the tool does, for chat templates that list tools.")
+    parameters: dict[str, Any] | None = Field(
+        default=None, description="JSON schema of the arguments, for chat templates that list tools."
+    )
+    check_arguments: dict[str, Any] = Field(
+        default_factory=dict, description="Arguments that `agentrl endpoints check` calls the tool with."
+    )
+
+
+class MCPServerConfig(Section):
+    """An MCP server: over streamable HTTP (`url`), or a command that speaks it over stdin and stdout."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = Field(description="The server's name in messages.")
+    url: Url | None = Field(default=None, description="Address of a server that speaks streamable HTTP.")
+    command: Annotated[tuple[NonEmpty, ...], ALLOW_LISTS, Field(min_length=1)] | None = Field(
+        default=None, description="Program and arguments of a stdio server; {python} is the running interpreter."
+    )
+    headers: dict[str, str] = Field(
+        default_factory=dict, description="Sent to the `url`; ${NAME} is replaced from the environment."
+    )
+    env: dict[str, str] = Field(
+        default_factory=dict,
+        description="Variables of the `command`, which inherits PATH and HOME only; ${NAME} is replaced.",
+    )
+    session: Literal["per_rollout", "shared"] = Field(
+        default="per_rollout", description="`per_rollout` isolates: a session, or process, of its own for each episode."
+    )
+    allow: Annotated[tuple[NonEmpty, ...], ALLOW_LISTS] | None = Field(
+        default=None, description="Names of the server's tools that the policy may call; null is all."
+    )
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,32}$")] = Field(
+        default="", description="Put before the names of the server's tools, where two servers share a name."
+    )
+    timeout_seconds: Annotated[float, Field(gt=0, le=600)] = Field(
+        default=30.0, description="Seconds for one call, and for opening a session."
+    )
+    max_concurrency: PositiveInt = Field(default=64, description="Calls in flight at once; more wait.")
+
+    def problems(self) -> Iterator[Problem]:
+        if (self.url is None) == (self.command is None):
+            found = "neither url nor command" if self.url is None else "both url and command"
+            yield Problem((), f"found {found}; allowed: one of them")
+        elif self.url is None and self.headers:
+            yield Problem(("headers",), "found headers with a command; allowed: env")
+        elif self.command is None and self.env:
+            yield Problem(("env",), "found env with a url; allowed: headers")
+        for index, word in enumerate(self.command or ()):
+            for name in PLACEHOLDER.findall(word):
+                if name != "python":
+                    yield Problem(("command", index), f"unknown placeholder {{{name}}}; allowed: {{python}}")
+
+
+class PythonToolConfig(Section):
+    """A typed Python function; `package.module:function` alone is short for its `function`."""
+
+    function: NonEmpty = Field(description="`package.module:function`; its name, docstring and types are the tool's.")
+    timeout_seconds: Annotated[float, Field(gt=0, le=600)] = Field(default=30.0, description="Seconds for one call.")
+    max_concurrency: PositiveInt = Field(default=64, description="Calls in flight at once; more wait.")
+
+    def problems(self) -> Iterator[Problem]:
+        if not FUNCTION.fullmatch(self.function):
+            yield Problem(("function",), f"found {self.function!r}; allowed: package.module:function")
+
+
+def _function_alone(value: Any) -> Any:
+    return {"function": value} if isinstance(value, str) else value
 
 
 class ToolsConfig(Section):
-    """Servers are started in order, before the first check of the endpoints."""
+    """Servers are started in order, before the first check of the endpoints; a bare list is one of endpoints."""
 
     serve: Annotated[tuple[ServeConfig, ...], ALLOW_LISTS] = Field(
         default=(), description="Servers to start with the run and stop at its end."
@@ -75,15 +142,31 @@ class ToolsConfig(Section):
     endpoints: Annotated[tuple[ToolEndpointConfig, ...], ALLOW_LISTS] = Field(
         default=(), description="Tools that the policy may call."
     )
+    mcp: Annotated[tuple[MCPServerConfig, ...], ALLOW_LISTS] = Field(
+        default=(), description="MCP servers whose tools the policy may call; needs agentrl[mcp]."
+    )
+    python: Annotated[tuple[Annotated[PythonToolConfig, BeforeValidator(_function_alone)], ...], ALLOW_LISTS] = Field(
+        default=(), description="Python functions that the policy may call."
+    )
 
     def problems(self) -> Iterator[Problem]:
         for index in repeated(endpoint.name for endpoint in self.endpoints):
             path = ("endpoints", index, "name")
             yield Problem(path, f"found '{self.endpoints[index].name}' a second time; allowed: one endpoint a name")
+        for index in repeated(server.name for server in self.mcp):
+            yield Problem(("mcp", index, "name"), f"found '{self.mcp[index].name}' a second time; allowed: one server")
         if not self.serve:
             for index, endpoint in enumerate(self.endpoints):
                 if SERVE in endpoint.server_url:
                     yield Problem(("endpoints", index, "server_url"), served_by_nobody(("tools",)))
+            for index, server in enumerate(self.mcp):
+                if SERVE in (server.url or ""):
+                    yield Problem(("mcp", index, "url"), served_by_nobody(("tools",)))
+
+
+def expand_endpoint_list(tools: Any) -> Any:
+    """The short form, `tools: [{name, server_url, headers}]` as in hosted jobs, to the long one."""
+    return {"endpoints": tools} if isinstance(tools, list | tuple) else tools
 
 
 def served_by_nobody(section: tuple[str, ...]) -> str:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
-import os
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from agentrl.config import DataConfig
+from agentrl.config.functions import load_function, working_directory_importable
 from agentrl.config.section import did_you_mean
 from agentrl.data.overlap import refuse_overlap
 from agentrl.data.rows import checked_task, read_tasks
@@ -67,8 +64,8 @@ def _from_files(config: DataConfig) -> dict[str, tuple[Task, ...]]:
 
 def _from_loader(config: DataConfig) -> dict[str, tuple[Task, ...]]:
     where = f"data.loader {config.loader}"
-    with _working_directory_importable():
-        load = _loader(str(config.loader))
+    with working_directory_importable():
+        load = load_function("data.loader", str(config.loader))
         try:
             found = load(Path(str(config.path)))
         except ConfigError:
@@ -102,37 +99,3 @@ def _checked(tasks: Any, where: str) -> tuple[Task, ...]:
         except ValueError as error:
             raise ConfigError(f"{where}[{index}]: {error}") from error
     return tuple(checked.values())
-
-
-def _loader(name: str) -> Callable[[Path], Any]:
-    """The function `package.module:function`."""
-    module_name, separator, function_name = name.partition(":")
-    if not (separator and module_name and function_name):
-        raise ConfigError(f"data.loader: found {name!r}; allowed: package.module:function")
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # importing runs the user's program
-        found = f"cannot import {module_name} ({type(error).__name__}: {error})"
-        raise ConfigError(f"data.loader: {found}; searched in {os.getcwd()} and the installed packages") from error
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        names = [each for each in vars(module) if callable(getattr(module, each))]
-        found = "is no function" if hasattr(module, function_name) else "does not exist"
-        hint = did_you_mean(function_name, names)
-        raise ConfigError(f"data.loader: {function_name} {found} in {module_name} ({module.__file__}){hint}")
-    loader: Callable[[Path], Any] = function
-    return loader
-
-
-@contextmanager
-def _working_directory_importable() -> Iterator[None]:
-    """Modules beside the config's paths can be imported, as under `python -m`; a console script does not do that."""
-    directory = os.getcwd()
-    added = directory not in sys.path and "" not in sys.path
-    if added:
-        sys.path.insert(0, directory)
-    try:
-        yield
-    finally:
-        if added and directory in sys.path:
-            sys.path.remove(directory)
