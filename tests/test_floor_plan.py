@@ -24,7 +24,15 @@ FLOORS = {
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 DOORS = {"__init__", "__main__"}  # of the package itself: they name rooms on every floor
 ONLY_IN = {
-    "torch": ("policy/", "ppo/", "stages/", "training.py", "inference/in_process.py"),
+    "torch": (
+        "policy/",
+        "ppo/",
+        "stages/",
+        "training.py",
+        "inference/in_process.py",
+        "inference/slots.py",
+        "inference/sampling.py",
+    ),
     "trl": ("stages/",),
     "vllm": (),
 }

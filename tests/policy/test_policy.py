@@ -128,7 +128,7 @@ def test_a_row_says_the_same_alone_and_beside_longer_ones() -> None:
 def test_the_trainers_log_probabilities_are_the_engines(temperature: float) -> None:
     policy = tiny_policy(temperature=temperature)
     engine = InProcessEngine(
-        policy.model, stop_id=policy.chat.stop_id, temperature=temperature, max_batch=4, max_context_tokens=100
+        policy.model, stop_ids=policy.chat.stop_ids, temperature=temperature, max_batch=4, max_context_tokens=100
     )
 
     async def sample() -> Any:
@@ -268,7 +268,7 @@ def run_config(folder: Path, **sections: Any) -> RunConfig:
 
 
 def test_a_policy_is_loaded_as_it_was_saved(baseline: Path) -> None:
-    policy = load_policy(run_config(baseline, inference={"engine": "in_process", "temperature": 0.7}))
+    policy = load_policy(run_config(baseline, inference={"kind": "in_process", "temperature": 0.7}))
     assert policy.digest() == tiny_policy().digest()
     assert policy.temperature == 0.7
     assert not policy.model.training
