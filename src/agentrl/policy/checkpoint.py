@@ -1,8 +1,8 @@
 """Checkpoints: safetensors and JSON, written beside and renamed, with a digest of every file.
 
-A checkpoint is a folder: `policy/` is an ordinary Hugging Face directory, `value_head.safetensors`,
-`optimizer.safetensors` and `state.json` are what else a run needs to go on. `digests.json` comes last: a folder
-without it, or with one that does not fit, was never finished.
+A checkpoint is a folder: `policy/` is an ordinary Hugging Face directory, or a PEFT adapter's where only that is
+trained; `value_head.safetensors`, `optimizer.safetensors` and `state.json` are what else a run needs to go on.
+`digests.json` comes last: a folder without it, or with one that does not fit, was never finished.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from agentrl.errors import CheckpointError
+from agentrl.policy.lora import ADAPTER_WEIGHTS, fill_adapter, has_adapter, save_adapter, save_merged
 from agentrl.policy.policy import Policy, file_digest
 
 DIGESTS = "digests.json"
+ADAPTER = "adapter"
 
 
 def save_checkpoint(folder: Path, policy: Policy, optimizer: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -37,7 +39,8 @@ def save_checkpoint(folder: Path, policy: Policy, optimizer: dict[str, Tensor], 
         CheckpointError: it cannot be written; what stood there before is untouched.
     """
     with _draft_of(folder) as draft:
-        _write_policy(policy, draft / "policy")
+        _write_weights(policy, draft / "policy")
+        policy.tokenizer.save_pretrained(draft / "policy")
         save_file(policy.value_head.state_dict(), draft / "value_head.safetensors")
         save_file(optimizer, draft / "optimizer.safetensors")
         (draft / "state.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
@@ -47,11 +50,28 @@ def save_checkpoint(folder: Path, policy: Policy, optimizer: dict[str, Tensor], 
 def save_policy(policy: Policy, folder: Path) -> None:
     """The language model and its tokenizer as an ordinary Hugging Face directory, replacing an earlier one at once.
 
+    A LoRA policy is merged; its adapter is in `adapter/` beside the merged weights.
+
     Raises:
         CheckpointError: it cannot be written; what stood there before is untouched.
     """
     with _draft_of(folder) as draft:
-        _write_policy(policy, draft)
+        if has_adapter(policy.model):
+            save_merged(policy.model, draft)
+            save_adapter(policy.model, draft / ADAPTER)
+        else:
+            policy.model.save_pretrained(draft)
+        policy.tokenizer.save_pretrained(draft)
+
+
+def publish_weights(policy: Policy, folder: Path) -> None:
+    """What an inference server is sent, complete as soon as the folder is there: the adapter, or all weights.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    with _draft_of(folder) as draft:
+        _write_weights(policy, draft)
 
 
 @contextmanager
@@ -68,9 +88,12 @@ def _draft_of(folder: Path) -> Iterator[Path]:
         raise CheckpointError(f"{folder} cannot be written: {error}") from error
 
 
-def _write_policy(policy: Policy, folder: Path) -> None:
-    policy.model.save_pretrained(folder)
-    policy.tokenizer.save_pretrained(folder)
+def _write_weights(policy: Policy, folder: Path) -> None:
+    """What training changes: the adapter, or all weights."""
+    if has_adapter(policy.model):
+        save_adapter(policy.model, folder)
+    else:
+        policy.model.save_pretrained(folder)
 
 
 def _replace(draft: Path, folder: Path) -> None:
@@ -129,16 +152,27 @@ def load_checkpoint(folder: Path, policy: Policy) -> tuple[dict[str, Tensor], di
 
 
 def load_weights(folder: Path, policy: Policy) -> None:
-    """Put the weights of a Hugging Face directory into the policy's model, in place.
+    """Put the weights of a Hugging Face directory into the policy's model, in place; the adapter of a LoRA policy.
 
     Raises:
         CheckpointError: they cannot be read or belong to another architecture.
     """
+    if has_adapter(policy.model):
+        return _load_adapter(folder / ADAPTER if (folder / ADAPTER).is_dir() else folder, policy)
     try:
         stored = AutoModelForCausalLM.from_pretrained(folder, dtype=policy.model.dtype)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{folder} cannot be loaded: {error}") from error
-    _fill(policy.model, stored.state_dict(), folder)
+    return _fill(policy.model, stored.state_dict(), folder)
+
+
+def _load_adapter(folder: Path, policy: Policy) -> None:
+    try:
+        fill_adapter(policy.model, load_file(folder / ADAPTER_WEIGHTS))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{folder} cannot be loaded: {error}") from error
+    except RuntimeError as error:
+        raise CheckpointError(f"{folder} does not fit the policy: {error}") from error
 
 
 def _fill(module: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from agentrl.chat import ChatFormat
 from agentrl.config import PolicyConfig, RunConfig
 from agentrl.errors import BaselineError, ConfigError
+from agentrl.policy.lora import add_adapter
 
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 DIGESTED_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".model")  # weights, configs, every tokenizer format
@@ -62,7 +63,8 @@ class Policy:
     """A causal LM and its value head on one device.
 
     Attributes:
-        model: the Hugging Face model; the in-process engine samples from these very weights.
+        model: the Hugging Face model, with its adapters where it has any; the in-process engine samples from these
+            very weights.
         value_head: the critic.
         chat: the tokenizer's chat format.
         version: number of optimiser updates behind these weights; stamped on every sampled turn.
@@ -79,6 +81,8 @@ class Policy:
                 f"the tokenizer has {len(tokenizer)} tokens, the model embeddings for {known}: "
                 "they do not belong together; restore the tokenizer that the checkpoint was trained with"
             )
+        if config.lora is not None:
+            add_adapter(model, config.lora)
         self.model = model.eval()  # no dropout anywhere: with it the first ratio would not be 1
         self.tokenizer = tokenizer
         self.chat = ChatFormat(tokenizer)
@@ -175,8 +179,13 @@ def _spread(values: Tensor, action_mask: Tensor) -> Tensor:
 
 def weights_digest(model: nn.Module) -> str:
     """sha256 over every parameter's name, shape and bytes."""
+    return parameters_digest(dict(model.named_parameters()))
+
+
+def parameters_digest(named: Mapping[str, nn.Parameter]) -> str:
+    """sha256 over names, shapes and bytes, in the order of the names."""
     digest = hashlib.sha256()
-    for name, parameter in sorted(model.named_parameters()):
+    for name, parameter in sorted(named.items()):
         digest.update(f"{name}{tuple(parameter.shape)}".encode())
         digest.update(parameter.detach().flatten().view(torch.uint8).cpu().numpy().tobytes())
     return f"sha256:{digest.hexdigest()}"

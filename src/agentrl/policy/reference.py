@@ -1,4 +1,4 @@
-"""The frozen copy of the baseline that KL is measured against."""
+"""The frozen baseline that KL is measured against: a copy, or a LoRA policy's own weights without the adapters."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import copy
 import torch
 from torch import Tensor
 
-from agentrl.policy.policy import Policy, weights_digest
+from agentrl.policy.lora import base_parameters, has_adapter, without_adapter
+from agentrl.policy.policy import Policy, parameters_digest
 
 
 class ReferencePolicy:
@@ -18,7 +19,9 @@ class ReferencePolicy:
 
     @classmethod
     def freeze(cls, policy: Policy) -> ReferencePolicy:
-        """A copy of the policy as it is now, without gradients."""
+        """The policy as it is now, without gradients: a copy. A LoRA policy's base weights are frozen already."""
+        if has_adapter(policy.model):
+            return cls(policy)
         frozen = copy.copy(policy)
         frozen.model = copy.deepcopy(policy.model).requires_grad_(False).eval()
         frozen.value_head = copy.deepcopy(policy.value_head).requires_grad_(False)
@@ -27,8 +30,9 @@ class ReferencePolicy:
     @torch.no_grad()
     def logprobs(self, token_ids: Tensor, action_mask: Tensor) -> Tensor:
         """[B, T] log-probability of the action tokens under the reference, zero off the mask."""
-        return self._frozen.evaluate(token_ids, action_mask).logprobs
+        with without_adapter(self._frozen.model):
+            return self._frozen.evaluate(token_ids, action_mask).logprobs
 
     def digest(self) -> str:
-        """sha256 of the frozen weights."""
-        return weights_digest(self._frozen.model)
+        """sha256 of the frozen weights; the same for a LoRA policy as for a copy of its baseline."""
+        return parameters_digest(base_parameters(self._frozen.model))
