@@ -206,3 +206,34 @@ def test_the_examples_of_missing_sections_load() -> None:
 def test_a_config_is_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         load().seed = 3  # type: ignore[misc]
+
+
+LORA, SERVER = {"lora": {}}, {"kind": "vllm", "url": "http://127.0.0.1:8000/"}
+
+
+def test_a_vllm_server_is_one_address_or_several() -> None:
+    assert load(policy=LORA, inference=SERVER).inference.urls == ("http://127.0.0.1:8000",)
+    two = {**SERVER, "url": ["http://127.0.0.1:8000", "http://localhost:8001"]}
+    assert len(load(policy=LORA, inference=two).inference.urls) == 2
+    assert load(inference={**SERVER, "kind": "in_process"}).inference.kind == "in_process"  # `--set` may switch back
+
+
+@pytest.mark.parametrize(
+    ("policy", "inference", "why"),
+    [
+        (LORA, {"url": None}, "url: found none; kind: vllm needs the address of a server"),
+        (LORA, {"url": ["http://localhost:1", "http://localhost:1/"]}, "url[1]: found http://localhost:1 a second"),
+        (LORA, {"url": "http://gpu-1:8000"}, "adapter_dir: found none, but http://gpu-1:8000 is another machine"),
+        (LORA, {"deterministic": True}, "deterministic: found true; allowed: false with kind: vllm"),
+        ({}, {}, "policy.lora: found none; inference.kind: vllm is sent the policy as an adapter: write `lora: {}`"),
+        (LORA, {"weights": "full"}, "inference.weights: found full; allowed: lora"),
+        (LORA, {"headers": {"Authorization": "Bearer abcdef"}}, "Bearer ${MY_TOKEN}"),
+    ],
+)
+def test_a_vllm_server_can_be_sent_the_weights(policy: dict[str, Any], inference: dict[str, Any], why: str) -> None:
+    assert why in refusal(policy=policy, inference={**SERVER, **inference})
+
+
+def test_a_vllm_server_elsewhere_needs_a_folder_that_both_see() -> None:
+    assert load(policy=LORA, inference={**SERVER, "url": "http://gpu-1:8000", "adapter_dir": "/mnt/adapters"})
+    assert load(inference={**SERVER, "weights": "full"}).inference.weights == "full"

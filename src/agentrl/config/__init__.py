@@ -12,13 +12,13 @@ from agentrl.config.grading import GradingConfig
 from agentrl.config.inference import InferenceConfig
 from agentrl.config.loading import load_any_config, load_config, load_sft_config, to_yaml
 from agentrl.config.monitoring import MonitoringConfig
-from agentrl.config.policy import PolicyConfig
+from agentrl.config.policy import LoRAConfig, PolicyConfig
 from agentrl.config.ppo import GuardsConfig, KLConfig, PPOConfig, TokenPenaltyConfig
 from agentrl.config.release import GateConfig, ReleaseConfig
 from agentrl.config.rollout import RolloutConfig
 from agentrl.config.run import RunConfig, TrainingSections, missing_for_training, training_sections
 from agentrl.config.sft import SFTConfig, SFTRunConfig
-from agentrl.config.tools import ServeConfig, ToolEndpointConfig, ToolsConfig
+from agentrl.config.tools import MCPServerConfig, PythonToolConfig, ServeConfig, ToolEndpointConfig, ToolsConfig
 from agentrl.config.workflow import WorkflowConfig
 
 __all__ = [
@@ -30,9 +30,12 @@ __all__ = [
     "GuardsConfig",
     "InferenceConfig",
     "KLConfig",
+    "LoRAConfig",
+    "MCPServerConfig",
     "MonitoringConfig",
     "PPOConfig",
     "PolicyConfig",
+    "PythonToolConfig",
     "ReleaseConfig",
     "RolloutConfig",
     "RunConfig",

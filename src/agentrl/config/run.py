@@ -19,7 +19,7 @@ from agentrl.config.ppo import PPOConfig
 from agentrl.config.release import ReleaseConfig
 from agentrl.config.rollout import RolloutConfig
 from agentrl.config.section import Count, PathParts, Problem, RunName, Section, did_you_mean
-from agentrl.config.tools import SERVE, ToolsConfig, served_by_nobody
+from agentrl.config.tools import SERVE, ToolsConfig, expand_endpoint_list, served_by_nobody
 from agentrl.config.workflow import WorkflowConfig
 from agentrl.errors import ConfigError
 
@@ -40,7 +40,9 @@ class RunConfig(Section):
     data: DataConfig | None = Field(default=None, description="The tasks; needed to train.")
     policy: PolicyConfig = Field(default=PolicyConfig(), description="Placement of the model.")
     inference: InferenceConfig = Field(default=InferenceConfig(), description="Sampling.")
-    tools: ToolsConfig | None = Field(default=None, description="What the policy may call; needed to train.")
+    tools: Annotated[ToolsConfig | None, BeforeValidator(expand_endpoint_list)] = Field(
+        default=None, description="What the policy may call: a mapping, or a bare list of endpoints; needed to train."
+    )
     grading: GradingConfig | None = Field(default=None, description="Who scores an answer; needed to train.")
     rollout: RolloutConfig = Field(default=RolloutConfig(), description="Limits of one episode.")
     ppo: PPOConfig = Field(default=PPOConfig(), description="The update.")
@@ -54,6 +56,7 @@ class RunConfig(Section):
     def problems(self) -> Iterator[Problem]:
         yield from self._reward_model_is_the_grader()
         yield from self._sampling_is_not_truncated()
+        yield from self._servers_can_be_sent_the_weights()
         yield from self._placeholders_have_a_meaning()
         yield from self._secrets_are_not_written_here()
 
@@ -73,6 +76,20 @@ class RunConfig(Section):
         if self.inference.top_k is not None:
             yield Problem(("inference", "top_k"), f"found {self.inference.top_k}; allowed: null, as {why}")
 
+    def _servers_can_be_sent_the_weights(self) -> Iterator[Problem]:
+        if self.inference.kind != "vllm":
+            return
+        if self.inference.weights == "lora" and self.policy.lora is None:
+            yield Problem(
+                ("policy", "lora"),
+                "found none; inference.kind: vllm is sent the policy as an adapter: write `lora: {}` for the defaults, "
+                "or set inference.weights: full",
+            )
+        if self.inference.weights == "full" and self.policy.lora is not None:
+            yield Problem(
+                ("inference", "weights"), "found full; allowed: lora, as policy.lora trains nothing but an adapter"
+            )
+
     def _placeholders_have_a_meaning(self) -> Iterator[Problem]:
         served = self.tools.serve if self.tools else ()
         if self.grading and SERVE in self.grading.url and not served:
@@ -88,17 +105,21 @@ class RunConfig(Section):
         # run directories keep the resolved config: a secret in it would be copied to wherever runs are shared
         endpoints = self.tools.endpoints if self.tools else ()
         for index, endpoint in enumerate(endpoints):
-            yield from _written_secrets(endpoint.headers, ("tools", "endpoints", index))
+            yield from _written_secrets(endpoint.headers, ("tools", "endpoints", index, "headers"))
+        for index, server in enumerate(self.tools.mcp if self.tools else ()):
+            yield from _written_secrets(server.headers, ("tools", "mcp", index, "headers"))
+            yield from _written_secrets(server.env, ("tools", "mcp", index, "env"))
         if self.grading is not None:
-            yield from _written_secrets(self.grading.headers, ("grading",))
+            yield from _written_secrets(self.grading.headers, ("grading", "headers"))
+        yield from _written_secrets(self.inference.headers, ("inference", "headers"))
 
 
-def _written_secrets(headers: Mapping[str, str], section: PathParts) -> Iterator[Problem]:
-    for name, value in headers.items():
+def _written_secrets(values: Mapping[str, str], section: PathParts) -> Iterator[Problem]:
+    for name, value in values.items():
         if SECRET_HEADER.search(name) and "${" not in value:
             prefix = "Bearer " if name.lower() == "authorization" else ""
             text = "a secret is written out (not shown); allowed: the name of its environment variable, "
-            yield Problem((*section, "headers", name), f'{text}for example "{prefix}${{MY_TOKEN}}"')
+            yield Problem((*section, name), f'{text}for example "{prefix}${{MY_TOKEN}}"')
 
 
 @dataclass(frozen=True)
