@@ -35,6 +35,7 @@ ONLY_IN = {
     ),
     "trl": ("stages/",),
     "vllm": (),
+    "mcp": ("tools/mcp_server.py",),
 }
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         GraderError,
         RolloutError,
         ToolError,
+        ToolInputError,
         TrainingStopped,
     )
     from agentrl.evaluation.evaluate import evaluate
@@ -51,6 +52,7 @@ _HOMES = {
         "GraderError",
         "RolloutError",
         "ToolError",
+        "ToolInputError",
         "TrainingStopped",
     ),
     "agentrl.evaluation.evaluate": ("evaluate",),
@@ -82,6 +84,7 @@ __all__ = [
     "ScriptedEngine",
     "Task",
     "ToolError",
+    "ToolInputError",
     "TrainingStopped",
     "Trajectory",
     "Turn",

@@ -5,9 +5,11 @@ AgentRLError
   BaselineError             a checkpoint or tokenizer that cannot be trained from
   CheckpointError           a run directory that cannot be written or resumed
   TrainingStopped           a guard ended the run; the run directory is complete up to that step
+  ToolInputError            raised by a Python tool for the policy to read
   RolloutError              one boundary of one rollout broke; carries the rollout's id
     EngineError               the inference engine
     ToolError                 a tool endpoint
+    SandboxError              the lifecycle endpoint, or a sandbox that died under way
     GraderError               the grader endpoint
 """
 
@@ -38,6 +40,13 @@ class TrainingStopped(AgentRLError):
         self.rule = rule
 
 
+class ToolInputError(AgentRLError):
+    """Raised inside a Python tool: the policy asked for what cannot be done, and is shown the message.
+
+    Anything else that a tool raises is the tool's own failure: the rollout is left ungraded.
+    """
+
+
 class RolloutError(AgentRLError):
     """A boundary broke during a rollout: the rollout is left ungraded, never scored 0."""
 
@@ -52,6 +61,10 @@ class EngineError(RolloutError):
 
 class ToolError(RolloutError):
     """A tool endpoint failed for a reason that is not the policy's (5xx, timeout, refused, 401, 403, 404, 429)."""
+
+
+class SandboxError(RolloutError):
+    """The episode's sandbox could not be opened, or died: it is never replaced by a blank one."""
 
 
 class GraderError(RolloutError):

@@ -100,9 +100,10 @@ def test_an_output_is_shown_as_text(output: Any, shown: str) -> None:
 
 
 def test_a_long_output_is_cut_with_a_marker() -> None:
-    shown = call(replying({"output": "x" * 500}), max_output_chars=100).output
-    assert len(shown) == 100
-    assert shown.endswith("x\n[output cut: it has 500 characters]")
+    result = call(replying({"output": "x" * 500}), max_output_chars=100)
+    assert (len(result.output), result.is_cut) == (100, True)
+    assert result.output.endswith("x\n[output cut: it has 500 characters]")
+    assert not call(replying({"output": "x" * 100}), max_output_chars=100).is_cut
 
 
 @pytest.mark.parametrize("arguments", ["", "{", "[1]", '"text"', "null", '{"a": NaN}', "[" * 100_000])

@@ -11,14 +11,14 @@ outside the format.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import httpx
 
 from agentrl.config import ToolEndpointConfig
-from agentrl.endpoint import Endpoint, EndpointFailure, Reply, advice, excerpt, served_url, strict_json
+from agentrl.endpoint import Endpoint, EndpointFailure, Reply, advice, excerpt, served_url
 from agentrl.errors import ToolError
+from agentrl.tools.output import InvalidArguments, arguments_of, as_text, refusal, tool_object, tool_result
 from agentrl.types import ToolCall, ToolResult
 
 INFRASTRUCTURE_STATUSES = (401, 403, 404, 429)
@@ -46,6 +46,8 @@ class EndpointTool:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.name = config.name
+        says = config.description or config.parameters
+        self.description = tool_object(config.name, config.description, config.parameters) if says else None
         self._item_fields = config.item_fields
         self._max_output_chars = max_output_chars
         self._endpoint = Endpoint(
@@ -70,8 +72,10 @@ class EndpointTool:
         Raises:
             ToolError: the endpoint failed for a reason that is not the policy's.
         """
-        if problem := _arguments_problem(call.arguments):
-            return ToolResult(call.id, call.name, self._shown(f"Invalid arguments: {problem}."), 0.0, is_error=True)
+        try:
+            arguments_of(call)
+        except InvalidArguments as error:
+            return refusal(call, error, max_output_chars=self._max_output_chars)
         payload = {
             "type": "function_call",
             "id": f"fc_{call.id.removeprefix('call_')}",
@@ -86,8 +90,14 @@ class EndpointTool:
         except EndpointFailure as failure:
             raise ToolError(str(failure), rollout_id=rollout_id) from failure
         output = self._output(reply, call, rollout_id)
-        is_error = reply.status >= 400
-        return ToolResult(call.id, call.name, self._shown(output), reply.seconds, is_error, reply.attempts)
+        return tool_result(
+            call,
+            output,
+            max_output_chars=self._max_output_chars,
+            seconds=reply.seconds,
+            is_error=reply.status >= 400,
+            attempts=reply.attempts,
+        )
 
     def _visible(self, item: dict[str, Any]) -> dict[str, Any]:
         if self._item_fields == "all":
@@ -115,30 +125,12 @@ class EndpointTool:
             raise ToolError(f"{where}: {found:.300}; a reply is {{'output': text}}", rollout_id=rollout_id)
         return _text(body["output"])
 
-    def _shown(self, output: str) -> str:
-        output = output.encode("utf-8", "replace").decode()  # half a surrogate pair could not be written to a file
-        if len(output) <= self._max_output_chars:
-            return output
-        marker = f"\n[output cut: it has {len(output)} characters]"
-        return output[: max(0, self._max_output_chars - len(marker))] + marker
-
-
-def _arguments_problem(arguments: str) -> str:
-    """Why the arguments are no JSON object; empty if they are."""
-    try:
-        parsed = strict_json(arguments)
-    except ValueError as error:
-        return f"not valid JSON ({error})"
-    return "" if isinstance(parsed, dict) else "they have to be a JSON object"
-
 
 def _text(output: Any) -> str:
     """An output as the policy sees it: text, the text of `input_text` parts joined, anything else as compact JSON."""
-    if isinstance(output, str):
-        return output
     if isinstance(output, list) and output and all(_is_text_part(part) for part in output):
         return "\n".join(part["text"] for part in output)
-    return json.dumps(output, ensure_ascii=False, separators=(",", ":"))
+    return as_text(output)
 
 
 def _is_text_part(part: Any) -> bool:

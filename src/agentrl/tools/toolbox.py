@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
@@ -10,7 +11,14 @@ from agentrl.config import ToolsConfig
 from agentrl.config.section import did_you_mean
 from agentrl.errors import ConfigError
 from agentrl.tools.endpoint_tool import EndpointTool
+from agentrl.tools.mcp_server import MCPServer
+from agentrl.tools.python_tool import PythonTool
 from agentrl.types import ToolCall, ToolResult
+
+logger = logging.getLogger(__name__)
+
+END_SECONDS = 10.0
+"""For a tool to let go of what it keeps for one rollout."""
 
 
 class Tool(Protocol):
@@ -31,14 +39,30 @@ class Toolbox:
         self._tools: dict[str, Tool] = {}
         for tool in tools:
             if tool.name in self._tools:
-                raise ConfigError(f"tools: found the name {tool.name!r} twice; each tool has its own")
+                found = f"found the name {tool.name!r} twice; each tool has its own"
+                raise ConfigError(f"tools: {found} (an MCP server's may be given a `prefix`)")
             self._tools[tool.name] = tool
 
     @classmethod
     def from_config(cls, config: ToolsConfig, base_url: str = "", *, max_output_chars: int = 8000) -> Toolbox:
-        """The endpoints of `tools:`. `base_url` is what `{serve}` stands for, see `serving`."""
-        tools = (EndpointTool(each, base_url, max_output_chars=max_output_chars) for each in config.endpoints)
+        """The tools of `tools:`; MCP servers are asked which they have. `{serve}` stands for `base_url`, see `serving`.
+
+        Raises:
+            ConfigError: an address, a header, a function or an MCP server cannot be used, or a name stands twice.
+        """
+        tools: list[Tool] = []
+        for endpoint in config.endpoints:
+            tools.append(EndpointTool(endpoint, base_url, max_output_chars=max_output_chars))
+        for server in config.mcp:
+            tools += MCPServer(server, base_url).tools(max_output_chars=max_output_chars)
+        tools += [PythonTool(each, max_output_chars=max_output_chars) for each in config.python]
         return cls(tools)
+
+    @property
+    def descriptions(self) -> list[dict[str, Any]]:
+        """Chat-completions tool objects of the tools that say what they are, for chat templates that list tools."""
+        described = (getattr(tool, "description", None) for tool in self._tools.values())
+        return [each for each in described if each]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -66,6 +90,19 @@ class Toolbox:
             text = f"Unknown tool {call.name[:80]!r}{hint} Known tools: {known}."
             return ToolResult(call.id, call.name, text, 0.0, is_error=True)
         return await tool.call(call, rollout_id=rollout_id, item=item)
+
+    async def end_rollout(self, rollout_id: str) -> None:
+        """Tell the tools that keep something for each rollout, such as a session, that this one is over.
+
+        Never raises: the rollout's result stands.
+        """
+        hooks = [(tool.name, end) for tool in self._tools.values() if (end := getattr(tool, "end_rollout", None))]
+        for name, end in hooks:
+            try:
+                async with asyncio.timeout(END_SECONDS):
+                    await end(rollout_id)
+            except Exception as error:
+                logger.warning("tool %s: could not end rollout %s (%r)", name, rollout_id, error)
 
     async def aclose(self) -> None:
         """Close every tool's connections."""
