@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from agentrl.config.endpoint import EndpointSection
 from agentrl.config.section import (
     ALLOW_LISTS,
     Count,
@@ -47,21 +48,18 @@ class ServeConfig(Section):
                     yield Problem(("command", index), f"unknown placeholder {{{name}}}; allowed: {known}{hint}")
 
 
-class ToolEndpointConfig(Section):
-    """One tool over HTTP, in the wire format of Agent RFT."""
+class ToolAddress(Section):
+    """Which tool, and where."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = Field(
         description="The tool's name as the policy writes it."
     )
     server_url: Url = Field(description="Where calls are POSTed to.")
-    headers: dict[str, str] = Field(
-        default_factory=dict, description="Sent with every call; ${NAME} is replaced from the environment."
-    )
-    timeout_seconds: Annotated[float, Field(gt=0, le=600)] = Field(
-        default=30.0, description="Seconds for one attempt, from connecting to the last byte."
-    )
-    retries: Count = Field(default=3, description="Further attempts after a 5xx, a timeout or a lost connection.")
-    max_concurrency: PositiveInt = Field(default=64, description="Calls in flight at once; more wait.")
+
+
+class ToolEndpointConfig(EndpointSection, ToolAddress):
+    """One tool over HTTP, in the wire format of Agent RFT."""
+
     item_fields: Literal["all", "none"] | Annotated[tuple[NonEmpty, ...], ALLOW_LISTS] = Field(
         default="all", description="Which of the task's item keys the tool is sent: a tool may leak a reference answer."
     )
@@ -133,6 +131,25 @@ def _function_alone(value: Any) -> Any:
     return {"function": value} if isinstance(value, str) else value
 
 
+class LifecycleAddress(Section):
+    """Who opens a sandbox, and who closes it."""
+
+    open_url: Url = Field(description="Where `rollout_open` is POSTed to, once an episode.")
+    close_url: Url = Field(description="Where `rollout_close` is POSTed to, once an episode.")
+
+
+class LifecycleConfig(EndpointSection, LifecycleAddress):
+    """A sandbox for each episode, opened before its first turn and closed after its grade (docs/endpoints.md)."""
+
+    timeout_seconds: Annotated[float, Field(gt=0, le=600)] = Field(
+        default=60.0, description="Seconds for one attempt, from connecting to the last byte."
+    )
+    max_open: PositiveInt = Field(default=256, description="Sandboxes open at once; further episodes wait.")
+    item_fields: Literal["all", "none"] | Annotated[tuple[NonEmpty, ...], ALLOW_LISTS] = Field(
+        default="all", description="Which of the task's item keys `rollout_open` is sent."
+    )
+
+
 class ToolsConfig(Section):
     """Servers are started in order, before the first check of the endpoints; a bare list is one of endpoints."""
 
@@ -148,6 +165,9 @@ class ToolsConfig(Section):
     python: Annotated[tuple[Annotated[PythonToolConfig, BeforeValidator(_function_alone)], ...], ALLOW_LISTS] = Field(
         default=(), description="Python functions that the policy may call."
     )
+    lifecycle: LifecycleConfig | None = Field(
+        default=None, description="Opens and closes a sandbox for each episode; null where the tools need none."
+    )
 
     def problems(self) -> Iterator[Problem]:
         for index in repeated(endpoint.name for endpoint in self.endpoints):
@@ -162,6 +182,9 @@ class ToolsConfig(Section):
             for index, server in enumerate(self.mcp):
                 if SERVE in (server.url or ""):
                     yield Problem(("mcp", index, "url"), served_by_nobody(("tools",)))
+            for key in ("open_url", "close_url"):
+                if self.lifecycle and SERVE in getattr(self.lifecycle, key):
+                    yield Problem(("lifecycle", key), served_by_nobody(("tools",)))
 
 
 def expand_endpoint_list(tools: Any) -> Any:

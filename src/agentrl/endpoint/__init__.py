@@ -10,7 +10,21 @@ from __future__ import annotations
 
 from agentrl.endpoint.address import served_url
 from agentrl.endpoint.body import MAX_BYTES, excerpt, strict_json
+from agentrl.endpoint.breaker import Health
 from agentrl.endpoint.endpoint import Endpoint, Reply
-from agentrl.endpoint.faults import EndpointFailure, advice
+from agentrl.endpoint.faults import INFRASTRUCTURE_STATUSES, EndpointFailure, advice
+from agentrl.endpoint.stats import EndpointStats
 
-__all__ = ["MAX_BYTES", "Endpoint", "EndpointFailure", "Reply", "advice", "excerpt", "served_url", "strict_json"]
+__all__ = [
+    "INFRASTRUCTURE_STATUSES",
+    "MAX_BYTES",
+    "Endpoint",
+    "EndpointFailure",
+    "EndpointStats",
+    "Health",
+    "Reply",
+    "advice",
+    "excerpt",
+    "served_url",
+    "strict_json",
+]

@@ -11,7 +11,9 @@ import httpx
 
 from agentrl.errors import AgentRLError
 
-FailureKind = Literal["timeout", "connect", "status", "protocol"]
+FailureKind = Literal["timeout", "connect", "status", "protocol", "breaker"]
+INFRASTRUCTURE_STATUSES = (401, 403, 404, 429)
+"""Statuses below 500 that no call of the policy can cause: a wrong key or path must not be learnt."""
 
 
 class EndpointFailure(AgentRLError):
@@ -43,6 +45,16 @@ class Fault(Exception):
         self.is_final = is_final
         self.retry_after_seconds = retry_after_seconds
 
+    @property
+    def label(self) -> str:
+        """The class under which it is counted."""
+        return f"http_{self.status}" if self.kind == "status" else self.kind
+
+    @property
+    def is_congestion(self) -> bool:
+        """Whether fewer calls at once may help."""
+        return self.kind in ("timeout", "connect") or self.status in (429, 503)
+
 
 def advice(kind: FailureKind, status: int | None) -> str:
     """What to check, as the end of a message."""
@@ -56,6 +68,8 @@ def advice(kind: FailureKind, status: int | None) -> str:
         return "; look into the server's log"
     if kind == "connect":
         return "; is the server running, and is the url right?"
+    if kind == "breaker":
+        return "; calls are sent again as soon as it answers"
     if kind == "timeout":
         return "; raise timeout_seconds, or find out why the server is slow"
     return ""

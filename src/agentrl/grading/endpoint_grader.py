@@ -34,22 +34,17 @@ class EndpointGrader:
         self, config: GradingConfig, base_url: str = "", *, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
         self._max_score = config.max_score
+        self._is_clamped = config.out_of_range == "clamp"
         name = f"grader {config.name}"
-        self._endpoint = Endpoint(
-            name,
-            served_url(name, config.url, base_url),
-            config.headers,
-            timeout_seconds=config.timeout_seconds,
-            retries=config.retries,
-            max_concurrency=config.max_concurrency,
-            transport=transport,
-        )
+        url = served_url(name, config.url, base_url)
+        self.endpoint = Endpoint(name, url, config.headers, transport=transport, **config.call_options)
+        """Its health and its statistics."""
 
     def __repr__(self) -> str:
-        return f"EndpointGrader({self._endpoint.name!r}, {self._endpoint.shown_url!r})"
+        return f"EndpointGrader({self.endpoint.name!r}, {self.endpoint.shown_url!r})"
 
     async def aclose(self) -> None:
-        await self._endpoint.aclose()
+        await self.endpoint.aclose()
 
     async def grade(self, rollout: Rollout) -> Grade:
         """Ask for the score; a rollout that infrastructure ended is not asked about."""
@@ -57,25 +52,34 @@ class EndpointGrader:
             return Grade(None, f"not graded, the rollout was cut off: {rollout.error}")
         started = time.perf_counter()
         try:
-            reply = await self._endpoint.post(request_body(rollout), rollout_id=rollout.id)
+            reply = await self.endpoint.post(
+                request_body(rollout), rollout_id=rollout.id, action="grade", check=_unusable
+            )
         except EndpointFailure as failure:
             return Grade(None, str(failure), time.perf_counter() - started)
         return self._read(reply)
 
     def _read(self, reply: Reply) -> Grade:
-        where = f"{self._endpoint.name} at {self._endpoint.shown_url}"
-        body = reply.json or {}
-        if reply.status >= 400:
+        where = f"{self.endpoint.name} at {self.endpoint.shown_url}"
+        if reply.status >= 400 or reply.json is None:
             return Grade(None, f"{where}: answered {reply.status}{excerpt(reply.text)}", reply.seconds)
-        if "score" not in body:
-            return Grade(None, f"{where}: answered without `score`{excerpt(reply.text)}", reply.seconds)
-        score = body["score"]
-        if isinstance(score, bool) or not isinstance(score, int | float):
-            return Grade(None, f"{where}: found score {score!r:.80}; a score is a number", reply.seconds)
+        score = reply.json["score"]
         if not 0 <= score <= self._max_score:
-            found = f"{where}: found score {score!r:.80}; allowed: 0 to grading.max_score ({self._max_score:g})"
-            return Grade(None, found, reply.seconds)
+            if not self._is_clamped:
+                found = f"{where}: found score {score!r:.80}; allowed: 0 to grading.max_score ({self._max_score:g})"
+                return Grade(None, found, reply.seconds)
+            score = max(0.0, min(score, self._max_score))
         return Grade(float(score), seconds=reply.seconds)
+
+
+def _unusable(body: dict[str, Any]) -> str:
+    """What is wrong with a reply; empty where it has a score. NaN and infinity are no JSON and come no further."""
+    if "score" not in body:
+        return f"answered without `score` (keys: {', '.join(map(repr, body)) or 'none':.200})"
+    score = body["score"]
+    if isinstance(score, bool) or not isinstance(score, int | float):
+        return f"found score {score!r:.80}; a score is a number"
+    return ""
 
 
 def request_body(rollout: Rollout) -> dict[str, Any]:

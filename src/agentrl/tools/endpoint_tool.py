@@ -16,13 +16,10 @@ from typing import Any
 import httpx
 
 from agentrl.config import ToolEndpointConfig
-from agentrl.endpoint import Endpoint, EndpointFailure, Reply, advice, excerpt, served_url
+from agentrl.endpoint import INFRASTRUCTURE_STATUSES, Endpoint, EndpointFailure, Reply, advice, excerpt, served_url
 from agentrl.errors import ToolError
 from agentrl.tools.output import InvalidArguments, arguments_of, as_text, refusal, tool_object, tool_result
 from agentrl.types import ToolCall, ToolResult
-
-INFRASTRUCTURE_STATUSES = (401, 403, 404, 429)
-"""Statuses below 500 that no call of the policy can cause: a wrong key or path must not be learnt."""
 
 
 class EndpointTool:
@@ -50,21 +47,15 @@ class EndpointTool:
         self.description = tool_object(config.name, config.description, config.parameters) if says else None
         self._item_fields = config.item_fields
         self._max_output_chars = max_output_chars
-        self._endpoint = Endpoint(
-            f"tool {config.name}",
-            served_url(f"tool {config.name}", config.server_url, base_url),
-            config.headers,
-            timeout_seconds=config.timeout_seconds,
-            retries=config.retries,
-            max_concurrency=config.max_concurrency,
-            transport=transport,
-        )
+        url = served_url(f"tool {config.name}", config.server_url, base_url)
+        self.endpoint = Endpoint(f"tool {config.name}", url, config.headers, transport=transport, **config.call_options)
+        """Its health and its statistics."""
 
     def __repr__(self) -> str:
-        return f"EndpointTool({self.name!r}, {self._endpoint.shown_url!r})"
+        return f"EndpointTool({self.name!r}, {self.endpoint.shown_url!r})"
 
     async def aclose(self) -> None:
-        await self._endpoint.aclose()
+        await self.endpoint.aclose()
 
     async def call(self, call: ToolCall, *, rollout_id: str, item: dict[str, Any]) -> ToolResult:
         """Answer one call of the policy.
@@ -76,20 +67,12 @@ class EndpointTool:
             arguments_of(call)
         except InvalidArguments as error:
             return refusal(call, error, max_output_chars=self._max_output_chars)
-        payload = {
-            "type": "function_call",
-            "id": f"fc_{call.id.removeprefix('call_')}",
-            "call_id": call.id,
-            "name": call.name,
-            "arguments": call.arguments,
-            "item": self._visible(item),
-            "trace_id": rollout_id,
-        }
+        payload = self.request_body(call, rollout_id=rollout_id, item=item)
         try:
-            reply = await self._endpoint.post(payload, rollout_id=rollout_id)
+            reply = await self.endpoint.post(payload, rollout_id=rollout_id, check=_outside_the_protocol)
         except EndpointFailure as failure:
             raise ToolError(str(failure), rollout_id=rollout_id) from failure
-        output = self._output(reply, call, rollout_id)
+        output = self._output(reply, rollout_id)
         return tool_result(
             call,
             output,
@@ -99,6 +82,18 @@ class EndpointTool:
             attempts=reply.attempts,
         )
 
+    def request_body(self, call: ToolCall, *, rollout_id: str, item: dict[str, Any]) -> dict[str, Any]:
+        """What the endpoint is sent for a call."""
+        return {
+            "type": "function_call",
+            "id": f"fc_{call.id.removeprefix('call_')}",
+            "call_id": call.id,
+            "name": call.name,
+            "arguments": call.arguments,
+            "item": self._visible(item),
+            "trace_id": rollout_id,
+        }
+
     def _visible(self, item: dict[str, Any]) -> dict[str, Any]:
         if self._item_fields == "all":
             return item
@@ -106,8 +101,8 @@ class EndpointTool:
             return {}
         return {key: value for key, value in item.items() if key in self._item_fields}
 
-    def _output(self, reply: Reply, call: ToolCall, rollout_id: str) -> str:
-        where = f"tool {self.name} at {self._endpoint.shown_url}"
+    def _output(self, reply: Reply, rollout_id: str) -> str:
+        where = f"tool {self.name} at {self.endpoint.shown_url}"
         if reply.status in INFRASTRUCTURE_STATUSES:
             hint = advice("status", reply.status)
             raise ToolError(f"{where}: answered {reply.status}{excerpt(reply.text)}{hint}", rollout_id=rollout_id)
@@ -116,14 +111,15 @@ class EndpointTool:
             if "output" in body:
                 return _text(body["output"])
             return _text(reply.json) if reply.json is not None else reply.text or f"Error {reply.status}."
-        answered = body.get("call_id", call.id)
-        if answered != call.id:
-            found = f"call {call.id} was answered with call_id {answered!r:.80}"
-            raise ToolError(f"{where}: {found}; a reply repeats the call's own call_id", rollout_id=rollout_id)
-        if "output" not in body:
-            found = f"answered {reply.status} without `output` (keys: {', '.join(map(repr, body)) or 'none'})"
-            raise ToolError(f"{where}: {found:.300}; a reply is {{'output': text}}", rollout_id=rollout_id)
         return _text(body["output"])
+
+
+def _outside_the_protocol(body: dict[str, Any]) -> str:
+    """What is wrong with a reply; empty if nothing is."""
+    if "output" in body:
+        return ""
+    keys = ", ".join(map(repr, body)) or "none"
+    return f"answered without `output` (keys: {keys:.200}); a reply is {{'output': text}}"
 
 
 def _text(output: Any) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 
 from agentrl.config import GradingConfig, ToolEndpointConfig
-from agentrl.endpoint import Endpoint, EndpointFailure, advice, excerpt, served_url
+from agentrl.endpoint import INFRASTRUCTURE_STATUSES, Endpoint, EndpointFailure, advice, excerpt, served_url
 from agentrl.errors import ConfigError, ToolError
-from agentrl.tools.endpoint_tool import INFRASTRUCTURE_STATUSES, EndpointTool
+from agentrl.tools.endpoint_tool import EndpointTool
 from agentrl.types import ToolCall
 
 RETRIES = 1
@@ -87,10 +87,8 @@ async def _check_grader(
             name,
             served_url(name, config.url, base_url),
             config.headers,
-            timeout_seconds=config.timeout_seconds,
-            retries=min(config.retries, RETRIES),
-            max_concurrency=1,
             transport=transport,
+            **config.call_options | {"retries": min(config.retries, RETRIES)},
         )
     except ConfigError as error:
         return str(error)
