@@ -67,6 +67,7 @@ def make_trajectory(
     reward: float = 0.0,
     engine_logprobs: Sequence[float] | None = None,
     name: str = "r",
+    policy_version: int = 0,
 ) -> Trajectory:
     """From runs of tokens, each sampled by the policy (True) or not; `engine_logprobs` are those of the actions."""
     ids = [token for tokens, _ in pieces for token in tokens]
@@ -80,7 +81,7 @@ def make_trajectory(
         action_mask=tuple(mask),
         engine_logprobs=tuple(next(given) if is_action else 0.0 for is_action in mask),
         turn_ids=tuple(turns),
-        policy_versions=tuple(0 if is_action else -1 for is_action in mask),
+        policy_versions=tuple(policy_version if is_action else -1 for is_action in mask),
         score=reward,
         reward=reward,
     )
@@ -103,7 +104,8 @@ def sampled_trajectories(policy: Policy, n: int = 8, *, seed: int = 0) -> list[T
         ids, mask = torch.tensor([blank.token_ids]), torch.tensor([blank.action_mask])
         with torch.no_grad():
             logprobs = policy.evaluate(ids, mask).logprobs[mask].tolist()
-        trajectories.append(make_trajectory(pieces, reward=float(i % 2), engine_logprobs=logprobs, name=f"r{i}"))
+        options: dict[str, Any] = {"name": f"r{i}", "policy_version": policy.version}
+        trajectories.append(make_trajectory(pieces, reward=float(i % 2), engine_logprobs=logprobs, **options))
     return trajectories
 
 

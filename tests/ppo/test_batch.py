@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from agentrl.ppo.batch import check_trajectory, make_batch, microbatches
+from agentrl.ppo.batch import check_trajectory, fresh_enough, make_batch, microbatches
 from agentrl.types import Trajectory
 from tests.tiny import make_trajectory
 
@@ -48,6 +48,7 @@ def test_rows_are_cut_to_the_longest_among_them() -> None:
     [
         ({"token_ids": (1, 2, 3)}, "differ in length"),
         ({"turn_ids": (0,)}, "differ in length"),
+        ({"policy_versions": (0,)}, "differ in length"),
         ({"action_mask": (False,) * 6}, "sampled no token"),
         ({"action_mask": (True, *GOOD.action_mask[1:])}, "first token"),
         ({"engine_logprobs": (0.0, 0.0, math.nan, -1.0, 0.0, -1.0)}, "log-probability nan"),
@@ -87,3 +88,11 @@ def test_rows_of_similar_length_travel_together() -> None:
 def test_a_row_longer_than_a_microbatch_travels_alone() -> None:
     batch = make_batch(lengths_of(3, 90, 90), pad_id=0)
     assert [piece.tolist() for piece in microbatches(batch, 10)] == [[0], [1], [2]]
+
+
+def test_the_oldest_token_decides_how_stale_a_trajectory_is() -> None:
+    old, new = (make_trajectory([([1], False), ([2, 3], True)], policy_version=version) for version in (4, 5))
+    mixed = replace(new, policy_versions=(-1, 4, 5))
+    assert fresh_enough([old, new, mixed], policy_version=5, max_staleness=0) == [new]
+    assert fresh_enough([old, new, mixed], policy_version=5, max_staleness=1) == [old, new, mixed]
+    assert fresh_enough([old, new, mixed], policy_version=7, max_staleness=2) == [new]

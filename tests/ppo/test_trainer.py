@@ -213,6 +213,7 @@ def test_padding_changes_no_loss() -> None:
             action_mask=trajectory.action_mask + (False,) * 7,
             engine_logprobs=trajectory.engine_logprobs + (0.0,) * 7,
             turn_ids=trajectory.turn_ids + (-1,) * 7,
+            policy_versions=trajectory.policy_versions + (-1,) * 7,
         )
         for trajectory in trajectories
     ]
@@ -392,6 +393,29 @@ def test_a_gradient_that_is_not_finite_raises_and_changes_no_parameter() -> None
     assert policy.version == 1
 
 
+def test_trajectories_of_older_weights_never_reach_the_loss() -> None:
+    """The update with them in the batch is bit-equal to the update without them, but for their count."""
+    policies = [tiny_policy(), tiny_policy()]
+    found = []
+    for policy, has_stale in zip(policies, (True, False), strict=True):
+        policy.version = 2
+        fresh = sampled_trajectories(policy, 6)
+        stale = [replace(fresh[0], reward=100.0, policy_versions=tuple(min(1, v) for v in fresh[0].policy_versions))]
+        found.append(make_trainer(policy, minibatches=2).update([*fresh[:3], *(stale * has_stale), *fresh[3:]]))
+    assert [metrics.pop("stale_trajectories") for metrics in found] == [1.0, 0.0]
+    assert found[0] == found[1]
+    assert_same(*(weights_of(policy) for policy in policies))
+
+
+def test_a_batch_of_nothing_but_older_weights_is_refused() -> None:
+    policy = tiny_policy()
+    trajectories = sampled_trajectories(policy)
+    policy.version = 1
+    with pytest.raises(ValueError, match=r"older weights than allowed: ppo.max_staleness is 0, the policy's version 1"):
+        make_trainer(policy).update(trajectories)
+    make_trainer(policy, max_staleness=1).update(trajectories)
+
+
 def test_weights_that_are_not_finite_are_found_at_the_next_update() -> None:
     policy = tiny_policy()
     trajectories = sampled_trajectories(policy)
@@ -474,7 +498,9 @@ def solve_bandit(start: Sequence[float], scores: Sequence[float], kl: KLConfig, 
         trajectories: list[Trajectory] = []
         for arm, count in enumerate((400 * logprobs.exp()).round().int().tolist()):
             pieces: list[tuple[list[int], bool]] = [([99], False), ([arm], True)]
-            one = make_trajectory(pieces, reward=scores[arm], engine_logprobs=[float(logprobs[arm])])
+            one = make_trajectory(
+                pieces, reward=scores[arm], engine_logprobs=[float(logprobs[arm])], policy_version=policy.version
+            )
             trajectories += [one] * count
         trainer.update(trajectories)
     return policy.model.arms.detach().softmax(-1).tolist()  # type: ignore[no-any-return]

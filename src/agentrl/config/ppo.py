@@ -93,7 +93,12 @@ class GuardsConfig(Section):
         default=-0.5, description="Explained variance of the critic after its warm-up; 1 is perfect, 0 a constant."
     )
     max_ungraded_fraction: Fraction = Field(
-        default=0.1, description="Fraction of a step's rollouts without a grade; above it the step is not applied."
+        default=0.1,
+        description="Fraction of a step's rollouts that infrastructure broke or left without a grade; above it the "
+        "step is withheld and the run pauses.",
+    )
+    max_outage_seconds: NonNegative = Field(
+        default=3600.0, description="Seconds that a run pauses for failing endpoints to recover before it stops."
     )
     patience_steps: PositiveInt = Field(
         default=5, description="Steps in a row that a slow signal (entropy, clipping, critic) must be out of bounds."
@@ -153,7 +158,13 @@ class PPOConfig(Section):
         default=2.0, description="Cap of the weight old/engine per token (truncated importance sampling)."
     )
     kl: KLConfig = Field(default=KLConfig(), description="The penalty that keeps the policy near the baseline.")
+    max_staleness: Count = Field(
+        default=0, description="Updates that a rollout's oldest token may lie behind; older rollouts are dropped."
+    )
     token_penalty: TokenPenaltyConfig = Field(default=TokenPenaltyConfig(), description="The price of a sampled token.")
+    malformed_call_penalty: NonNegative = Field(
+        default=0.0, description="Reward taken off for each tool call that cannot be read."
+    )
     guards: GuardsConfig = Field(default=GuardsConfig(), description="Thresholds of the stop rules.")
 
     def problems(self) -> Iterator[Problem]:

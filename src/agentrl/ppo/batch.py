@@ -50,8 +50,9 @@ def check_trajectory(trajectory: Trajectory) -> None:
     """
     where = f"trajectory {trajectory.rollout_id}"
     n = len(trajectory.token_ids)
-    if not len(trajectory.action_mask) == len(trajectory.engine_logprobs) == len(trajectory.turn_ids) == n:
-        raise ValueError(f"{where}: token_ids, action_mask, engine_logprobs and turn_ids differ in length")
+    names = ("action_mask", "engine_logprobs", "turn_ids", "policy_versions")
+    if any(len(getattr(trajectory, name)) != n for name in names):
+        raise ValueError(f"{where}: token_ids, {', '.join(names)} differ in length")
     if not any(trajectory.action_mask):
         raise ValueError(f"{where}: the policy sampled no token")
     if trajectory.action_mask[0]:
@@ -61,6 +62,19 @@ def check_trajectory(trajectory: Trajectory) -> None:
             raise ValueError(f"{where}: an action token has log-probability {logprob}")
     if not math.isfinite(trajectory.reward):
         raise ValueError(f"{where}: the reward is {trajectory.reward}")
+
+
+def fresh_enough(trajectories: Sequence[Trajectory], *, policy_version: int, max_staleness: int) -> list[Trajectory]:
+    """Those of which no token is more than `max_staleness` updates behind `policy_version`.
+
+    The oldest token decides: where the weights changed between two turns, an episode has several versions.
+    """
+
+    def lag(trajectory: Trajectory) -> int:
+        pairs = zip(trajectory.policy_versions, trajectory.action_mask, strict=False)
+        return policy_version - min((version for version, is_action in pairs if is_action), default=policy_version)
+
+    return [trajectory for trajectory in trajectories if lag(trajectory) <= max_staleness]
 
 
 def make_batch(trajectories: Sequence[Trajectory], *, pad_id: int) -> TrajectoryBatch:

@@ -15,7 +15,7 @@ from agentrl.config import PPOConfig
 from agentrl.policy.policy import Policy
 from agentrl.policy.reference import ReferencePolicy
 from agentrl.ppo.advantage import explained_variance, gae, token_rewards, whiten
-from agentrl.ppo.batch import TrajectoryBatch, make_batch, microbatches
+from agentrl.ppo.batch import TrajectoryBatch, fresh_enough, make_batch, microbatches
 from agentrl.ppo.kl import KLController, kl_estimate
 from agentrl.ppo.loss import mismatch_weights, policy_loss, probability_ratio, token_weights, value_loss
 from agentrl.ppo.optimizer import load_state_tensors, make_optimizer, state_tensors
@@ -66,18 +66,25 @@ class PPOTrainer:
     def update(self, trajectories: Sequence[Trajectory]) -> dict[str, float]:
         """One PPO update; returns its metrics (docs/metrics.md says what each means).
 
+        Trajectories that older weights sampled than `max_staleness` allows are left out and counted.
+
         Raises:
-            ValueError: a trajectory breaks an invariant, or there is none.
+            ValueError: a trajectory breaks an invariant, or there is none that is fresh enough.
             FloatingPointError: a loss or gradient is not finite; the weights are as before that optimiser step.
         """
         config = self.config
         # 1. What the policy, the critic and the reference said before the update, in the pieces of the first pass:
         #    equal shapes give equal arithmetic, so the first ratio is exactly 1.
-        batch = make_batch(trajectories, pad_id=self.policy.chat.stop_id).to(self.policy.device)
-        generator = torch.Generator().manual_seed(self.seed + self.policy.version)
+        version = self.policy.version
+        fresh = fresh_enough(trajectories, policy_version=version, max_staleness=config.max_staleness)
+        if trajectories and not fresh:
+            allowed = f"ppo.max_staleness is {config.max_staleness}, the policy's version {version}"
+            raise ValueError(f"all {len(trajectories)} trajectories are of older weights than allowed: {allowed}")
+        batch = make_batch(fresh, pad_id=self.policy.chat.stop_id).to(self.policy.device)
+        generator = torch.Generator().manual_seed(self.seed + version)
         passes = [self._minibatches(batch, generator) for _ in range(config.epochs)]
         experience = self._experience(batch, list(chain(*passes[0])), gae_lambda=config.gae_lambda)
-        metrics = self._describe(experience)
+        metrics = self._describe(experience) | {"stale_trajectories": float(len(trajectories) - len(fresh))}
 
         # 2. Several epochs over shuffled minibatches.
         seen: list[dict[str, float]] = []
