@@ -2,8 +2,8 @@
 
 The task: a key leads to another key; follow it for n hops with the tool `lookup` and name the last one. Before every
 call the model thinks aloud for a random number of words, geometric with a heavy tail, so that turns differ in length
-and a few rollouts ramble into their budget, as policies do. What it learns are these habits; whether it answers right
-is not in question here.
+and a few rollouts ramble into their budget, as policies do. Fine-tuning teaches these habits and the form of a call;
+which key it follows makes no difference to the time.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Scale:
     context: int = 330  # positions that a decode step attends to
     waiting_prompts: int = 16  # times `samples`: rollouts at once where the waiting is measured
     long_context: int = 8192
-    sft_steps: int = 200
+    sft_steps: int = 300
 
     @property
     def rollouts(self) -> int:
@@ -207,8 +207,6 @@ def fine_tune(model: Any, tokenizer: Any, steps: int) -> None:
         )
         labels = rows["input_ids"].masked_fill(rows["assistant_masks"] == 0, -100)
         loss = model(input_ids=rows["input_ids"], labels=labels, use_cache=False).loss
-        if step % 20 == 0:
-            print(step, loss.item(), flush=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
