@@ -182,13 +182,20 @@ def test_a_stored_adapter_is_one_that_peft_reads(tmp_path: Path) -> None:
     )
 
 
-def test_an_adapter_of_another_rank_or_of_no_file_is_refused(tmp_path: Path) -> None:
+def test_an_adapter_of_another_rank_is_refused(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "c", lora_policy(), {}, {})
     with pytest.raises(CheckpointError, match="does not fit the policy"):
         load_checkpoint(tmp_path / "c", lora_policy(rank=2))
-    save_checkpoint(tmp_path / "full", tiny_policy(), {}, {})
-    with pytest.raises(CheckpointError, match="cannot be loaded"):
-        load_checkpoint(tmp_path / "full", lora_policy())
+
+
+def test_loading_the_baseline_clears_the_adapter_and_other_base_weights_are_refused(tmp_path: Path) -> None:
+    policy, plain = moved(lora_policy()), tiny_policy()
+    save_policy(plain, tmp_path / "baseline")
+    load_weights(tmp_path / "baseline", policy)
+    assert torch.equal(logits(policy.model), logits(plain.model))
+    save_policy(tiny_policy(seed=9), tmp_path / "other")
+    with pytest.raises(CheckpointError, match="other base weights"):
+        load_weights(tmp_path / "other", policy)
 
 
 def test_the_engine_in_this_process_samples_with_the_adapter() -> None:

@@ -19,6 +19,11 @@ class InferenceEngine(Protocol):
         """Number of the weights that the next token is sampled from."""
         ...
 
+    @property
+    def max_sessions(self) -> int:
+        """How many sessions have a place at once; more would only wait for one."""
+        ...
+
     async def generate(self, token_ids: Sequence[int], *, session: str, seed: int, max_tokens: int) -> Sample:
         """Continue `token_ids` up to the stop token or `max_tokens`.
 
@@ -42,6 +47,11 @@ class InferenceEngine(Protocol):
         """From now on sample from the policy's present weights.
 
         Raises:
-            EngineError: a session is open: half of it would be the old policy's.
+            EngineError: a session is open that cannot go on with other weights, or no server can be reached.
+            ConfigError, TrainingStopped: a server cannot serve this policy.
         """
+        ...
+
+    async def aclose(self) -> None:
+        """Give back what it holds outside this process; it is not used again."""
         ...

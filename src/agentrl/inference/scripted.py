@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ class ScriptedEngine:
     def __init__(self, script: Script) -> None:
         self._script = script
         self.policy_version = 0
+        self.max_sessions = sys.maxsize
         self.open_sessions: set[str] = set()
 
     async def generate(self, token_ids: Sequence[int], *, session: str, seed: int, max_tokens: int) -> Sample:
@@ -37,3 +39,6 @@ class ScriptedEngine:
         if self.open_sessions:
             raise EngineError(f"{len(self.open_sessions)} sessions are open: the weights cannot change under them")
         self.policy_version = policy.version
+
+    async def aclose(self) -> None:
+        """Nothing is held."""

@@ -15,13 +15,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from agentrl.errors import CheckpointError
-from agentrl.policy.lora import ADAPTER_WEIGHTS, fill_adapter, has_adapter, save_adapter, save_merged
+from agentrl.policy.lora import (
+    ADAPTER_WEIGHTS,
+    base_parameters,
+    clear_adapter,
+    fill_adapter,
+    has_adapter,
+    save_adapter,
+    save_merged,
+)
 from agentrl.policy.policy import Policy, file_digest
 
 DIGESTS = "digests.json"
@@ -152,18 +161,28 @@ def load_checkpoint(folder: Path, policy: Policy) -> tuple[dict[str, Tensor], di
 
 
 def load_weights(folder: Path, policy: Policy) -> None:
-    """Put the weights of a Hugging Face directory into the policy's model, in place; the adapter of a LoRA policy.
+    """Put the weights of a Hugging Face directory into the policy's model, in place.
+
+    A LoRA policy takes the adapter that is there; where there is none, the folder must hold its own base weights.
 
     Raises:
         CheckpointError: they cannot be read or belong to another architecture.
     """
-    if has_adapter(policy.model):
-        return _load_adapter(folder / ADAPTER if (folder / ADAPTER).is_dir() else folder, policy)
+    adapter = folder / ADAPTER if (folder / ADAPTER).is_dir() else folder
+    if has_adapter(policy.model) and (adapter / ADAPTER_WEIGHTS).exists():
+        return _load_adapter(adapter, policy)
     try:
         stored = AutoModelForCausalLM.from_pretrained(folder, dtype=policy.model.dtype)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{folder} cannot be loaded: {error}") from error
-    return _fill(policy.model, stored.state_dict(), folder)
+    if not has_adapter(policy.model):
+        return _fill(policy.model, stored.state_dict(), folder)
+    theirs, own = dict(stored.named_parameters()), base_parameters(policy.model)
+    if theirs.keys() != own.keys() or any(not torch.equal(theirs[name], own[name].cpu()) for name in own):
+        raise CheckpointError(
+            f"{folder} does not fit the policy: it holds other base weights than policy.lora trains on"
+        )
+    return clear_adapter(policy.model)
 
 
 def _load_adapter(folder: Path, policy: Policy) -> None:

@@ -110,6 +110,14 @@ def fill_adapter(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 @torch.no_grad()
+def clear_adapter(model: nn.Module) -> None:
+    """Make the adapters say nothing: the model is its base again, as before training."""
+    for name, tensor in adapter_tensors(model).items():
+        if ".lora_B." in name:
+            tensor.zero_()
+
+
+@torch.no_grad()
 def save_merged(model: Any, folder: Path) -> None:
     """Write an ordinary model that says the same without adapters; `model` stays as it is.
 

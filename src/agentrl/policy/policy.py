@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -129,6 +130,15 @@ class Policy:
         with torch.set_grad_enabled(torch.is_grad_enabled() and with_entropy_gradient):
             entropy = -(all_logprobs.exp() * all_logprobs).sum(-1)
         return PolicyOutput(*(_spread(part, action_mask) for part in (chosen, entropy, self.value_head(before))))
+
+    @torch.no_grad()
+    def score(self, token_ids: Sequence[int], start: int, *, temperature: float) -> tuple[float, ...]:
+        """Log-probabilities of `token_ids[start:]`, each given all tokens before it, at any temperature."""
+        ids = torch.tensor([token_ids], device=self.device)
+        is_scored = torch.arange(len(token_ids), device=self.device)[None] >= start
+        view = copy.copy(self)
+        view.temperature = temperature
+        return tuple(view.evaluate(ids, is_scored).logprobs[is_scored].tolist())
 
     @contextmanager
     def _recomputed_layers(self) -> Iterator[None]:
