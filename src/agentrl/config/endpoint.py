@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
+from agentrl.addresses import host_problem
 from agentrl.config.section import Count, Positive, PositiveInt, Problem, Section
+
+SERVE = "{serve}"
 
 
 class EndpointSection(Section):
-    """Headers, waits, retries and how hard the endpoint may be pressed."""
+    """Headers, waits, retries and how hard the endpoint may be pressed. A subclass adds the address, in `...url`."""
 
     headers: dict[str, str] = Field(
         default_factory=dict, description="Sent with every call; ${NAME} is replaced from the environment."
@@ -36,6 +40,11 @@ class EndpointSection(Section):
     breaker_seconds: Positive = Field(
         default=1.0, description="Seconds to the first probe; each probe that fails doubles them, up to 30."
     )
+    allow_private: bool = Field(
+        default=False,
+        description="Whether addresses of private networks, and names that lead to them or to this machine, may be "
+        "called; localhost and 127.0.0.1 always may.",
+    )
 
     def problems(self) -> Iterator[Problem]:
         if self.total_timeout_seconds < self.timeout_seconds:
@@ -44,6 +53,9 @@ class EndpointSection(Section):
                 f"found {self.total_timeout_seconds:g}; allowed: at least timeout_seconds ({self.timeout_seconds:g}), "
                 "the deadline of one attempt",
             )
+        for key, url in self._urls:
+            if problem := self._url_problem(url):
+                yield Problem((key,), problem)
 
     @property
     def call_options(self) -> dict[str, Any]:
@@ -56,4 +68,19 @@ class EndpointSection(Section):
             "max_requests_per_second": self.max_requests_per_second,
             "breaker_failures": self.breaker_failures,
             "breaker_seconds": self.breaker_seconds,
+            "allow_private": self.allow_private or any(SERVE in url for _, url in self._urls),
         }
+
+    @property
+    def _urls(self) -> list[tuple[str, str]]:
+        return [(key, getattr(self, key)) for key in type(self).model_fields if key.endswith("url")]
+
+    def _url_problem(self, url: str) -> str:
+        """What is wrong with an address, as far as can be read from it; a name is looked up when it is called."""
+        try:
+            parsed = urlsplit(url)
+        except ValueError:
+            return "found a url that cannot be read; allowed: https://host/path"
+        if parsed.username is not None:
+            return "found a user name or password in the url; put credentials into headers"
+        return host_problem(parsed.hostname or "", allow_private=self.allow_private)

@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from agentrl.config.data import DataConfig
+from agentrl.config.endpoint import SERVE
 from agentrl.config.evaluation import CheckpointConfig, EvaluationConfig
 from agentrl.config.grading import GradingConfig
 from agentrl.config.inference import InferenceConfig
@@ -19,7 +20,7 @@ from agentrl.config.ppo import PPOConfig
 from agentrl.config.release import ReleaseConfig
 from agentrl.config.rollout import RolloutConfig
 from agentrl.config.section import Count, PathParts, Problem, RunName, Section, did_you_mean
-from agentrl.config.tools import SERVE, ToolsConfig, expand_endpoint_list, served_by_nobody
+from agentrl.config.tools import ToolsConfig, expand_endpoint_list, served_by_nobody
 from agentrl.config.workflow import WorkflowConfig
 from agentrl.errors import ConfigError
 
@@ -109,6 +110,8 @@ class RunConfig(Section):
         for index, server in enumerate(self.tools.mcp if self.tools else ()):
             yield from _written_secrets(server.headers, ("tools", "mcp", index, "headers"))
             yield from _written_secrets(server.env, ("tools", "mcp", index, "env"))
+        if self.tools and self.tools.lifecycle:
+            yield from _written_secrets(self.tools.lifecycle.headers, ("tools", "lifecycle", "headers"))
         if self.grading is not None:
             yield from _written_secrets(self.grading.headers, ("grading", "headers"))
         yield from _written_secrets(self.inference.headers, ("inference", "headers"))

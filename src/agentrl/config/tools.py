@@ -8,10 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from agentrl.config.endpoint import EndpointSection
+from agentrl.config.endpoint import SERVE, EndpointSection
 from agentrl.config.section import (
     ALLOW_LISTS,
-    Count,
     NonEmpty,
     Positive,
     PositiveInt,
@@ -22,7 +21,6 @@ from agentrl.config.section import (
     repeated,
 )
 
-SERVE = "{serve}"
 Url = Annotated[str, Field(pattern=r"^(https?://|\{serve\}).*")]
 """Absolute http(s) address; `{serve}` stands for the base address that the first served process printed."""
 COMMAND_PLACEHOLDERS = ("python", "data.path")

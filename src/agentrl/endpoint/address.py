@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from agentrl.addresses import host_problem
 from agentrl.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -71,11 +72,11 @@ def served_url(name: str, url: str, base_url: str) -> str:
     return url.replace(SERVE, base_url)
 
 
-def usable_url(name: str, url: str, *, has_secrets: bool) -> httpx.URL:
+def usable_url(name: str, url: str, *, has_secrets: bool, allow_private: bool = True) -> httpx.URL:
     """The URL, if it may be called.
 
     Plain http is for this machine and private networks; elsewhere it is refused where a header holds a secret and
-    warned about where none does.
+    warned about where none does. `allow_private` is about the host as it is written, see `agentrl.addresses`.
 
     Raises:
         ConfigError: it may not; the message does not show a password or a query.
@@ -89,6 +90,8 @@ def usable_url(name: str, url: str, *, has_secrets: bool) -> httpx.URL:
         raise ConfigError(f"{name}: found a url with {shown}; allowed: http://host or https://host")
     if parsed.userinfo:
         raise ConfigError(f"{name}: found a user name or password in the url; put credentials into headers")
+    if problem := host_problem(parsed.host, allow_private=allow_private):
+        raise ConfigError(f"{name}: {problem}")
     if parsed.scheme == "http" and not is_local(parsed.host):
         if has_secrets:
             raise ConfigError(f"{name}: its headers would travel in clear text to {parsed.host}; use https://")

@@ -27,6 +27,7 @@ from agentrl.endpoint.faults import (
     retry_after_seconds,
 )
 from agentrl.endpoint.flow import Pace, Slots
+from agentrl.endpoint.network import Resolve, VettedNetwork, connection, environment_proxy, system_resolver
 from agentrl.endpoint.stats import EndpointStats, Tally
 
 logger = logging.getLogger(__name__)
@@ -34,8 +35,6 @@ logger = logging.getLogger(__name__)
 MAX_RETRY_AFTER_SECONDS = 10.0
 FIRST_BACKOFF_SECONDS = 0.25
 MAX_BACKOFF_SECONDS = 8.0
-# Servers such as uvicorn close an idle connection after 5 s; letting go first avoids writing into a closing one.
-KEEPALIVE_SECONDS = 3.0
 
 Check = Callable[[dict[str, Any]], str]
 """What is wrong with the body of a 2xx reply; empty where it can be used."""
@@ -78,11 +77,13 @@ class Endpoint:
         max_concurrency: the ceiling of calls under way at once, see `Slots`.
         max_requests_per_second: attempts that leave in a second; None is no limit.
         breaker_failures, breaker_seconds: see `Breaker`.
-        transport: replaces the network in tests.
+        allow_private: whether addresses of private networks, and names that lead to them, may be called.
+        resolve, transport: replace name lookups and the network in tests.
         sleep, rng: the pauses between attempts and their jitter, for tests.
 
     Raises:
-        ConfigError: an unusable URL, an unset environment variable, a secret that would travel in clear text.
+        ConfigError: a URL that must not be called, an unset environment variable, a secret that would travel in clear
+                text.
     """
 
     def __init__(
@@ -98,13 +99,15 @@ class Endpoint:
         max_requests_per_second: float | None = None,
         breaker_failures: int = 10,
         breaker_seconds: float = 1.0,
+        allow_private: bool = False,
+        resolve: Resolve = system_resolver,
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         rng: random.Random | None = None,
     ) -> None:
         self.name = name
         resolved = resolve_headers(name, headers)
-        parsed = usable_url(name, url, has_secrets=bool(resolved.secrets))
+        parsed = usable_url(name, url, has_secrets=bool(resolved.secrets), allow_private=allow_private)
         self.shown_url = str(parsed.copy_with(query=None, fragment=None))  # keys may stand in a query
         self._url = parsed
         self._secrets = resolved.secrets
@@ -124,12 +127,10 @@ class Endpoint:
         self._idle: list[httpx.AsyncBaseTransport] = []
         self._late: set[asyncio.Task[Any]] = set()
         self._transport = transport
-        is_remote = not is_local(parsed.host)
-        self._transport_options: dict[str, Any] = {
-            "limits": httpx.Limits(max_connections=1, keepalive_expiry=KEEPALIVE_SECONDS),
-            "verify": httpx.create_ssl_context() if parsed.scheme == "https" and transport is None else False,
-            "trust_env": is_remote,
-        }
+        self._network = VettedNetwork(allow_private=allow_private, resolve=resolve)
+        self._verify = httpx.create_ssl_context() if parsed.scheme == "https" and transport is None else False
+        # A proxy of the environment must not catch calls to this machine.
+        self._proxy = None if is_local(parsed.host) else environment_proxy(parsed)
 
     def __repr__(self) -> str:
         return f"Endpoint({self.name!r}, {self.shown_url!r})"
@@ -341,15 +342,15 @@ class Endpoint:
         if self._transport is not None:
             yield self._transport
             return
-        connection = self._idle.pop() if self._idle else httpx.AsyncHTTPTransport(**self._transport_options)
+        opened = self._idle.pop() if self._idle else connection(self._network, verify=self._verify, proxy=self._proxy)
         try:
-            yield connection
+            yield opened
         except BaseException:
             # A call cancelled at the wrong moment leaves a connection that httpcore never gives back (1.0.9): the
             # next call would wait for it until the deadline, and so would every call after that.
-            await connection.aclose()
+            await opened.aclose()
             raise
-        self._idle.append(connection)
+        self._idle.append(opened)
 
     async def _attempt(self, request: _Request, seconds: float) -> tuple[httpx.Response, bytes, bool]:
         exchange = asyncio.ensure_future(self._exchange(request))
@@ -383,8 +384,8 @@ class Endpoint:
         headers = self._headers.copy()
         headers.update(request.headers)
         try:
-            async with self._connection() as connection:
-                response = await connection.handle_async_request(
+            async with self._connection() as transport:
+                response = await transport.handle_async_request(
                     httpx.Request("POST", self._url, headers=headers, content=request.content)
                 )
                 try:

@@ -79,6 +79,8 @@ def connection_fault(error: httpx.TransportError) -> Fault:
     """Name why a connection could not be made or broke. A TLS error is final: a bad certificate stays bad."""
     names = {type(cause).__name__ for cause in _causes(error)}
     is_tls = any(name.startswith("SSL") for name in names)
+    if "AddressRefused" in names:  # it stays refused
+        return Fault("connect", str(error), is_final=True)
     if "gaierror" in names:
         found = "no such host"
     elif "ConnectionRefusedError" in names:
