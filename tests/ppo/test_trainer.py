@@ -110,6 +110,19 @@ def test_an_engine_at_another_temperature_shows_in_the_mismatch() -> None:
     assert other["mismatch_ess"] < 0.99
 
 
+def test_the_mismatch_is_told_by_its_mean_its_99th_percentile_and_its_largest() -> None:
+    policy = tiny_policy()
+    ids, start = list(range(1, 102)), 1
+    own = policy.score(ids, start, temperature=1.0)
+    apart = [0.0] * 97 + [-0.1, -0.2, -3.0]  # of 100 tokens
+    pieces = [(ids[:start], False), (ids[start:], True)]
+    engine = [logprob + by for logprob, by in zip(own, apart, strict=True)]
+    metrics = make_trainer(policy).update([make_trajectory(pieces, engine_logprobs=engine)] * 2)
+    assert metrics["mismatch_abs_logprob_mean"] == pytest.approx(0.033, abs=1e-4)
+    assert metrics["mismatch_abs_logprob_p99"] == pytest.approx(0.2, abs=1e-4)
+    assert metrics["mismatch_abs_logprob_max"] == pytest.approx(3.0, abs=1e-4)
+
+
 def test_effective_sample_size_is_the_golden_one() -> None:
     policy = tiny_policy()
     pieces: list[tuple[list[int], bool]] = [([1, 2], False), ([3, 4, 5, 6], True)]

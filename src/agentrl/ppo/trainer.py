@@ -235,6 +235,7 @@ class PPOTrainer:
         batch, mask = experience.batch, experience.batch.action_mask
         old, ref = experience.old_logprobs[mask], experience.ref_logprobs[mask]
         engine = batch.engine_logprobs[mask]
+        apart = (old - engine).abs()
         k1 = torch.where(mask, experience.old_logprobs - experience.ref_logprobs, 0.0)
         weights = experience.weights[mask]
         return {
@@ -244,8 +245,9 @@ class PPOTrainer:
             "kl_coef": self.kl.coef,
             "explained_variance": explained_variance(experience.values, experience.returns, mask),
             "value_mean": float(experience.values[mask].mean()),
-            "mismatch_abs_logprob_mean": float((old - engine).abs().mean()),
-            "mismatch_abs_logprob_max": float((old - engine).abs().max()),
+            "mismatch_abs_logprob_mean": float(apart.mean()),
+            "mismatch_abs_logprob_p99": float(apart.kthvalue(math.ceil(0.99 * len(apart))).values),
+            "mismatch_abs_logprob_max": float(apart.max()),
             "mismatch_abs_prob_mean": float((old.exp() - engine.exp()).abs().mean()),
             "mismatch_weight_mean": float(weights.mean()),
             "mismatch_ess": float(weights.sum().square() / (len(weights) * weights.square().sum())),
