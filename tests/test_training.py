@@ -262,13 +262,15 @@ def test_a_non_finite_loss_keeps_the_last_good_checkpoint(toy: Toy, monkeypatch:
     assert [(kept / "digests.json").read_text()] == saved
 
 
-def test_ungraded_rollouts_stop_the_run_before_it_learns_from_the_rest(toy: Toy) -> None:
+def test_an_outage_that_does_not_end_stops_the_run_before_it_learns_from_the_rest(toy: Toy) -> None:
     mode(toy, "dies")
-    result = toy.train()
+    result = toy.train("ppo.guards.max_outage_seconds=0.2")
     assert (result.stopped_by, result.summary["steps"]) == ("ungraded", 0)
     assert not (toy.run_dir / "metrics.jsonl").exists()
     assert list((toy.run_dir / "checkpoints").iterdir()) == []  # when resumed it measures the baseline again
-    assert "answered 500" in read_rollouts(toy.run_dir, "train-000001")[0]["grade"]["reason"]
+    withheld = read_rollouts(toy.run_dir, "withheld")
+    assert {trace["outcome"] for trace in withheld} == {"infra_failed"}
+    assert "answered 500" in withheld[0]["grade"]["reason"]
 
 
 def test_a_guard_stops_the_run_and_it_is_still_measured(toy: Toy) -> None:

@@ -1,4 +1,4 @@
-"""`train`: from a config to a trained policy. The outer loop is `_Training.improve`, on one page.
+"""`train`: from a config to a trained policy. The outer loop is `_Training.improve`, its body `take_step`.
 
 load tasks, policy, reference -> check endpoints -> evaluate baseline -> warm up critic
 -> repeat: roll out, update, (evaluate, checkpoint), guard -> evaluate best -> test once -> report
@@ -19,7 +19,7 @@ from typing import Any
 from agentrl.config import RunConfig, to_yaml, training_sections
 from agentrl.data.batches import TaskOrder
 from agentrl.data.tasks import Splits, load_tasks
-from agentrl.errors import CheckpointError
+from agentrl.errors import CheckpointError, TrainingStopped
 from agentrl.evaluation.measure import Measurement
 from agentrl.evaluation.report import write_report
 from agentrl.interrupts import Stop
@@ -36,11 +36,12 @@ from agentrl.ppo.guards import violation
 from agentrl.ppo.trainer import PPOTrainer
 from agentrl.progress import Reporter, SilentReporter
 from agentrl.rollout.engine import RolloutEngine
+from agentrl.rollout.outage import Outage, OutageGuard
 from agentrl.rollout.trajectory import to_trajectories
 from agentrl.runs import RunDirectory, default_run_dir, environment_manifest
 from agentrl.tools.preflight import check_endpoints
 from agentrl.tools.serve import serving
-from agentrl.types import Rollout, Task
+from agentrl.types import Rollout, Task, Trajectory
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ def _train(config: RunConfig, run_dir: Path | None, resume: bool, reporter: Repo
             engine = RolloutEngine.from_config(config, policy, base_url)
             engine.check_prompts((*splits.train, *splits.validation, *splits.test))
             with _open_run(config, splits, run_dir, resume) as run:
+                await engine.open_ledger(run.path)
                 training = _Training(config, run, splits, policy, engine, reporter)
                 try:
                     return await stop.guard(training.improve(resume=resume), training.interrupted)
@@ -160,94 +162,107 @@ class _Training:
     ) -> None:
         self.config, self.run, self.splits, self.reporter = config, run, splits, reporter
         self.policy, self.engine = policy, engine
+        self.rollouts = OutageGuard(
+            engine,
+            max_lost_fraction=config.ppo.guards.max_ungraded_fraction,
+            max_outage_seconds=config.ppo.guards.max_outage_seconds,
+            tell=reporter.message,
+        )
         self.reference = ReferencePolicy.freeze(policy)
         self.reference_digest = self.reference.digest()
         self.ppo = PPOTrainer(policy, self.reference, config.ppo, seed=config.seed)
         self.order = TaskOrder(splits.train, config.seed)
         self.history: list[dict[str, float]] = []
-        self.measurement = Measurement(config, run, splits, policy, engine, reporter)
+        self.measurement = Measurement(config, run, splits, policy, engine, self.rollouts, reporter)
         self.step = 0
         self.is_training = False  # between steps, so that a checkpoint of now can be gone on from
         self.started = time.monotonic()
         self.seconds_before = 0.0  # wall time of the processes that this one resumes
 
     async def improve(self, *, resume: bool) -> TrainingResult:
-        """The outer loop."""
-        ppo = self.config.ppo
+        """The outer loop, to its end or to the first rule that stops it."""
+        try:
+            await self.start(resume=resume)
+            while self.step < self.config.ppo.steps:
+                await self.take_step()
+        except TrainingStopped as stop:
+            return await self.finish(self.stopped(stop))
+        return await self.finish(None)
+
+    async def start(self, *, resume: bool) -> None:
+        """Take up the newest checkpoint, or measure the baseline and warm up the critic."""
         if not (resume and await self.restore()):
             await self.measurement.measure_baseline()
             await self.warm_up_critic()
-
         self.reporter.phase("training")
         self.is_training = True
-        stopped_by = None
-        while self.step < ppo.steps and stopped_by is None:
-            # 1. Roll out the current policy on the next tasks.
-            started = time.monotonic()
-            tasks = self.order.batch(self.step + 1, ppo.tasks_per_step)
-            rollouts = await self.roll_out(tasks, self.step + 1)
-            rolled_out = time.monotonic()
 
-            # 2. Learn from every rollout that has a grade.
-            stopped_by = self.refuse_ungraded(rollouts)
-            if stopped_by:
-                break
-            try:
-                metrics = self.ppo.update(to_trajectories(rollouts, ppo.token_penalty))
-            except FloatingPointError as error:
-                self.reporter.message(f"stopped by non_finite: {error}")
-                stopped_by = "non_finite"
-                break
-            self.step += 1
-            metrics |= self.measurement.describe(rollouts) | {
-                "seconds_rollout": rolled_out - started,
-                "seconds_update": time.monotonic() - rolled_out,
-            }
-            self.record(metrics)
-            await self.engine.sync(self.policy)
+    async def take_step(self) -> None:
+        """One step of PPO.
 
-            # 3. Measure, save, and stop when something went bad.
-            if self.is_due(self.config.evaluation.every_steps):
-                await self.measure_step()
-            if self.is_due(self.config.checkpoint.every_steps):
-                self.save()
-            if fired := violation(self.history, ppo.guards):
-                best = self.measurement.best_path
-                self.reporter.message(f"stopped by {fired.rule}: {fired.message}; best checkpoint: {best}")
-                stopped_by = fired.rule
-        return await self.finish(stopped_by)
+        Raises:
+            TrainingStopped: a rule says that there should be no further one.
+        """
+        ppo = self.config.ppo
+        # 1. Roll out the current policy on the next tasks; where endpoints fail, wait for them.
+        started = time.monotonic()
+        tasks = self.order.batch(self.step + 1, ppo.tasks_per_step)
+        rollouts = await self.roll_out(tasks, self.step + 1)
+        rolled_out = time.monotonic()
+
+        # 2. Learn from every rollout that has a grade.
+        try:
+            metrics = self.ppo.update(self.trajectories(rollouts))
+        except FloatingPointError as error:
+            raise TrainingStopped("non_finite", str(error)) from error
+        self.step += 1
+        metrics |= self.measurement.describe(rollouts) | {
+            "rolled_out_again": float(self.rollouts.rolled_out_again),
+            "seconds_paused": self.rollouts.seconds_paused,
+            "seconds_rollout": rolled_out - started,
+            "seconds_update": time.monotonic() - rolled_out,
+        }
+        self.record(metrics)
+        await self.engine.sync(self.policy)
+
+        # 3. Measure, save, and stop when something went bad.
+        if self.is_due(self.config.evaluation.every_steps):
+            await self.measure_step()
+        if self.is_due(self.config.checkpoint.every_steps):
+            self.save()
+        if fired := violation(self.history, ppo.guards):
+            raise TrainingStopped(fired.rule, f"{fired.message}; best checkpoint: {self.measurement.best_path}")
+
+    def stopped(self, stop: TrainingStopped) -> str:
+        """Say which rule ended the run; returns its name."""
+        self.reporter.message(f"stopped by {stop.rule}: {stop}")
+        if isinstance(stop, Outage):
+            self.run.write_rollouts("withheld", stop.rollouts)
+        return stop.rule
 
     def is_due(self, every_steps: int) -> bool:
         """Whether something that is done every so many steps, and at the end, is to be done now."""
         return self.step % every_steps == 0 or self.step == self.config.ppo.steps
 
     async def roll_out(self, tasks: list[Task], step: int) -> list[Rollout]:
-        rollouts = await self.engine.run(
+        rollouts = await self.rollouts.run(
             tasks, samples_per_task=self.config.ppo.samples_per_task, seed=f"{self.config.seed}/train/{step}"
         )
         self.run.write_rollouts(f"train-{step:06d}", rollouts)
         return rollouts
+
+    def trajectories(self, rollouts: list[Rollout]) -> list[Trajectory]:
+        """What may be learned from, with its rewards."""
+        ppo = self.config.ppo
+        return to_trajectories(rollouts, ppo.token_penalty, malformed_call_penalty=ppo.malformed_call_penalty)
 
     async def warm_up_critic(self) -> None:
         """Rollouts of step 0's tasks teach the value head; step 1's advantages then do not start from nothing."""
         if self.config.ppo.critic_warmup_steps and self.config.ppo.steps:
             self.reporter.phase("warming up the critic")
             rollouts = await self.roll_out(self.order.batch(0, self.config.ppo.tasks_per_step), 0)
-            if trajectories := to_trajectories(rollouts, self.config.ppo.token_penalty):
+            if trajectories := self.trajectories(rollouts):
                 self.ppo.warm_up_critic(trajectories)
-
-    def refuse_ungraded(self, rollouts: list[Rollout]) -> str | None:
-        """The rule's name when too many rollouts came back without a grade: learning from the rest would be biased."""
-        limit = self.config.ppo.guards.max_ungraded_fraction
-        lost = [rollout for rollout in rollouts if not rollout.is_valid]
-        if len(lost) <= limit * len(rollouts) and len(lost) < len(rollouts):
-            return None
-        reasons = sorted({rollout.grade.reason or rollout.error for rollout in lost})
-        self.reporter.message(
-            f"stopped by ungraded: {len(lost)} of {len(rollouts)} rollouts have no grade (at most "
-            f"{limit:.0%} is allowed), so the step was not taken; reasons: {'; '.join(reasons[:3])}"
-        )
-        return "ungraded"
 
     def record(self, metrics: dict[str, float]) -> None:
         """One line of metrics a step, written at once: what is interrupted later still counts."""
@@ -311,8 +326,11 @@ class _Training:
         if not is_mid_update and (self.step or stopped_by is None):  # else: go on from an earlier one, or afresh
             self.save()
         self.is_training = False
-        if stopped_by != "ungraded":  # then the endpoints are sick: nothing could be measured
-            await self.measurement.measure_result(self.step, is_final_whole=not is_mid_update)
+        if stopped_by != Outage.RULE:  # then nothing could be measured
+            try:
+                await self.measurement.measure_result(self.step, is_final_whole=not is_mid_update)
+            except TrainingStopped as stop:
+                stopped_by = stopped_by or self.stopped(stop)
         return self.summarise(stopped_by)
 
     def summarise(self, stopped_by: str | None) -> TrainingResult:

@@ -15,10 +15,17 @@ from agentrl.config.monitoring import MonitoringConfig
 from agentrl.config.policy import LoRAConfig, PolicyConfig
 from agentrl.config.ppo import GuardsConfig, KLConfig, PPOConfig, TokenPenaltyConfig
 from agentrl.config.release import GateConfig, ReleaseConfig
-from agentrl.config.rollout import RolloutConfig
+from agentrl.config.rollout import PricesConfig, RolloutConfig
 from agentrl.config.run import RunConfig, TrainingSections, missing_for_training, training_sections
 from agentrl.config.sft import SFTConfig, SFTRunConfig
-from agentrl.config.tools import MCPServerConfig, PythonToolConfig, ServeConfig, ToolEndpointConfig, ToolsConfig
+from agentrl.config.tools import (
+    LifecycleConfig,
+    MCPServerConfig,
+    PythonToolConfig,
+    ServeConfig,
+    ToolEndpointConfig,
+    ToolsConfig,
+)
 from agentrl.config.workflow import WorkflowConfig
 
 __all__ = [
@@ -30,11 +37,13 @@ __all__ = [
     "GuardsConfig",
     "InferenceConfig",
     "KLConfig",
+    "LifecycleConfig",
     "LoRAConfig",
     "MCPServerConfig",
     "MonitoringConfig",
     "PPOConfig",
     "PolicyConfig",
+    "PricesConfig",
     "PythonToolConfig",
     "ReleaseConfig",
     "RolloutConfig",

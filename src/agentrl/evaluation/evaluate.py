@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 
 from agentrl.evaluation.metrics import EvalReport, evaluate_rollouts
 from agentrl.rollout.engine import RolloutEngine
+from agentrl.rollout.outage import OutageGuard
 from agentrl.types import Rollout, Task
 
 
 async def evaluate(
-    engine: RolloutEngine,
+    engine: RolloutEngine | OutageGuard,
     tasks: Sequence[Task],
     *,
     samples_per_item: int,

@@ -15,6 +15,7 @@ from agentrl.policy.checkpoint import load_weights, save_policy
 from agentrl.policy.policy import Policy, check_baseline
 from agentrl.progress import Reporter
 from agentrl.rollout.engine import RolloutEngine
+from agentrl.rollout.outage import OutageGuard
 from agentrl.runs import RunDirectory, read_json
 from agentrl.types import Rollout, Task
 
@@ -37,9 +38,11 @@ class Measurement:
         splits: Splits,
         policy: Policy,
         engine: RolloutEngine,
+        rollouts: OutageGuard,
         reporter: Reporter,
     ) -> None:
-        self.config, self.run, self.policy, self.engine, self.reporter = config, run, policy, engine, reporter
+        self.config, self.run, self.policy, self.reporter = config, run, policy, reporter
+        self.engine, self.rollouts = engine, rollouts
         self.validation = splits.validation[: config.evaluation.validation_items]
         self.test = splits.test if config.evaluation.run_test else ()
         self.pass_threshold = training_sections(config).grading.pass_threshold
@@ -52,9 +55,13 @@ class Measurement:
         return self.run.checkpoint_path("best")
 
     async def measure(self, name: str, tasks: tuple[Task, ...], samples: int) -> list[Rollout]:
-        """Evaluate the current weights, keeping report and rollouts under `name`; returns the rollouts."""
+        """Evaluate the current weights, keeping report and rollouts under `name`; returns the rollouts.
+
+        Raises:
+            Outage: too much of it has no grade, and the endpoints did not recover.
+        """
         report, rollouts = await evaluate(
-            self.engine,
+            self.rollouts,
             tasks,
             samples_per_item=samples,
             pass_threshold=self.pass_threshold,

@@ -10,21 +10,32 @@ import asyncio
 import hashlib
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from agentrl.chat import BUDGET_SPENT, MALFORMED, ChatFormat, ParsedTurn, announce_budget
 from agentrl.config import RolloutConfig, RunConfig, training_sections
-from agentrl.errors import ConfigError, EngineError, RolloutError
+from agentrl.endpoint import Endpoint
+from agentrl.errors import ConfigError, EngineError, RolloutError, SandboxError, ToolError
 from agentrl.grading.build import build_grader
 from agentrl.grading.grader import Grader
+from agentrl.inference.build import build_engine
 from agentrl.inference.engine import InferenceEngine
+from agentrl.rollout.episode import Episode
+from agentrl.tools.lifecycle import Lifecycle
 from agentrl.tools.toolbox import Toolbox
-from agentrl.types import Grade, Rollout, StopReason, Task, ToolResult, Turn
+from agentrl.types import FailureClass, Grade, Rollout, Sample, StopReason, Task, ToolResult, Turn
 
 if TYPE_CHECKING:
     from agentrl.policy.policy import Policy
+
+ENGINE_ATTEMPTS = 3
+"""Generations asked for until a turn is given up: an inference server may have been restarted under it."""
+ENGINE_PAUSE_SECONDS = 1.0
+"""Before the second attempt; twice that before the third."""
+BROKEN_BY = {EngineError: FailureClass.ENGINE, ToolError: FailureClass.TOOL, SandboxError: FailureClass.SANDBOX}
 
 
 def derive_seed(*parts: object) -> int:
@@ -33,14 +44,12 @@ def derive_seed(*parts: object) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-@dataclass
-class _Episode:
-    """What an episode has gathered so far; kept outside the turn loop so that a time limit loses nothing."""
+class _Plan(NamedTuple):
+    """A rollout to come."""
 
-    context: list[int]
-    turns: list[Turn] = field(default_factory=list)
-    calls_made: int = 0
-    answer: str = ""
+    task: Task
+    sample_index: int
+    seed: int
 
 
 class RolloutEngine:
@@ -52,20 +61,28 @@ class RolloutEngine:
         toolbox: the tools that it may call.
         grader: scores finished rollouts.
         config: the limits.
+        lifecycle: opens and closes what the tools' server keeps for each episode; None where it keeps nothing.
     """
 
     def __init__(
-        self, inference: InferenceEngine, chat: ChatFormat, toolbox: Toolbox, grader: Grader, config: RolloutConfig
+        self,
+        inference: InferenceEngine,
+        chat: ChatFormat,
+        toolbox: Toolbox,
+        grader: Grader,
+        config: RolloutConfig,
+        lifecycle: Lifecycle | None = None,
     ) -> None:
         self.inference = inference
         self._chat = chat
         self._toolbox = toolbox
         self._grader = grader
         self._config = config
+        self._lifecycle = lifecycle
 
     @classmethod
     def from_config(cls, config: RunConfig, policy: Policy, base_url: str = "") -> RolloutEngine:
-        """The engine of a run: `policy` sampled in this process, the tools and the grader of the config.
+        """The engine of a run: `policy` sampled as `inference:` says, the tools and the grader of the config.
 
         Args:
             base_url: what `{serve}` stands for, see `agentrl.tools.serving`.
@@ -73,27 +90,42 @@ class RolloutEngine:
         Raises:
             ConfigError: a section is missing, an address or header cannot be used, or the model does not fit.
         """
-        from agentrl.inference.in_process import InProcessEngine  # it loads torch, which other engines do without
-
         sections = training_sections(config)
+        inference = build_engine(config, policy)
         # An episode holds its place in the batch while it waits for tools: more episodes would only wait.
-        at_once = min(config.rollout.max_concurrent, config.inference.max_batch)
+        at_once = min(config.rollout.max_concurrent, inference.max_sessions)
         return cls(
-            InProcessEngine.from_config(config, policy),
+            inference,
             policy.chat,
             Toolbox.from_config(sections.tools, base_url, max_output_chars=config.rollout.max_tool_output_chars),
             build_grader(sections.grading, base_url),
             config.rollout.model_copy(update={"max_concurrent": at_once}),
+            Lifecycle.from_config(sections.tools, base_url),
         )
+
+    async def open_ledger(self, folder: Path) -> None:
+        """Note in `folder` which sandboxes are open, and close those that a crashed process left there."""
+        if self._lifecycle is not None:
+            await self._lifecycle.open_ledger(folder)
+
+    async def wait_until_healthy(self) -> None:
+        """Return when no endpoint that failed again and again is known to be still failing. Cancel it to give up."""
+        endpoints = [*self._toolbox.endpoints, *(self._lifecycle.endpoints if self._lifecycle else ())]
+        if isinstance(endpoint := getattr(self._grader, "endpoint", None), Endpoint):
+            endpoints.append(endpoint)
+        await asyncio.gather(*(endpoint.wait_until_healthy() for endpoint in endpoints))
 
     async def sync(self, policy: Policy) -> None:
         """Sample from the policy's present weights from now on; between two calls of `run`."""
         await self.inference.sync(policy)
 
     async def aclose(self) -> None:
-        """Close the connections to tools and grader."""
+        """Close the sandboxes that are still open, and the connections to inference servers, tools and grader."""
+        if self._lifecycle is not None:
+            await self._lifecycle.aclose()
         await self._toolbox.aclose()
         await self._grader.aclose()
+        await self.inference.aclose()
 
     def check_prompts(self, tasks: Sequence[Task]) -> None:
         """Find the tasks that could not be started.
@@ -131,18 +163,36 @@ class RolloutEngine:
         A failed rollout is a result: its siblings finish. What an episode draws depends on the seed, the task, the
         sample and the turn, not on its neighbours.
         """
-        places = asyncio.Semaphore(self._config.max_concurrent)
+        plans = [_Plan(task, i, derive_seed(seed, task.id, i)) for task in tasks for i in range(samples_per_task)]
+        return await self._run(plans, on_done)
 
-        async def one(task: Task, sample_index: int) -> Rollout:
-            async with places:
-                rollout = await self._roll_out(task, sample_index, derive_seed(seed, task.id, sample_index))
-            grade = Grade(None, rollout.error) if rollout.error else await self._grader.grade(rollout)
-            rollout = replace(rollout, grade=grade)
+    async def run_again(self, rollouts: Iterable[Rollout]) -> list[Rollout]:
+        """The same tasks and samples with the seeds that they had, under new ids."""
+        return await self._run([_Plan(each.task, each.sample_index, each.seed) for each in rollouts], None)
+
+    async def _run(self, plans: Sequence[_Plan], on_done: Callable[[Rollout], None] | None) -> list[Rollout]:
+        if self._lifecycle is not None:
+            await self._lifecycle.close_leftovers()
+        places = asyncio.Semaphore(self._config.max_concurrent)
+        prompts: dict[str, tuple[int, ...]] = {}  # encoded once for all samples of a task
+
+        async def one(plan: _Plan) -> Rollout:
+            rollout_id, lost = f"trace_{uuid.uuid4()}", ""
+            try:
+                async with places:
+                    if plan.task.id not in prompts:
+                        prompts[plan.task.id] = tuple(self._prompt_ids(plan.task))
+                    rollout = await self._roll_out(plan, rollout_id, prompts[plan.task.id])
+                rollout = replace(rollout, grade=await self._grade(rollout))
+            finally:  # after the grade: a grader may look into the sandbox
+                lost = await self._end(rollout_id)
+            if lost and rollout.is_valid:
+                rollout = _broken(rollout, SandboxError(lost, rollout_id=rollout_id))
             if on_done is not None:
                 on_done(rollout)
             return rollout
 
-        jobs = [asyncio.ensure_future(one(task, i)) for task in tasks for i in range(samples_per_task)]
+        jobs = [asyncio.ensure_future(one(plan)) for plan in plans]
         try:
             return list(await asyncio.gather(*jobs))
         finally:  # where one raised what is no RolloutError, none goes on unseen
@@ -154,69 +204,69 @@ class RolloutEngine:
         messages = list(task.messages)
         if self._config.announce_budget:
             messages = announce_budget(messages, self._config.max_tool_calls)
-        return self._chat.prompt_ids(messages, tools=task.item.get("tools"))
+        tools = task.item.get("tools") or self._toolbox.descriptions or None
+        return self._chat.prompt_ids(messages, tools=tools)
 
-    async def _roll_out(self, task: Task, sample_index: int, seed: int) -> Rollout:
+    async def _roll_out(self, plan: _Plan, rollout_id: str, prompt_ids: tuple[int, ...]) -> Rollout:
         """One episode, not graded yet; `error` says why it must not be."""
-        rollout_id = f"trace_{uuid.uuid4()}"
-        prompt_ids = self._prompt_ids(task)
-        episode, error = _Episode(list(prompt_ids)), ""
+        episode = Episode(self._config, prompt_ids)
+        failure: RolloutError | None = None
+        stop, clock = StopReason.INFRASTRUCTURE, asyncio.timeout(self._config.max_seconds)
         started = time.monotonic()
         try:
-            async with asyncio.timeout(self._config.max_seconds):
-                stop = await self._turns(episode, task, rollout_id, seed)
+            if self._lifecycle is not None:
+                await self._lifecycle.open(rollout_id, plan.task.item)
+                clock, started = asyncio.timeout(self._config.max_seconds), time.monotonic()
+            async with clock:
+                stop = await self._turns(episode, plan, rollout_id)
         except TimeoutError:
-            stop, error = StopReason.TIME_LIMIT, f"not finished after {self._config.max_seconds:g} s"
-        except RolloutError as failure:
-            stop, error = StopReason.INFRASTRUCTURE, f"{type(failure).__name__}: {failure}"
+            if not clock.expired():  # somebody else's, that should have been a RolloutError: a bug
+                raise
+            stop = StopReason.TIME_LIMIT
+        except RolloutError as error:
+            failure = error
         finally:
             await self.inference.end_session(rollout_id)
-        return Rollout(
+        rollout = Rollout(
             id=rollout_id,
-            task=task,
-            sample_index=sample_index,
-            seed=seed,
-            prompt_ids=tuple(prompt_ids),
+            task=plan.task,
+            sample_index=plan.sample_index,
+            seed=plan.seed,
+            prompt_ids=prompt_ids,
             turns=tuple(episode.turns),
             stop_reason=stop,
             answer=episode.answer,
             seconds=time.monotonic() - started,
-            error=error,
+            error=f"not finished after {self._config.max_seconds:g} s" if stop is StopReason.TIME_LIMIT else "",
+            cost_usd=episode.cost_usd,
         )
+        return _broken(rollout, failure) if failure else rollout
 
-    async def _turns(self, episode: _Episode, task: Task, rollout_id: str, seed: int) -> StopReason:
+    async def _turns(self, episode: Episode, plan: _Plan, rollout_id: str) -> StopReason:
         """Fill `episode` turn by turn and say why it ended."""
         config, chat = self._config, self._chat
+        if episode.tokens_left < 1:  # nobody's doing, and no token to learn from
+            raise EngineError(f"the prompt leaves no room in {config.max_context_tokens} tokens")
         is_budget_spent = False
-        for index in range(config.max_turns):
-            room = config.max_context_tokens - len(episode.context)
-            if room < 1 and not episode.turns:  # nobody's doing, and no token to learn from
-                raise EngineError(f"the prompt leaves no room in {config.max_context_tokens} tokens")
-            if room < 1:
-                return StopReason.TOKEN_BUDGET
-            started = time.monotonic()
-            sample = await self.inference.generate(
-                episode.context,
-                session=rollout_id,
-                seed=derive_seed(seed, index),
-                max_tokens=min(config.max_turn_tokens, room),
-            )
-            seconds = time.monotonic() - started
+        while (spent := episode.spent()) is None:
+            index, started = len(episode.turns), time.monotonic()
+            sample, attempts = await self._generate(episode, rollout_id, derive_seed(plan.seed, index))
             parsed = chat.parse(sample.token_ids, call_id_prefix=f"{rollout_id[6:14]}_{index}")
-            turn = Turn(
-                token_ids=sample.token_ids,
-                engine_logprobs=sample.logprobs,
-                text=parsed.raw,
-                tool_calls=parsed.calls,
-                tool_results=(),
-                observation_ids=(),
-                policy_version=sample.policy_version,
-                seconds=seconds,
-                reasoning_tokens=parsed.reasoning_tokens,
-                malformed_calls=len(parsed.malformed),
+            episode.say(
+                Turn(
+                    token_ids=sample.token_ids,
+                    engine_logprobs=sample.logprobs,
+                    text=parsed.raw,
+                    tool_calls=parsed.calls,
+                    tool_results=(),
+                    observation_ids=(),
+                    policy_version=sample.policy_version,
+                    seconds=time.monotonic() - started,
+                    reasoning_tokens=parsed.reasoning_tokens,
+                    malformed_calls=len(parsed.malformed),
+                    attempts=attempts,
+                )
             )
-            episode.turns.append(turn)
-            episode.context += sample.token_ids
             if sample.is_truncated:
                 return StopReason.TOKEN_BUDGET
             if not parsed.calls and not parsed.malformed:
@@ -224,26 +274,83 @@ class RolloutEngine:
                 return StopReason.FINAL
             if is_budget_spent:
                 return StopReason.TOOL_BUDGET  # it was told, and called again
+            if episode.is_stuck(parsed.calls):
+                return StopReason.STUCK
 
-            results = await self._answer_calls(parsed, episode, task, rollout_id)
-            is_budget_spent = episode.calls_made >= config.max_tool_calls
+            results = await self._answer_calls(parsed, episode, plan.task, rollout_id)
+            is_budget_spent = episode.calls_left == 0
             shown = list(results)
             if is_budget_spent and shown[-1].output != BUDGET_SPENT:
                 shown[-1] = replace(shown[-1], output=f"{shown[-1].output}\n{BUDGET_SPENT}")
-            observation = chat.observation_ids(parsed, shown)
-            episode.turns[-1] = replace(turn, tool_results=tuple(results), observation_ids=tuple(observation))
-            episode.context += observation
-        return StopReason.TURN_LIMIT
+            episode.read(results, chat.observation_ids(parsed, shown))
+        return spent
+
+    async def _generate(self, episode: Episode, rollout_id: str, seed: int) -> tuple[Sample, int]:
+        """The next turn, and the attempts that it took; each has the same context and seed."""
+        for attempt in range(1, ENGINE_ATTEMPTS):
+            try:
+                return await self._generate_once(episode, rollout_id, seed), attempt
+            except EngineError:
+                await asyncio.sleep(ENGINE_PAUSE_SECONDS * attempt)
+        return await self._generate_once(episode, rollout_id, seed), ENGINE_ATTEMPTS
+
+    async def _generate_once(self, episode: Episode, rollout_id: str, seed: int) -> Sample:
+        return await self.inference.generate(
+            episode.context, session=rollout_id, seed=seed, max_tokens=episode.tokens_left
+        )
 
     async def _answer_calls(
-        self, parsed: ParsedTurn, episode: _Episode, task: Task, rollout_id: str
+        self, parsed: ParsedTurn, episode: Episode, task: Task, rollout_id: str
     ) -> list[ToolResult]:
         """Run the calls that the budget still covers, in parallel; answer the others, and malformed ones, by text."""
-        left = self._config.max_tool_calls - episode.calls_made
-        allowed, refused = parsed.calls[:left], parsed.calls[left:]
-        results = await self._toolbox.run(allowed, rollout_id=rollout_id, item=task.item) if allowed else []
+        allowed, refused = parsed.calls[: episode.calls_left], parsed.calls[episode.calls_left :]
+        results: list[ToolResult] = []
+        limit = self._config.max_turn_seconds
+        try:
+            async with asyncio.timeout(limit) as clock:
+                results += await self._toolbox.run(allowed, rollout_id=rollout_id, item=task.item) if allowed else []
+        except TimeoutError as error:
+            if not clock.expired():
+                raise
+            names = ", ".join(sorted({call.name for call in allowed}))
+            found = f"tool {names}: no answer within {limit:g} s (rollout.max_turn_seconds)"
+            raise ToolError(found, rollout_id=rollout_id) from error
         results += [ToolResult(call.id, call.name, BUDGET_SPENT, 0.0, is_error=True) for call in refused]
         results += [ToolResult("", "", MALFORMED, 0.0, is_error=True) for _ in parsed.malformed]
         # A malformed call costs a call: otherwise garbage could be repeated up to the turn limit for nothing.
-        episode.calls_made += len(parsed.calls) + len(parsed.malformed)
+        episode.calls_counted += len(parsed.calls) + len(parsed.malformed)
+        episode.calls_made += len(allowed)
         return results
+
+    async def _grade(self, rollout: Rollout) -> Grade:
+        """The grade, or why there is none: a grader that hangs must not hold the step."""
+        if rollout.error:
+            return Grade(None, rollout.error)
+        limit = self._config.max_grading_seconds
+        try:
+            async with asyncio.timeout(limit) as clock:
+                return await self._grader.grade(rollout)
+        except TimeoutError:
+            if not clock.expired():
+                raise
+            return Grade(None, f"grader: no answer within {limit:g} s (rollout.max_grading_seconds)", limit)
+        except RolloutError as error:
+            return Grade(None, f"{type(error).__name__}: {error}")
+
+    async def _end(self, rollout_id: str) -> str:
+        """Let go of what tools and sandbox hold for the rollout; says so where its sandbox turns out to be dead."""
+        await self._toolbox.end_rollout(rollout_id)
+        return await self._lifecycle.close(rollout_id) if self._lifecycle is not None else ""
+
+
+def _broken(rollout: Rollout, failure: RolloutError) -> Rollout:
+    """The rollout, without a vote: a boundary broke."""
+    broken_by = next((each for kind, each in BROKEN_BY.items() if isinstance(failure, kind)), FailureClass.TOOL)
+    error = f"{type(failure).__name__}: {failure}"
+    return replace(
+        rollout,
+        stop_reason=StopReason.INFRASTRUCTURE,
+        broken_by=broken_by,
+        error=error,
+        grade=Grade(None, error),
+    )

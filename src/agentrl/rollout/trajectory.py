@@ -18,8 +18,8 @@ def token_penalty(score: float, output_tokens: int, config: TokenPenaltyConfig) 
     return min(config.per_1000_tokens * output_tokens / 1000, config.cap)
 
 
-def to_trajectory(rollout: Rollout, penalty: TokenPenaltyConfig) -> Trajectory:
-    """The rollout as it was sampled, token for token.
+def to_trajectory(rollout: Rollout, penalty: TokenPenaltyConfig, *, malformed_call_penalty: float = 0.0) -> Trajectory:
+    """The rollout as it was sampled, token for token; its reward is the score less what tokens and bad calls cost.
 
     Raises:
         ValueError: the rollout has no grade, or infrastructure ended it.
@@ -37,6 +37,7 @@ def to_trajectory(rollout: Rollout, penalty: TokenPenaltyConfig) -> Trajectory:
         turns += [index] * sampled + [-1] * observed
         versions += [turn.policy_version] * sampled + [-1] * observed
     score = rollout.grade.score
+    cost = token_penalty(score, rollout.output_tokens, penalty) + malformed_call_penalty * rollout.malformed_calls
     return Trajectory(
         rollout_id=rollout.id,
         task_id=rollout.task.id,
@@ -46,14 +47,20 @@ def to_trajectory(rollout: Rollout, penalty: TokenPenaltyConfig) -> Trajectory:
         turn_ids=tuple(turns),
         policy_versions=tuple(versions),
         score=score,
-        reward=score - token_penalty(score, rollout.output_tokens, penalty),
+        reward=score - cost,
     )
 
 
-def to_trajectories(rollouts: Iterable[Rollout], penalty: TokenPenaltyConfig | None = None) -> list[Trajectory]:
+def to_trajectories(
+    rollouts: Iterable[Rollout], penalty: TokenPenaltyConfig | None = None, *, malformed_call_penalty: float = 0.0
+) -> list[Trajectory]:
     """All rollouts that may be learned from. Ungraded and infra-failed ones are left out, never scored 0.
 
     So are rollouts whose prompt left no room for a single token: nothing was sampled.
     """
     penalty = penalty or TokenPenaltyConfig(per_1000_tokens=0.0)
-    return [to_trajectory(rollout, penalty) for rollout in rollouts if rollout.is_valid and rollout.output_tokens]
+    return [
+        to_trajectory(rollout, penalty, malformed_call_penalty=malformed_call_penalty)
+        for rollout in rollouts
+        if rollout.is_valid and rollout.output_tokens
+    ]

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from agentrl.config import ToolsConfig
 from agentrl.config.section import did_you_mean
+from agentrl.endpoint import Endpoint
 from agentrl.errors import ConfigError
 from agentrl.tools.endpoint_tool import EndpointTool
 from agentrl.tools.mcp_server import MCPServer
@@ -67,6 +68,12 @@ class Toolbox:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self._tools)
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """Of the tools that are reached over HTTP in the wire format of Agent RFT."""
+        found = (getattr(tool, "endpoint", None) for tool in self._tools.values())
+        return [each for each in found if isinstance(each, Endpoint)]
 
     async def run(self, calls: Sequence[ToolCall], *, rollout_id: str, item: dict[str, Any]) -> list[ToolResult]:
         """Make the calls of one turn in parallel; results stand in the order of the calls.
