@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 import torch
 from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     GptOssConfig,
@@ -58,6 +60,10 @@ def gpt_oss(vocab_size: int) -> Any:
     """Attention sinks, experts, and a window in every other layer."""
     config = {**SHAPE, "sliding_window": 12, "num_local_experts": 4, "num_experts_per_tok": 2}
     return GptOssForCausalLM(GptOssConfig(vocab_size=vocab_size, attn_implementation="eager", **config))
+
+
+def bloom(vocab_size: int) -> Any:
+    return BloomForCausalLM(BloomConfig(vocab_size=vocab_size, hidden_size=32, n_layer=1, n_head=4))
 
 
 MAKERS = [qwen3, llama, gpt2, gemma3, mistral, windowed_qwen3, gpt_oss]
@@ -241,9 +247,7 @@ def test_memory_stays_within_its_budget_and_no_session_is_lost() -> None:
     assert engine.max_sessions == 3
     assert len(within(play_all(engine, range(15)))) == 15
     assert sum(t.nbytes for pair in engine._cache.layers for t in pair) <= 3 * session_bytes
-    with pytest.raises(
-        ConfigError, match=f"kv_cache_bytes: found 1,000; allowed: at least {session_bytes:,}, what one"
-    ):
+    with pytest.raises(ConfigError, match=f"kv_cache_bytes: found 1,000; allowed: at least {session_bytes:,}, "):
         make_engine(model, kv_cache_bytes=1000)
 
 
@@ -253,7 +257,7 @@ def test_deterministic_rollouts_are_bit_equal_whatever_the_timing(
 ) -> None:
     model = seeded(qwen3)
     if not is_tiled:
-        monkeypatch.setattr(SlotModel, "rows_are_independent", lambda *_: False)
+        monkeypatch.setattr(SlotModel, "rows_are_independent", lambda *_, **__: False)
     pauses = random.Random()
 
     async def play_at_chance(engine: InProcessEngine, number: int) -> list[Any]:
@@ -269,7 +273,7 @@ def test_deterministic_rollouts_are_bit_equal_whatever_the_timing(
 
     async def all_of_them(max_batch: int) -> list[Any]:
         engine = make_engine(model, max_batch=max_batch, deterministic=True)
-        assert engine._tile == 1 or is_tiled
+        assert engine._is_one_by_one is not is_tiled
         order = pauses.sample(range(24), 24)
         played = await asyncio.gather(*(play_at_chance(engine, number) for number in order))
         return [turns for _, turns in sorted(zip(order, played, strict=True))]
@@ -290,7 +294,7 @@ def test_rows_that_depend_on_their_neighbours_are_noticed() -> None:
             output.logits = output.logits + 1e-6 * output.logits.mean()
             return output
 
-    assert not SlotModel(Mixed(seeded(qwen3))).rows_are_independent(16, 256)
+    assert not SlotModel(Mixed(seeded(qwen3))).rows_are_independent(20, tile=16, align=256)
 
 
 def test_rows_of_sleeping_sessions_are_not_computed_for_long() -> None:
@@ -298,17 +302,16 @@ def test_rows_of_sleeping_sessions_are_not_computed_for_long() -> None:
     model = seeded(qwen3)
     engine = make_engine(model, stop_ids=[-1], max_batch=10)
     rows: list[int] = []
-    decode = engine._model.logits
+    run = engine._model.run
 
-    def counted(cache: SlotCache, which: Any, input_ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        if isinstance(which, slice):
-            rows.append(which.stop - which.start)
-        return decode(cache, which, input_ids, positions)
+    def counted(cache: SlotCache, decoding: Sequence[tuple[int, int, int]], *rest: Any, **options: Any) -> torch.Tensor:
+        rows.append(decoding[-1][0] + 1)
+        return run(cache, decoding, *rest, **options)
 
     async def story() -> None:
         for number in range(10):
             await engine.generate([1, 2, number], session=str(number), seed=1, max_tokens=1)
-        engine._model.logits = counted  # type: ignore[method-assign]
+        engine._model.run = counted  # type: ignore[method-assign]
         episode = Episode([1, 2, 9])
         sample = await engine.generate(episode.context, session="9", seed=5, max_tokens=9)
         other = await engine.generate([1, 2, 0], session="0", seed=5, max_tokens=9)
@@ -578,12 +581,8 @@ def run_config(**sections: Any) -> RunConfig:
     [
         (gpt2, {}, {"rollout": {"max_context_tokens": 512}}, "at most 160, the baseline's max_position_embeddings"),
         (qwen3, {}, {}, "rollout.max_context_tokens: found 2048; allowed: at most 512"),
-        (
-            qwen3,
-            {},
-            {"rollout": {"max_context_tokens": 512}, "policy": {"attn_implementation": "flash_attention_2"}},
-            "policy.attn_implementation: found 'flash_attention_2'; in_process runs sdpa or eager",
-        ),
+        (qwen3, {"layer_types": ["full_attention", "linear_attention"]}, {}, "qwen3 has layers of linear_attention;"),
+        (bloom, {}, {}, "bloom computes its attention by itself; in_process runs models with pluggable attention"),
     ],
 )
 def test_models_that_it_would_run_wrongly_are_refused(

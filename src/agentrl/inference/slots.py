@@ -1,53 +1,48 @@
-"""Keys and values of all sessions, and the attention masks that go with them.
+"""A causal LM over sessions that each own one slot of a key/value cache.
 
-Each session owns one slot. A decode step reads a contiguous range of slots: gathering rows by index made a step three
-times slower.
+One pass takes the next token of every decoding session and whole pieces of text of others, as one flat row of tokens:
+matrix products do not care whose token is whose, and attention is computed here, session by session. So newcomers
+cost their own tokens only, and nobody waits for them.
 """
 
 from __future__ import annotations
 
-import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+ATTENTION = "agentrl_slots"  # the name under which transformers knows `_attend`
 GROWTH = 256  # cache positions are added in steps of this many
-PLAIN, SLIDING = "full_attention", "sliding_attention"
 
 
 class SlotCache:
     """[slots, heads, positions, head size] a layer, for keys and for values; what a model sees as its cache.
 
     Args:
-        slots: how many sessions fit.
-        align: visible positions are rounded up to a multiple of this (`GROWTH` is one).
+        slots: how many sessions fit; where passes are padded, the last one takes the padding.
+        align: attention reads a multiple of this many positions (`GROWTH` is one).
     """
 
     def __init__(self, slots: int, *, align: int = 1) -> None:
         self.slots = slots
+        self.align = align
         self.capacity = 0
         self.layers: list[tuple[Tensor, Tensor]] = []
-        self._align = align
-        self._rows: slice | Tensor = slice(0, 0)
-        self._row_index = torch.zeros(0, 1, dtype=torch.long)
-        self._positions = self._row_index
-        self._visible = 0
+        self._slots_T = self._positions_T = torch.zeros(0, dtype=torch.long)
 
-    def aim(self, rows: slice | Tensor, positions: Tensor) -> Tensor:
-        """Point the next forward pass at slots and positions [B, n]; returns how far back each query sees.
-
-        Returns:
-            [B, 1, n, visible] long, query position minus key position: negative lies in the future.
-        """
-        self._rows, self._positions = rows, positions
-        index = torch.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
-        self._row_index = index.to(positions.device)[:, None]
-        self._visible = -(-(int(positions.max()) + 1) // self._align) * self._align
-        if self._visible > self.capacity:
-            self._grow(-(-self._visible // GROWTH) * GROWTH)
-        columns = torch.arange(self._visible, device=positions.device)
-        return positions[:, None, :, None] - columns
+    def aim(self, slots_T: Tensor, positions_T: Tensor) -> None:
+        """Say where the T tokens of the next pass belong."""
+        self._slots_T, self._positions_T = slots_T, positions_T
+        step = max(GROWTH, self.align)
+        needed = -(-(int(positions_T.max()) + 1) // step) * step
+        if needed > self.capacity:
+            self._grow(needed)
 
     def _grow(self, capacity: int) -> None:
         for layer, pair in enumerate(self.layers):  # one after the other: only one layer is held twice
@@ -58,14 +53,13 @@ class SlotCache:
         self.capacity = capacity
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Store [B, heads, n, size] where `aim` pointed and return all that the rows may see."""
+        """Store [1, heads, T, size] where `aim` pointed; returns all that is stored, for `_attend`."""
         if layer == len(self.layers):
             shape = (self.slots, keys.shape[1], self.capacity, keys.shape[3])
             self.layers.append((keys.new_zeros(shape), values.new_zeros((*shape[:3], values.shape[3]))))
-        stored = self.layers[layer]
-        for store, new in zip(stored, (keys, values), strict=True):
-            store[self._row_index, :, self._positions] = new.transpose(1, 2)
-        return stored[0][self._rows, :, : self._visible], stored[1][self._rows, :, : self._visible]
+        for store, new in zip(self.layers[layer], (keys, values), strict=True):
+            store[self._slots_T, :, self._positions_T] = new[0].transpose(0, 1)
+        return self.layers[layer]
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Give slot `target` the first `length` positions of slot `source`."""
@@ -75,10 +69,10 @@ class SlotCache:
 
     def swap(self, one: int, other: int, length: int) -> None:
         """Exchange the first `length` positions of two slots."""
-        pair_of_slots, exchanged = torch.tensor([one, other]), torch.tensor([other, one])
+        here, there = torch.tensor([one, other]), torch.tensor([other, one])
         for pair in self.layers:
             for tensor in pair:
-                tensor[pair_of_slots, :, :length] = tensor[exchanged, :, :length]
+                tensor[here, :, :length] = tensor[there, :, :length]
 
     @property
     def bytes_per_position(self) -> int:
@@ -91,71 +85,199 @@ class SlotCache:
         return 0
 
 
+@dataclass(frozen=True)
+class Piece:
+    """Text that is read into a slot without predicting anything."""
+
+    slot: int
+    start: int
+    """Position of the first token."""
+    ids: Sequence[int]
+
+
+@dataclass
+class _Pass:
+    """What the tokens of the pass under way may see: first the decoding ones, then the pieces."""
+
+    slots_D: Tensor  # [D] of the decoding tokens
+    positions_D: Tensor
+    rows: int  # they lie in the slots below this
+    pieces: Sequence[Piece]
+    first_piece: int  # token index
+    align: int
+    masks: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)
+
+    def mask(self, piece: int, window: int | None, dtype: torch.dtype) -> Tensor:
+        """0 where a query sees a key and -inf elsewhere: [n, visible] of a piece, [rows, 1, 1, visible] for piece -1.
+
+        The same for all layers of a kind, so it is made once a pass.
+        """
+        if (piece, window) not in self.masks:
+            device = self.positions_D.device
+            if piece >= 0:
+                start = self.pieces[piece].start
+                queries = torch.arange(start, start + len(self.pieces[piece].ids), device=device)
+            else:
+                queries = torch.zeros(self.rows, dtype=torch.long, device=device)
+                queries[self.slots_D] = self.positions_D
+            visible = -(-(int(queries.max()) + 1) // self.align) * self.align
+            distance = queries[:, None] - torch.arange(visible, device=device)
+            is_hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
+            mask = torch.zeros(distance.shape, dtype=dtype, device=device).masked_fill_(is_hidden, -torch.inf)
+            self.masks[piece, window] = mask if piece >= 0 else mask[:, None, None]
+        return self.masks[piece, window]
+
+
+_under_way = threading.local()
+
+
+def _attend(
+    module: torch.nn.Module,
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attention of one layer, called by the model: query [1, heads, T, size] over the slots of `keys` and `values`.
+
+    Query heads that share a key head are laid beside each other as if they were positions: no key is copied, and each
+    is read once.
+
+    Args:
+        softcap: scores are bounded by cap * tanh(score / cap).
+        s_aux: [heads] attention sinks: a score that takes part in the softmax and has no value.
+
+    Returns:
+        [1, T, heads, size].
+    """
+    del module, attention_mask
+    now: _Pass = _under_way.now
+    heads, n_tokens, size = query.shape[1:]
+    groups = keys.shape[1]
+    shared = heads // groups
+    out = query.new_zeros(n_tokens, heads, values.shape[3])
+    scale = size**-0.5 if scaling is None else scaling
+
+    def over(queries: Tensor, rows: slice, mask: Tensor) -> Tensor:
+        """[B, groups, shared * n, size] over the first positions of `rows`."""
+        visible = mask.shape[-1]
+        k, v = keys[rows, :, :visible], values[rows, :, :visible]
+        if softcap is None and s_aux is None:
+            return scaled_dot_product_attention(queries, k, v, attn_mask=mask, scale=scale)
+        scores = queries @ k.transpose(-1, -2) * scale
+        if softcap is not None:
+            scores = softcap * torch.tanh(scores / softcap)
+        scores = scores + mask
+        if s_aux is not None:
+            sinks = s_aux.view(1, groups, shared, 1).repeat_interleave(scores.shape[2] // shared, 2)
+            scores = torch.cat([scores, sinks.expand(len(scores), -1, -1, -1).to(scores.dtype)], -1)
+        return scores.softmax(-1)[..., :visible] @ v
+
+    if n_decoding := len(now.slots_D):
+        queries = query[0, :, :n_decoding].transpose(0, 1)
+        is_dense = n_decoding == now.rows
+        if not is_dense:
+            queries = queries.new_zeros(now.rows, heads, size).index_copy_(0, now.slots_D, queries)
+        mask = now.mask(-1, sliding_window, query.dtype)
+        found = over(queries.reshape(now.rows, groups, shared, size), slice(0, now.rows), mask).flatten(1, 2)
+        out[:n_decoding] = found if is_dense else found[now.slots_D]
+    first = now.first_piece
+    for number, piece in enumerate(now.pieces):
+        n, rows = len(piece.ids), slice(piece.slot, piece.slot + 1)
+        mask = now.mask(number, sliding_window, query.dtype)
+        queries = query[:, :, first : first + n].reshape(1, groups, shared * n, size)
+        found = over(queries, rows, mask.repeat(shared, 1))
+        out[first : first + n] = found.view(heads, n, -1).transpose(0, 1)
+        first += n
+    return out[None], None
+
+
+ALL_ATTENTION_FUNCTIONS.register(ATTENTION, _attend)
+
+
 class SlotModel:
     """A causal LM that reads and writes slots.
 
     Args:
-        model: takes a 4-D attention mask and a cache object, as decoder-only models of transformers do; only read.
+        model: of transformers, decoder-only, with pluggable attention; only read.
     """
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        text = model.config.get_text_config()
-        self._window: int | None = getattr(text, "sliding_window", None)
-        self._kinds = set(getattr(text, "layer_types", None) or ())
 
     @torch.no_grad()
-    def logits(self, cache: SlotCache, rows: slice | Tensor, input_ids: Tensor, positions: Tensor) -> Tensor:
-        """Run [B, n] tokens at `positions` of `rows`; [B, V] float32, the logits behind each row's last column."""
-        device = self.model.device
-        positions = positions.to(device)
-        distance = cache.aim(rows if isinstance(rows, slice) else rows.to(device), positions)
-        output = self.model(
-            input_ids=input_ids.to(device),
-            attention_mask=self._masks(distance),
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
+    def run(
+        self,
+        cache: SlotCache,
+        decoding: Sequence[tuple[int, int, int]],
+        pieces: Sequence[Piece] = (),
+        *,
+        tile: int = 1,
+    ) -> Tensor:
+        """One pass; afterwards the slots hold its tokens.
+
+        Args:
+            decoding: (slot, position, token) of each session that predicts its next token, by rising slot.
+            tile: the decoding tokens are padded to a multiple of this, in the cache's last slot.
+
+        Returns:
+            [decoding, V] float32 logits.
+        """
+        n_decoding = len(decoding)
+        padding = -n_decoding % tile
+        tokens = [*decoding, *[(cache.slots - 1, 0, 0)] * padding]
+        for piece in pieces:
+            tokens += [(piece.slot, piece.start + i, token) for i, token in enumerate(piece.ids)]
+        device, config = self.model.device, self.model.config
+        slots_T, positions_T, ids_T = torch.tensor(tokens, device=device).unbind(-1)
+        cache.aim(slots_T, positions_T)
+        _under_way.now = _Pass(
+            slots_T[:n_decoding],
+            positions_T[:n_decoding],
+            rows=decoding[-1][0] + 1 if decoding else 0,
+            pieces=pieces,
+            first_piece=n_decoding + padding,
+            align=cache.align,
         )
-        return output.logits[:, -1].float()  # type: ignore[no-any-return]
-
-    def _masks(self, distance: Tensor) -> Any:
-        """One mask for all layers, or, for models that mix them, one for each kind of layer."""
-        past = distance >= 0
-        if SLIDING in self._kinds:
-            return {PLAIN: self._as_taken(past), SLIDING: self._as_taken(past & (distance < self._window))}
-        if self._window is not None and not self._kinds:
-            past &= distance < self._window
-        return self._as_taken(past)
-
-    def _as_taken(self, mask: Tensor) -> Tensor:
-        if self.model.config._attn_implementation != "eager":
-            return mask
-        # eager adds the mask to the scores, where sdpa takes a yes or no
-        return torch.zeros_like(mask, dtype=self.model.dtype).masked_fill_(~mask, -math.inf)
+        trainers, config._attn_implementation = config._attn_implementation, ATTENTION
+        try:
+            output = self.model(
+                input_ids=ids_T[None],
+                position_ids=positions_T[None],
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=slice(0, n_decoding + padding),
+            )
+        finally:
+            config._attn_implementation = trainers
+        return output.logits[0, :n_decoding].float()  # type: ignore[no-any-return]
 
     def bytes_per_position(self) -> int:
         """Cache memory that one token of context takes, measured on one token."""
         cache = SlotCache(1)
-        self.logits(cache, slice(0, 1), torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1, dtype=torch.long))
+        self.run(cache, [(0, 0, 0)])
         return cache.bytes_per_position
 
-    def rows_are_independent(self, rows: int, align: int) -> bool:
-        """Whether a row's logits stay bit-equal among other neighbours, in other places and longer caches.
+    def rows_are_independent(self, slots: int, *, tile: int, align: int) -> bool:
+        """Whether a session's logits stay bit-equal in other places, among other neighbours, beside longer contexts.
 
-        Matrix kernels choose their summation order by the shape, so this holds on some machines for some shapes. It is
-        tried with `rows` and twice as many, and with `align` and twice as many visible positions.
+        Matrix kernels choose their order of summation by the shape, so this holds on some machines for some shapes. It
+        is tried with `tile` and with `slots` sessions, with `align` and with twice as many positions.
         """
-        few, many = SlotCache(rows, align=align), SlotCache(2 * rows, align=2 * align)
+        few, many = SlotCache(slots + 1, align=align), SlotCache(slots + 1, align=2 * align)
         generator = torch.Generator().manual_seed(0)
         vocabulary = self.model.get_input_embeddings().num_embeddings
-        tokens = torch.randint(vocabulary, (2 * rows, 4), generator=generator)
-        place = torch.randperm(2 * rows, generator=generator)[:rows]
+        tokens = torch.randint(vocabulary, (slots, 4), generator=generator).tolist()
+        places = torch.randperm(slots, generator=generator)[: min(slots, tile)].tolist()
         for step in range(4):
-            position = torch.full((2 * rows, 1), step)
-            alone = self.logits(few, slice(0, rows), tokens[place, step, None], position[:rows])
-            among = self.logits(many, slice(0, 2 * rows), tokens[:, step, None], position)[place]
-            if not torch.equal(alone, among):
+            alone = [(slot, step, tokens[place][step]) for slot, place in enumerate(places)]
+            among = [(slot, step, tokens[slot][step]) for slot in range(slots)]
+            if not torch.equal(self.run(few, alone, tile=tile), self.run(many, among, tile=tile)[places]):
                 return False
         return True
