@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from agentrl.cli.check import check
+from agentrl.cli.doctor import doctor
+from agentrl.cli.endpoints import endpoints
 from agentrl.cli.exits import Verbs
 from agentrl.cli.sft import sft
 from agentrl.cli.train import train
@@ -21,6 +23,8 @@ app = typer.Typer(
 )
 for verb in (check, sft, train):
     app.command()(verb)
+app.add_typer(doctor, name="doctor")
+app.add_typer(endpoints, name="endpoints")
 
 
 def _print_version(is_asked: bool) -> None:

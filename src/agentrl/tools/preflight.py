@@ -20,6 +20,18 @@ RETRIES = 1
 ANSWER = "agentrl preflight: this is a connection test, not an answer."
 
 
+def sample_of(answer: str) -> dict[str, Any]:
+    """What a grader is told of an episode that answered at once, without calling a tool."""
+    message = {"role": "assistant", "content": answer}
+    return {
+        "output_text": answer,
+        "output_json": None,
+        "output_tools": [],
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "output_reasoning_summary": None,
+    }
+
+
 async def check_endpoints(
     tools: Sequence[ToolEndpointConfig],
     grading: GradingConfig | None,
@@ -92,16 +104,9 @@ async def _check_grader(
         )
     except ConfigError as error:
         return str(error)
-    message = {"role": "assistant", "content": ANSWER}
-    sample = {
-        "output_text": ANSWER,
-        "output_json": None,
-        "output_tools": [],
-        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-        "output_reasoning_summary": None,
-    }
+    body = {"sample": sample_of(ANSWER), "item": item, "trace_id": rollout_id}
     try:
-        reply = await endpoint.post({"sample": sample, "item": item, "trace_id": rollout_id}, rollout_id=rollout_id)
+        reply = await endpoint.post(body, rollout_id=rollout_id)
     except EndpointFailure as failure:
         return str(failure)
     finally:
