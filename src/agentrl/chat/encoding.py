@@ -1,0 +1,53 @@
+"""Text to token ids, with control tokens only where the template writes them.
+
+What a tool or a user says may spell `<|im_end|>`. Encoded as it stands it would become the control token, and text
+from outside could end its own message and open another (template injection). So such spellings are cut after their
+first character before the template is rendered, and the cut is taken out again between two encodings.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+CUT = "\ufdd0"
+"""A code point that Unicode reserves to programs: no text holds it, no template trims it."""
+
+
+class Encoding:
+    """One tokenizer's encoder.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+        marks: tokens that count as control tokens although the tokenizer does not call them special.
+    """
+
+    def __init__(self, tokenizer: Any, marks: Iterable[str] = ()) -> None:
+        self._tokenizer = tokenizer
+        added = tokenizer.added_tokens_decoder.values()
+        control = {str(token.content) for token in added if token.special} | set(map(str, tokenizer.all_special_tokens))
+        control |= {str(token.content) for token in added} & set(marks)
+        spelled = "|".join(re.escape(token) for token in sorted(control, key=len, reverse=True) if len(token) > 1)
+        self._spelling = re.compile(f"(?=(?:{spelled}))(.)", re.DOTALL) if spelled else None
+
+    def as_text(self, text: str) -> str:
+        """Text from outside, as it may go into a template: no control token is spelled in it."""
+        text = text.replace(CUT, "\ufffd")
+        return self._spelling.sub(rf"\1{CUT}", text) if self._spelling else text
+
+    def ids(self, rendered: str, *, behind: str = "") -> list[int]:
+        """Ids of rendered text.
+
+        Args:
+            behind: the control token that stands before it: some tokenizers mark the start of a text.
+        """
+        first, *others = rendered.split(CUT)
+        encoded = self._piece(first, behind)
+        for other in others:
+            encoded += self._piece(other, behind)
+        return encoded
+
+    def _piece(self, text: str, behind: str) -> list[int]:
+        ids = list(self._tokenizer.encode(behind + text, add_special_tokens=False))
+        return ids[len(self._tokenizer.encode(behind, add_special_tokens=False)) :] if behind else ids
