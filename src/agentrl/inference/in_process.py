@@ -184,6 +184,10 @@ class InProcessEngine:
             self._free_ended()  # otherwise between two steps: a step reads the slots as they are
             self._wake()
 
+    async def aclose(self) -> None:
+        """See InferenceEngine; the weights are the policy's and stay."""
+        self._worker.shutdown()
+
     @property
     def _is_idle(self) -> bool:
         return self._driver is None or self._driver.done()
