@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from agentrl.chat import ChatFormat
+from agentrl.chat import ChatFormat, check_append_only, load_template
 from agentrl.config import PolicyConfig, RunConfig
 from agentrl.errors import BaselineError, ConfigError
 from agentrl.policy.lora import add_adapter
@@ -253,7 +253,7 @@ def load_policy(config: RunConfig) -> Policy:
     """The policy at its baseline, in the configured precision on the configured device.
 
     Raises:
-        BaselineError: the baseline cannot be loaded or lacks the tool-call syntax.
+        BaselineError: the baseline cannot be loaded, lacks the tool-call syntax, or its chat template rewrites turns.
         ConfigError: the device does not exist.
     """
     device = pick_device(config.policy.device)
@@ -262,6 +262,8 @@ def load_policy(config: RunConfig) -> Policy:
     folder = check_baseline(config.workflow.baseline, config.workflow.baseline_digest)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
+        if config.workflow.chat_template:
+            tokenizer.chat_template = load_template(config.workflow.chat_template)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, config.policy.dtype),
@@ -274,4 +276,6 @@ def load_policy(config: RunConfig) -> Policy:
     if missing := sorted(info["missing_keys"]):  # transformers would train from random numbers there
         raise BaselineError(f"workflow.baseline: {folder} lacks {len(missing)} weights, {missing[0]} first")
     torch.manual_seed(config.seed)  # the value head's first layer
-    return Policy(model.to(device), tokenizer, config.policy, temperature=config.inference.temperature)
+    policy = Policy(model.to(device), tokenizer, config.policy, temperature=config.inference.temperature)
+    check_append_only(policy.chat)
+    return policy

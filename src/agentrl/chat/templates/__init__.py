@@ -21,6 +21,6 @@ def load_template(name_or_path: str) -> str:
     path = Path(name_or_path)
     if not path.is_file():
         raise BaselineError(
-            f"workflow.chat_template: no file {name_or_path}; give a .jinja file or one of: {', '.join(TEMPLATES)}"
+            f"chat template {name_or_path}: no such file; give a .jinja file or one of: {', '.join(TEMPLATES)}"
         )
     return path.read_text("utf-8")
