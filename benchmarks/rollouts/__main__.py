@@ -26,10 +26,10 @@ decode_vs_bound_shared tool_wait_fraction prefill_tokens_over_new""".split()
 PARTS = "generate decode trl_50ms trl_0ms trl_1s tool_wait prefill long_context vllm".split()
 
 
-async def in_turns(repeats: int, **systems: Callable[[int], Any]) -> dict[str, list[Any]]:
-    """Measure the systems one after the other, `repeats` times after one round to warm up, in changing order."""
+async def in_turns(repeats: int, *, is_warm: bool = False, **systems: Callable[[int], Any]) -> dict[str, list[Any]]:
+    """Measure the systems one after the other, `repeats` times, in changing order; before that, a round to warm up."""
     values: dict[str, list[Any]] = {name: [] for name in systems}
-    for repeat in range(repeats + 1):
+    for repeat in range(1 if is_warm else 0, repeats + 1):
         order = list(systems)[:: -1 if repeat % 2 else 1]
         for name in order:
             value = systems[name](repeat)
@@ -117,9 +117,11 @@ class Benchmark:
     async def _against_trl(self, tool_seconds: float, key: str) -> dict[str, Any]:
         from .peers import Trl
 
+        is_warm = self._trl is not None
         self._trl = self._trl or Trl(self.folder, self.scale, self.options.trl_cache)
         values = await in_turns(
             self.options.repeats,
+            is_warm=is_warm,
             agentrl=lambda seed: self._batch(seed, tool_seconds),
             trl=lambda seed: self._trl.roll_out(self._tasks(seed), tool_seconds),
         )
@@ -227,7 +229,7 @@ def machine(threads: int) -> dict[str, Any]:
     return {
         "cpu": next((line.split(": ")[1] for line in info.splitlines() if line.startswith("model name")), "unknown"),
         "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
+        "load": os.getloadavg()[0],  # over the minute before
         "threads": threads,
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -73,7 +73,7 @@ def limits(policy: Policy, scale: Scale, tasks: Sequence[Task]) -> RolloutConfig
     prompt = max(len(policy.chat.prompt_ids(list(task.messages))) for task in tasks)
     return RolloutConfig(
         max_turns=MAX_HOPS + 1,
-        max_tool_calls=2 * MAX_HOPS,
+        max_tool_calls=MAX_HOPS,
         max_turn_tokens=scale.completion_tokens,
         max_context_tokens=prompt + scale.completion_tokens,
         announce_budget=False,
