@@ -29,7 +29,7 @@ ROW = {
     "tool_calls_cat": 2.0,
     "output_tokens": 150.0,
     "success_rate": 0.4,
-    "ungraded_fraction": 0.0,
+    "infra_failed_fraction": 0.0,
     "seconds_rollout": 10.0,
     "seconds_update": 5.0,
 }

@@ -10,6 +10,7 @@ from agentrl.config import RunConfig, training_sections
 from agentrl.data.tasks import Splits
 from agentrl.evaluation.compare import evaluation_summary
 from agentrl.evaluation.evaluate import evaluate
+from agentrl.evaluation.infrastructure import conduct_metrics, infrastructure_metrics
 from agentrl.evaluation.metrics import EvalReport, evaluate_rollouts
 from agentrl.policy.checkpoint import load_weights, save_policy
 from agentrl.policy.policy import Policy, check_baseline
@@ -148,7 +149,8 @@ class Measurement:
             "score_train": report.reward,
             **{name: report.mean(name) for name in names},
             **tools,
-            "ungraded_fraction": report.ungraded / len(rollouts),
+            **conduct_metrics(rollouts),
+            **infrastructure_metrics(rollouts),
         }
 
     def restore(self, *, best_step: int, best_reward: float) -> None:

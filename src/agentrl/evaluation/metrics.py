@@ -54,6 +54,8 @@ class EvalReport:
     """Items of which no rollout has a vote."""
     stop_reasons: dict[str, int] = field(repr=False)
     """Rollouts by stop reason, ungraded ones included."""
+    failure_classes: dict[str, int] = field(default_factory=dict, repr=False)
+    """Of the ungraded ones: what broke them."""
     reward_interval: Interval | None = None
     """95 % bootstrap interval of `reward` over items; None for fewer than two."""
 
@@ -111,6 +113,7 @@ class EvalReport:
             "n_items_ungraded": self.n_items_ungraded,
             "tool_calls_by_tool": by_tool,
             "stop_reasons": dict(self.stop_reasons),
+            "failure_classes": dict(self.failure_classes),
         }
 
 
@@ -145,6 +148,9 @@ def evaluate_rollouts(
         ungraded=sum(not rollout.is_valid for rollout in everything),
         n_items_ungraded=len(by_task) - len(items),
         stop_reasons=dict(sorted(Counter(rollout.stop_reason.value for rollout in everything).items())),
+        failure_classes=dict(
+            sorted(Counter(each.failure_class.value for each in everything if each.failure_class).items())
+        ),
         reward_interval=_reward_interval(items),
     )
 

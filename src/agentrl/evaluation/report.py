@@ -24,7 +24,7 @@ _CHARTS: tuple[tuple[str, tuple[tuple[str, str], ...], tuple[float, float] | Non
     ("KL to reference per token, nats", (("", "kl_per_token"),), (0.0, 0.0)),
     ("Tool calls per episode", (("total", "tool_calls"), ("*", "tool_calls_")), (0.0, 0.0)),
     ("Output tokens per episode", (("", "output_tokens"),), (0.0, 0.0)),
-    ("Success rate and ungraded share", (("success", "success_rate"), ("ungraded", "ungraded_fraction")), (0.0, 1.0)),
+    ("Success rate and share lost", (("success", "success_rate"), ("lost", "infra_failed_fraction")), (0.0, 1.0)),
     ("Entropy, nats per token", (("", "entropy"),), None),
     ("Gradient norm before clipping", (("", "grad_norm"),), (0.0, 0.0)),
     ("Clip fraction", (("", "clip_fraction"),), (0.0, 0.0)),
