@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import socket
 import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -195,3 +197,57 @@ def test_proxies_of_the_environment_do_not_catch_local_calls(monkeypatch: pytest
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
     reply, _, _ = call(recover)
     assert isinstance(reply, Reply)
+
+
+def test_a_reply_that_comes_twice_answers_no_second_call() -> None:
+    """Left in the connection, the copy would be read as the next call's reply: one rollout's score as another's."""
+
+    async def run() -> None:
+        requests = 0
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal requests
+            while True:
+                await next_request(reader)
+                requests += 1
+                body = b'{"score": %d}' % requests
+                writer.write((b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)) * 2)
+
+        async with listening(serve) as url:
+            endpoint = Endpoint("grader", url, {}, timeout_seconds=5, retries=0, max_concurrency=1)
+            replies = [(await endpoint.post({}, rollout_id="trace_1")).json for _ in range(5)]
+            assert replies == [{"score": number} for number in range(1, 6)]
+            assert endpoint.stats.stray_replies == 5
+            await endpoint.aclose()
+
+    asyncio.run(run())
+
+
+def test_connections_are_kept_and_every_one_is_closed_at_the_end() -> None:
+    async def run() -> None:
+        opened = 0
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal opened
+            opened += 1
+            while True:
+                await next_request(reader)
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+        async with listening(serve) as url:
+            before = open_sockets()
+            endpoint = Endpoint("tool search", url, {}, timeout_seconds=5, retries=0, max_concurrency=4)
+            await asyncio.gather(*(endpoint.post({}, rollout_id="trace_1") for _ in range(100)))
+            assert opened == 4
+            await endpoint.aclose()
+            await asyncio.sleep(0.05)  # the server's side closes when it reads the end
+            assert open_sockets() == before
+
+    asyncio.run(run())
+
+
+def open_sockets() -> int:
+    folder = Path("/proc/self/fd")
+    if not folder.is_dir():
+        pytest.skip("counts open files in /proc")
+    return sum(os.path.realpath(each).rpartition("/")[2].startswith("socket:") for each in folder.iterdir())

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import quote
 
+import httpcore
 import httpx
 
 from agentrl.endpoint.address import is_local, resolve_headers, usable_url
-from agentrl.endpoint.body import MAX_BYTES, excerpt, read_limited, strict_json
+from agentrl.endpoint.body import MAX_BYTES, excerpt, strict_json
 from agentrl.endpoint.breaker import Breaker, Health
 from agentrl.endpoint.faults import (
     INFRASTRUCTURE_STATUSES,
@@ -27,7 +28,17 @@ from agentrl.endpoint.faults import (
     retry_after_seconds,
 )
 from agentrl.endpoint.flow import Pace, Slots
-from agentrl.endpoint.network import Resolve, VettedNetwork, connection, environment_proxy, system_resolver
+from agentrl.endpoint.network import (
+    Connection,
+    Line,
+    Received,
+    Relay,
+    Resolve,
+    VettedNetwork,
+    environment_proxy,
+    system_resolver,
+    tls_context,
+)
 from agentrl.endpoint.stats import EndpointStats, Tally
 
 logger = logging.getLogger(__name__)
@@ -124,13 +135,13 @@ class Endpoint:
         self._tally = Tally()
         self._sleep = sleep
         self._rng = rng or random.Random()
-        self._idle: list[httpx.AsyncBaseTransport] = []
+        self._idle: list[Line] = []
         self._late: set[asyncio.Task[Any]] = set()
-        self._transport = transport
         self._network = VettedNetwork(allow_private=allow_private, resolve=resolve)
-        self._verify = httpx.create_ssl_context() if parsed.scheme == "https" and transport is None else False
+        self._tls = tls_context() if parsed.scheme == "https" and transport is None else None
         # A proxy of the environment must not catch calls to this machine.
         self._proxy = None if is_local(parsed.host) else environment_proxy(parsed)
+        self._stand_in = None if transport is None else Relay(parsed, transport)
 
     def __repr__(self) -> str:
         return f"Endpoint({self.name!r}, {self.shown_url!r})"
@@ -155,8 +166,8 @@ class Endpoint:
             await asyncio.wait(self._late)
         while self._idle:
             await self._idle.pop().aclose()
-        if self._transport is not None:
-            await self._transport.aclose()
+        if self._stand_in is not None:
+            await self._stand_in.aclose()
 
     async def post(
         self, payload: Mapping[str, Any], *, rollout_id: str, action: str = "", check: Check | None = None
@@ -288,8 +299,8 @@ class Endpoint:
     async def _try(self, request: _Request, permit: int, seconds_left: float) -> tuple[int, dict[str, Any] | None, str]:
         """One attempt, and what it says about the endpoint. Gives the slot back."""
         try:
-            response, raw, is_cut = await self._attempt(request, min(self._timeout_seconds, seconds_left))
-            status, body, text = self._judge(request, response, raw, is_cut)
+            received = await self._attempt(request, min(self._timeout_seconds, seconds_left))
+            status, body, text = self._judge(request, received)
         except Fault as fault:
             self._slots.outcome(is_congested=fault.is_congestion)
             self._failed(request, permit, self._counted(fault))
@@ -333,26 +344,23 @@ class Endpoint:
         return _Request(content, headers, rollout_id, call_id, check)
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[httpx.AsyncBaseTransport]:
-        """A transport of one connection, the one used last if any is idle.
-
-        One shared pool of n connections costs n^2 steps a request (httpcore 1.0): with 64, four times the CPU time.
-        No client is around it: nothing follows a redirect or keeps a cookie from one rollout to the next.
-        """
-        if self._transport is not None:
-            yield self._transport
-            return
-        opened = self._idle.pop() if self._idle else connection(self._network, verify=self._verify, proxy=self._proxy)
+    async def _line(self) -> AsyncIterator[Line]:
+        """A connection of its own for each request, the one used last if any is idle."""
+        line = self._stand_in or (self._idle.pop() if self._idle else self._new_line())
         try:
-            yield opened
+            yield line
         except BaseException:
-            # A call cancelled at the wrong moment leaves a connection that httpcore never gives back (1.0.9): the
-            # next call would wait for it until the deadline, and so would every call after that.
-            await opened.aclose()
+            await line.aclose()  # nobody knows what will still come over it
             raise
-        self._idle.append(opened)
+        if line is not self._stand_in:
+            self._idle.append(line)
 
-    async def _attempt(self, request: _Request, seconds: float) -> tuple[httpx.Response, bytes, bool]:
+    def _new_line(self) -> Line:
+        if self._proxy is not None:
+            return Relay.proxy(self._url, self._proxy, self._tls)
+        return Connection(self._url, self._network, self._tls)
+
+    async def _attempt(self, request: _Request, seconds: float) -> Received:
         exchange = asyncio.ensure_future(self._exchange(request))
         try:
             await asyncio.wait((exchange,), timeout=seconds)
@@ -380,45 +388,38 @@ class Endpoint:
         timer = asyncio.get_running_loop().call_later(self._timeout_seconds, exchange.cancel)
         exchange.add_done_callback(ended)
 
-    async def _exchange(self, request: _Request) -> tuple[httpx.Response, bytes, bool]:
+    async def _exchange(self, request: _Request) -> Received:
         headers = self._headers.copy()
         headers.update(request.headers)
         try:
-            async with self._connection() as transport:
-                response = await transport.handle_async_request(
-                    httpx.Request("POST", self._url, headers=headers, content=request.content)
-                )
-                try:
-                    raw, is_cut = await read_limited(response)
-                finally:
-                    await response.aclose()
-                return response, raw, is_cut
-        except httpx.TimeoutException as error:
+            async with self._line() as line:
+                received = await line.exchange(request.content, headers)
+        except (httpx.TimeoutException, httpcore.TimeoutException) as error:
             raise Fault("timeout", f"no complete answer within {self._timeout_seconds:g} s ({error})") from error
-        except httpx.TransportError as error:
+        except (httpx.TransportError, httpcore.NetworkError, httpcore.ProtocolError) as error:
             raise connection_fault(error) from error
-        except httpx.HTTPError as error:
+        except ValueError as error:
             raise Fault("protocol", str(error)) from error
+        self._tally.stray_replies += received.has_stray
+        return received
 
-    def _judge(
-        self, request: _Request, response: httpx.Response, raw: bytes, is_cut: bool
-    ) -> tuple[int, dict[str, Any] | None, str]:
-        status = response.status_code
-        text = self._redact(raw.decode("utf-8", "replace"))
+    def _judge(self, request: _Request, received: Received) -> tuple[int, dict[str, Any] | None, str]:
+        status = received.status
+        text = self._redact(received.raw.decode("utf-8", "replace"))
         if status == 429 or status >= 500:
-            wait = retry_after_seconds(response.headers.get("Retry-After"))
+            wait = retry_after_seconds(received.retry_after)
             if wait is not None and wait > MAX_RETRY_AFTER_SECONDS:
                 logger.warning("%r asks for %g s, waiting %g s", self, wait, MAX_RETRY_AFTER_SECONDS)
             raise Fault("status", f"answered {status}{excerpt(text)}", status=status, retry_after_seconds=wait)
         if not (200 <= status < 300 or 400 <= status < 500):
             found = f"answered {status}; redirects are not followed, configure the final address"
             raise Fault("protocol", found, status=status, is_final=True)
-        if is_cut:
+        if received.is_cut:
             message = f"the reply is over {MAX_BYTES:,} bytes"
             return 413, {"error": {"message": message}}, message
         try:
             if 200 <= status < 300:
-                raw.decode("utf-8")  # nothing is replaced in what a policy reads or a score is taken from
+                received.raw.decode("utf-8")  # nothing is replaced in what a policy reads or a score is taken from
             body = strict_json(text)
             if not isinstance(body, dict):
                 raise ValueError(f"a JSON {type(body).__name__}, where an object is expected")

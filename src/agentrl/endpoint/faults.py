@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
-import httpx
-
 from agentrl.errors import AgentRLError
 
 FailureKind = Literal["timeout", "connect", "status", "protocol", "breaker"]
@@ -75,7 +73,7 @@ def advice(kind: FailureKind, status: int | None) -> str:
     return ""
 
 
-def connection_fault(error: httpx.TransportError) -> Fault:
+def connection_fault(error: Exception) -> Fault:
     """Name why a connection could not be made or broke. A TLS error is final: a bad certificate stays bad."""
     names = {type(cause).__name__ for cause in _causes(error)}
     is_tls = any(name.startswith("SSL") for name in names)

@@ -7,13 +7,15 @@ import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 from urllib.request import getproxies, proxy_bypass
 
 import httpcore
 import httpx
 
 from agentrl.addresses import address_problem, is_this_machine, plain_address
+from agentrl.endpoint.body import read_limited
 
 # Servers such as uvicorn close an idle connection after 5 s; letting go first avoids writing into a closing one.
 KEEPALIVE_SECONDS = 3.0
@@ -117,15 +119,108 @@ def environment_proxy(url: httpx.URL) -> str | None:
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
-def connection(network: VettedNetwork, *, verify: ssl.SSLContext | bool, proxy: str | None) -> httpx.AsyncHTTPTransport:
-    """A transport that holds one connection at a time."""
-    limits = httpx.Limits(max_connections=1, keepalive_expiry=KEEPALIVE_SECONDS)
-    transport = httpx.AsyncHTTPTransport(verify=verify, trust_env=False, limits=limits, proxy=proxy)
-    if proxy is None:  # httpx lets nobody choose the network below its pool
-        transport._pool = httpcore.AsyncConnectionPool(
-            ssl_context=verify if isinstance(verify, ssl.SSLContext) else None,
-            max_connections=1,
-            keepalive_expiry=KEEPALIVE_SECONDS,
-            network_backend=network,
-        )
-    return transport
+@dataclass(frozen=True)
+class Received:
+    """What came back."""
+
+    status: int
+    retry_after: str | None
+    """The header of that name."""
+    raw: bytes
+    is_cut: bool
+    """The body was over the limit and is not complete."""
+    has_stray: bool = False
+    """More followed the reply than the reply: another one, that nobody asked for."""
+
+
+class Line(Protocol):
+    """Carries one request at a time."""
+
+    async def exchange(self, content: bytes, headers: httpx.Headers) -> Received: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Connection:
+    """An HTTP/1.1 connection, made at its first request and again where it was lost.
+
+    One shared pool of n connections costs n^2 steps a request (httpcore 1.0): with 64, four times the CPU time. And a
+    pool hands a connection on with whatever a server sent behind its reply: the next call would read it as its own.
+    There is nothing here that follows a redirect or keeps a cookie from one rollout to the next.
+    """
+
+    def __init__(self, url: httpx.URL, network: VettedNetwork, tls: ssl.SSLContext | None) -> None:
+        self._network = network
+        self._tls = tls
+        port = url.port or (443 if tls else 80)
+        self._url = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=port, target=url.raw_path)
+        self._host_header = url.netloc.decode("ascii")
+        self._http: httpcore.AsyncHTTP11Connection | None = None
+
+    async def exchange(self, content: bytes, headers: httpx.Headers) -> Received:
+        http = self._http
+        if http is None or not http.is_available() or http.has_expired():
+            await self.aclose()
+            http = self._http = await self._connect()
+        sent = [("Host", self._host_header), *headers.items(), ("Content-Length", str(len(content)))]
+        response = await http.handle_async_request(httpcore.Request("POST", self._url, headers=sent, content=content))
+        try:
+            answered = httpx.Headers(response.headers)
+            raw, is_cut = await read_limited(answered.get("Content-Encoding"), response.aiter_stream())
+            has_stray = bool(http._h11_state.trailing_data[0])  # no public name leads there (httpcore 1.0)
+        finally:
+            await response.aclose()
+        if has_stray:
+            await self.aclose()
+        return Received(response.status, answered.get("Retry-After"), raw, is_cut, has_stray)
+
+    async def _connect(self) -> httpcore.AsyncHTTP11Connection:
+        origin = self._url.origin
+        host = origin.host.decode("ascii")
+        stream = await self._network.connect_tcp(host, origin.port)
+        try:
+            if self._tls is not None:
+                stream = await stream.start_tls(self._tls, server_hostname=host)
+        except BaseException:
+            await stream.aclose()
+            raise
+        return httpcore.AsyncHTTP11Connection(origin=origin, stream=stream, keepalive_expiry=KEEPALIVE_SECONDS)
+
+    async def aclose(self) -> None:
+        http, self._http = self._http, None
+        if http is not None:
+            await http.aclose()
+
+
+class Relay:
+    """Requests through an httpx transport: a proxy, or a stand-in for the network."""
+
+    def __init__(self, url: httpx.URL, transport: httpx.AsyncBaseTransport) -> None:
+        self._url = url
+        self._transport = transport
+
+    @classmethod
+    def proxy(cls, url: httpx.URL, proxy: str, tls: ssl.SSLContext | None) -> Relay:
+        limits = httpx.Limits(max_connections=1, keepalive_expiry=KEEPALIVE_SECONDS)
+        verify = tls if tls is not None else False
+        return cls(url, httpx.AsyncHTTPTransport(verify=verify, trust_env=False, limits=limits, proxy=proxy))
+
+    async def exchange(self, content: bytes, headers: httpx.Headers) -> Received:
+        request = httpx.Request("POST", self._url, headers=headers, content=content)
+        response = await self._transport.handle_async_request(request)
+        try:
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            raw, is_cut = await read_limited(response.headers.get("Content-Encoding"), response.stream)
+        finally:
+            await response.aclose()
+        return Received(response.status_code, response.headers.get("Retry-After"), raw, is_cut)
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+
+def tls_context() -> ssl.SSLContext:
+    """Checks certificates; SSL_CERT_FILE and SSL_CERT_DIR of the environment name who is trusted."""
+    context = httpx.create_ssl_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context

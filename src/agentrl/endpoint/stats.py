@@ -25,6 +25,8 @@ class EndpointStats:
     """Attempts that failed, by class: `timeout`, `connect`, `protocol`, `http_503`, `breaker` (given up unsent)."""
     late_replies: int
     """Replies that came after their attempt had timed out. They are read by nobody: the retry's answer counts."""
+    stray_replies: int
+    """Replies that a server sent behind another one. They are dropped with their connection."""
     breaker_opened: int
     concurrency: int
     """Calls that may be under way at once just now."""
@@ -47,6 +49,7 @@ class Tally:
     failed_calls: int = 0
     retries: int = 0
     late_replies: int = 0
+    stray_replies: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     queue_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_TIMES))
     call_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_TIMES))
@@ -59,6 +62,7 @@ class Tally:
             retries=self.retries,
             failures=dict(self.failures),
             late_replies=self.late_replies,
+            stray_replies=self.stray_replies,
             breaker_opened=breaker_opened,
             concurrency=concurrency,
             in_flight=in_flight,
