@@ -341,7 +341,9 @@ class InProcessEngine:
         Attention reads the slots up to the highest that decodes, those of sessions that wait for tools included. By
         swapping only when SWAP_COST of them were read for nobody, at most half of the time goes to the worse choice.
         """
-        self._idle_rows += decoding[-1][0].slot + 1 - len(decoding) if decoding else 0
+        if not decoding:
+            return
+        self._idle_rows += decoding[-1][0].slot + 1 - len(decoding)
         while self._idle_rows >= SWAP_COST and decoding[-1][0].slot >= len(decoding):
             taken = {held.slot for held, _ in decoding}
             mover = decoding[-1][0]
