@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -271,6 +272,65 @@ def test_an_outage_that_does_not_end_stops_the_run_before_it_learns_from_the_res
     withheld = read_rollouts(toy.run_dir, "withheld")
     assert {trace["outcome"] for trace in withheld} == {"infra_failed"}
     assert "answered 500" in withheld[0]["grade"]["reason"]
+
+
+class Servers:
+    """A toy server on one port, which somebody starts again two seconds after it went down."""
+
+    def __init__(self, *modes: str) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.modes = modes
+        self.lives = 0
+        self._process = self._start()
+        self._supervisor = threading.Thread(target=self._watch, daemon=True)
+        self._supervisor.start()
+
+    def _start(self) -> subprocess.Popen[str]:
+        command = [sys.executable, str(SERVER), self.modes[self.lives], str(self.port)]
+        process = subprocess.Popen(command, env={**os.environ, "TOY_TOKEN": "t"}, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert "listening" in process.stdout.readline()
+        self.lives += 1
+        return process
+
+    def _watch(self) -> None:
+        while self._process.wait() == 1 and self.lives < len(self.modes):
+            time.sleep(2)
+            self._process = self._start()
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._supervisor.join()
+
+
+@pytest.mark.slow
+def test_a_server_that_goes_down_in_a_step_and_comes_back_changes_no_weight(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its 100th request is in one of the two steps: the baseline takes some 20, the critic's warm-up some 30."""
+    monkeypatch.setenv("TOY_TOKEN", "t")
+    toy.sections["tools"]["serve"] = []
+    toy.sections["inference"]["deterministic"] = True
+    paths = [toy.folder / "calm", toy.folder / "disturbed"]
+    for path, modes in zip(paths, (["normal"], ["crashes", "normal"]), strict=True):
+        servers = Servers(*modes)
+        toy.sections["tools"]["endpoints"][0]["server_url"] = f"http://127.0.0.1:{servers.port}/look"
+        toy.sections["grading"]["url"] = f"http://127.0.0.1:{servers.port}/grade"
+        try:
+            result = toy.train(run_dir=path)
+        finally:
+            servers.stop()
+        assert (result.stopped_by, servers.lives) == (None, len(modes))
+    calm, disturbed = paths
+    assert sum(row["rolled_out_again"] for row in metrics(disturbed)) > 0
+    assert sum(row["seconds_paused"] for row in metrics(disturbed)) > 1
+    for name in ("step-000001/policy", "step-000002/policy"):
+        one, other = (weights(path / "checkpoints" / name) for path in paths)
+        assert [key for key in one if not torch.equal(one[key], other[key])] == []
+    for step in (1, 2):
+        assert sampled(calm, f"train-{step:06d}") == sampled(disturbed, f"train-{step:06d}")
 
 
 def test_a_guard_stops_the_run_and_it_is_still_measured(toy: Toy) -> None:

@@ -1,7 +1,7 @@
-"""A tool and a grader in one small server: `python tests/toy_server.py MODE`, token in TOY_TOKEN.
+"""A tool and a grader in one small server: `python tests/toy_server.py MODE [PORT]`, token in TOY_TOKEN.
 
 The grader gives 1 for an answer with a `yes` and no `no`. MODE: `normal`; `text` (the score is a word); `dies` (only
-the first call is graded, then 500); `slow` (the tool takes 0.05 s).
+the first call is graded, then 500); `slow` (the tool takes 0.05 s); `crashes` (the process ends in its 100th request).
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 MODE = sys.argv[1] if len(sys.argv) > 1 else "normal"
-graded = 0
+PORT = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+graded = asked = 0
 
 
 class Server(ThreadingHTTPServer):
@@ -25,6 +26,10 @@ class Toy(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_POST(self) -> None:
+        global asked
+        asked += 1
+        if MODE == "crashes" and asked == 100:
+            os._exit(1)
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.headers["Authorization"] != f"Bearer {os.environ['TOY_TOKEN']}":
             self.answer(401, {"error": "wrong token"})
@@ -56,6 +61,6 @@ class Toy(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    server = Server(("127.0.0.1", 0), Toy)
+    server = Server(("127.0.0.1", PORT), Toy)
     print(f"listening on http://127.0.0.1:{server.server_address[1]}", flush=True)
     server.serve_forever()

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from agentrl.chat import BUDGET_SPENT, MALFORMED, ChatFormat
-from agentrl.config import RolloutConfig, RunConfig
-from agentrl.errors import ConfigError, EngineError, ToolError
+from agentrl.config import PricesConfig, RolloutConfig, RunConfig
+from agentrl.errors import ConfigError, EngineError, GraderError, ToolError
 from agentrl.inference.scripted import ScriptedEngine
-from agentrl.rollout.engine import RolloutEngine, derive_seed
+from agentrl.ppo.batch import fresh_enough
+from agentrl.rollout.engine import ENGINE_ATTEMPTS, RolloutEngine, derive_seed
+from agentrl.rollout.trajectory import to_trajectories
 from agentrl.tools.toolbox import Toolbox
-from agentrl.types import Rollout, StopReason, Task, ToolCall, ToolResult
+from agentrl.types import FailureClass, Outcome, Rollout, StopReason, Task, ToolCall, ToolResult
 from tests.engine_fixtures import CALL, FakeGrader, FakeTool, chance_policy, make_tokenizer
 from tests.factories import make_task
 
@@ -234,6 +236,85 @@ def test_the_time_limit_keeps_what_was_done_and_is_not_graded() -> None:
     assert (grader.seen, tool.running) == ([], 0)
 
 
+def test_the_tools_of_one_turn_have_a_limit_of_their_own() -> None:
+    tool, grader = FakeTool(seconds=10.0), FakeGrader()
+    [rollout] = run(make_engine(Script("x" + CALL), tool, grader=grader, max_turn_seconds=0.05))
+    assert (rollout.stop_reason, rollout.failure_class) == (StopReason.INFRASTRUCTURE, FailureClass.TOOL)
+    assert rollout.error == "ToolError: tool look: no answer within 0.05 s (rollout.max_turn_seconds)"
+    assert (len(rollout.turns), grader.seen, tool.running) == (1, [], 0)
+
+
+def test_a_grader_that_hangs_or_breaks_leaves_its_rollout_ungraded() -> None:
+    class Bad(FakeGrader):
+        async def grade(self, rollout: Rollout) -> Any:
+            if rollout.task.item.get("hangs"):
+                await asyncio.sleep(10.0)
+            raise GraderError("no score")
+
+    hung, broken = run(
+        make_engine(Script("x"), grader=Bad(), max_grading_seconds=0.05), make_task("a", hangs=True), make_task("b")
+    )
+    assert hung.grade.reason == "grader: no answer within 0.05 s (rollout.max_grading_seconds)"
+    assert broken.grade.reason == "GraderError: no score"
+    for rollout in (hung, broken):
+        assert (rollout.stop_reason, rollout.outcome) == (StopReason.FINAL, Outcome.INFRA_FAILED)
+        assert rollout.failure_class is FailureClass.GRADER
+
+
+def test_a_tools_own_timeout_error_is_a_bug_not_a_limit() -> None:
+    def sloppy(_: ToolCall) -> str:
+        raise TimeoutError("should have been a ToolError")
+
+    with pytest.raises(TimeoutError, match="should have been a ToolError"):
+        run(make_engine(Script(CALL), FakeTool(answer=sloppy)))
+
+
+def test_an_identical_call_is_repeated_so_often_and_no_more() -> None:
+    tool = FakeTool()
+    again = call(key="a")
+    script = Script(again, again, again + again, again, "x")
+    [rollout] = run(make_engine(script, tool, max_repeated_calls=3, max_tool_calls=50, max_turns=50))
+    assert (rollout.stop_reason, rollout.outcome) == (StopReason.STUCK, Outcome.POLICY_FAILED)
+    assert len(tool.seen) == 4  # one, and three repeats; the fifth is not made
+    assert rollout.grade.score == 1.0
+    [rollout] = run(make_engine(script, FakeTool(), max_repeated_calls=4, max_tool_calls=50, max_turns=50))
+    assert rollout.stop_reason is StopReason.FINAL
+
+
+@pytest.mark.parametrize("limit", [0, None])
+def test_another_call_in_between_is_no_repetition(limit: int | None) -> None:
+    turns = [call(key="a"), call(key="b"), call(key="a"), call("other", key="a")] * 3
+    [rollout] = run(make_engine(Script(*turns, "x"), max_repeated_calls=limit, max_tool_calls=50, max_turns=50))
+    assert rollout.stop_reason is StopReason.FINAL
+
+
+def test_the_default_repeats_end_no_episode_of_the_default_tool_budget() -> None:
+    [rollout] = run(make_engine(Script(*[CALL] * 10, "42")))
+    assert (rollout.stop_reason, len(rollout.tool_calls)) == (StopReason.FINAL, 10)
+
+
+def test_the_episodes_output_has_a_limit() -> None:
+    turn = "x" * 30 + CALL
+    size = len(write(turn))
+    [rollout] = run(make_engine(Script(turn), max_output_tokens=3 * size - 5, max_tool_calls=50, max_turns=50))
+    assert (rollout.stop_reason, rollout.outcome) == (StopReason.TOKEN_BUDGET, Outcome.POLICY_FAILED)
+    assert (len(rollout.turns), rollout.output_tokens) == (3, 3 * size - 5)
+    [rollout] = run(make_engine(Script(turn), max_output_tokens=2 * size, max_tool_calls=50, max_turns=50))
+    assert (rollout.stop_reason, len(rollout.turns)) == (StopReason.TOKEN_BUDGET, 2)
+
+
+def test_the_cost_is_counted_and_ends_the_episode() -> None:
+    prices = {"usd_per_million_prompt_tokens": 1.0, "usd_per_million_sampled_tokens": 10.0, "usd_per_tool_call": 0.5}
+    limits = {"prices": PricesConfig(**prices), "max_tool_calls": 50, "max_turns": 50}
+    [rollout] = run(make_engine(Script(CALL + CALL), max_cost_usd=1.5, **limits))
+    assert (rollout.stop_reason, rollout.outcome) == (StopReason.COST_BUDGET, Outcome.POLICY_FAILED)
+    assert len(rollout.turns) == 2  # the first cost 1 and a bit
+    read = len(rollout.prompt_ids) + sum(len(turn.observation_ids) for turn in rollout.turns)
+    assert rollout.cost_usd == pytest.approx(4 * 0.5 + read * 1e-6 + rollout.output_tokens * 1e-5)
+    [rollout] = run(make_engine(Script("x")))
+    assert rollout.cost_usd == 0.0
+
+
 def test_the_clock_of_an_episode_starts_when_it_does() -> None:
     engine = make_engine(Script(CALL, "x"), FakeTool(seconds=0.05), max_concurrent=1, max_seconds=0.15)
     rollouts = run(engine, *[make_task(f"t{n}") for n in range(5)])
@@ -270,17 +351,67 @@ def test_a_broken_tool_leaves_its_rollout_ungraded_and_the_others_alone() -> Non
     a, b, c = run(make_engine(Script(CALL, "x"), Broken(), grader=grader), *tasks)
     assert (b.stop_reason, b.grade.score, b.is_valid) == (StopReason.INFRASTRUCTURE, None, False)
     assert b.grade.reason == b.error == "ToolError: tool look: answered 503"
+    assert (b.outcome, b.failure_class) == (Outcome.INFRA_FAILED, FailureClass.TOOL)
     assert len(b.turns) == 1
     assert [(r.stop_reason, r.grade.score) for r in (a, c)] == [(StopReason.FINAL, 0.0)] * 2
     assert {graded.task.id for graded in grader.seen} == {"a", "c"}
 
 
-def test_a_broken_engine_leaves_rollouts_ungraded() -> None:
-    def script(ids: list[int], session: str) -> list[int]:
-        raise EngineError("generation failed", rollout_id=session)
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentrl.rollout.engine.ENGINE_PAUSE_SECONDS", 0.0)
 
-    [rollout] = run(make_engine(script))
-    assert (rollout.stop_reason, rollout.error) == (StopReason.INFRASTRUCTURE, "EngineError: generation failed")
+
+class Flaky(ScriptedEngine):
+    """Fails some generations; remembers what each was asked with, and may be restarted with other weights."""
+
+    def __init__(self, script: Callable[[list[int], str], Sequence[int]], *failing: int, versions: Sequence[int] = ()):
+        super().__init__(script)
+        self.failing, self.versions = failing, list(versions)
+        self.asked: list[tuple[list[int], int, int]] = []
+
+    async def generate(self, token_ids: Any, *, session: str, seed: int, max_tokens: int) -> Any:
+        self.asked.append((list(token_ids), seed, max_tokens))
+        if len(self.asked) - 1 in self.failing:
+            raise EngineError("the server went away", rollout_id=session)
+        if self.versions:
+            self.policy_version = self.versions.pop(0)
+        return await super().generate(token_ids, session=session, seed=seed, max_tokens=max_tokens)
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_a_turn_is_asked_for_again_with_the_same_context_and_seed() -> None:
+    engine = make_engine(Script(CALL, "42"))
+    flaky = engine.inference = Flaky(Script(CALL, "42"), 1, 2)
+    [rollout] = run(engine)
+    assert (rollout.stop_reason, rollout.answer) == (StopReason.FINAL, "42")
+    assert [turn.attempts for turn in rollout.turns] == [1, 3]
+    assert rollout.retries == 2
+    assert flaky.asked[1] == flaky.asked[2] == flaky.asked[3] != flaky.asked[0]
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_an_engine_that_stays_broken_loses_the_rollout() -> None:
+    engine = make_engine(Script("42"))
+    flaky = engine.inference = Flaky(Script("42"), *range(9))
+    [rollout] = run(engine)
+    assert (rollout.stop_reason, rollout.error) == (StopReason.INFRASTRUCTURE, "EngineError: the server went away")
+    assert (rollout.outcome, rollout.failure_class) == (Outcome.INFRA_FAILED, FailureClass.ENGINE)
+    assert len(flaky.asked) == ENGINE_ATTEMPTS
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_a_rollout_of_two_versions_is_tagged_by_token_and_too_old_for_the_newer() -> None:
+    """The inference server was restarted with other weights between two turns."""
+    engine = make_engine(Script(CALL, "42"))
+    engine.inference = Flaky(Script(CALL, "42"), 1, versions=[3, 4])
+    [rollout] = run(engine)
+    assert rollout.policy_versions == (3, 4)
+    [trajectory] = to_trajectories([rollout])
+    stamps = [v for v, is_action in zip(trajectory.policy_versions, trajectory.action_mask, strict=True) if is_action]
+    assert stamps == [3] * len(rollout.turns[0].token_ids) + [4] * len(rollout.turns[1].token_ids)
+    assert fresh_enough([trajectory], policy_version=4, max_staleness=0) == []
+    assert fresh_enough([trajectory], policy_version=4, max_staleness=1) == [trajectory]
 
 
 def test_a_bug_is_raised_and_stops_the_others() -> None:
@@ -295,6 +426,57 @@ def test_a_bug_is_raised_and_stops_the_others() -> None:
     with pytest.raises(ZeroDivisionError):
         run(engine, make_task("fine"), make_task("bug", x=1))
     assert (tool.running, grader.seen, engine.inference.open_sessions) == (0, [], set())  # type: ignore[attr-defined]
+
+
+class Remembering(FakeTool):
+    """Keeps something for each rollout until it is told that the rollout is over."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.ended: list[str] = []
+
+    async def end_rollout(self, rollout_id: str) -> None:
+        self.ended.append(rollout_id)
+        if len(self.ended) == 1:
+            raise OSError("the session was gone already")
+
+
+def test_tools_are_told_once_when_a_rollout_is_over_and_graded() -> None:
+    tool = Remembering()
+
+    class Watching(FakeGrader):
+        async def grade(self, rollout: Rollout) -> Any:
+            assert rollout.id not in tool.ended
+            return await super().grade(rollout)
+
+    rollouts = run(make_engine(Script(CALL, "x"), tool, FakeTool("other"), grader=Watching()), samples_per_task=3)
+    assert sorted(tool.ended) == sorted(rollout.id for rollout in rollouts)
+    assert all(rollout.is_valid for rollout in rollouts)
+
+
+def test_tools_are_told_when_a_run_is_cancelled() -> None:
+    tool = Remembering(seconds=10.0)
+    engine = make_engine(Script(CALL), tool)
+
+    async def story() -> None:
+        task = asyncio.create_task(engine.run([make_task("a"), make_task("b")]))
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(story())
+    assert sorted(tool.ended) == sorted({rollout_id for rollout_id, _ in tool.seen})
+    assert len(tool.ended) == 2
+
+
+def test_a_prompt_is_encoded_once_for_all_samples_of_a_task() -> None:
+    engine = make_engine(Script("x"))
+    plain, seen = engine._prompt_ids, list[str]()
+    engine._prompt_ids = lambda task: seen.append(task.id) or plain(task)  # type: ignore[method-assign,func-returns-value]
+    rollouts = run(engine, make_task("a"), make_task("b"), samples_per_task=4)
+    assert sorted(seen) == ["a", "b"]
+    assert len({rollout.prompt_ids for rollout in rollouts}) == 2
 
 
 def test_a_cancelled_run_ends_every_session() -> None:
