@@ -274,13 +274,24 @@ def test_an_outage_that_does_not_end_stops_the_run_before_it_learns_from_the_res
     assert "answered 500" in withheld[0]["grade"]["reason"]
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def aim(toy: Toy, port: int) -> None:
+    """Use a server that somebody else keeps."""
+    toy.sections["tools"]["serve"] = []
+    toy.sections["tools"]["endpoints"][0]["server_url"] = f"http://127.0.0.1:{port}/look"
+    toy.sections["grading"]["url"] = f"http://127.0.0.1:{port}/grade"
+
+
 class Servers:
     """A toy server on one port, which somebody starts again two seconds after it went down."""
 
-    def __init__(self, *modes: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+    def __init__(self, *modes: str, port: int | None = None) -> None:
+        self.port = port or free_port()
         self.modes = modes
         self.lives = 0
         self._process = self._start()
@@ -305,32 +316,46 @@ class Servers:
         self._supervisor.join()
 
 
+def assert_same_run(one: Path, other: Path) -> None:
+    """Equal to the last bit: sampling is deterministic."""
+    for step in (1, 2):
+        assert sampled(one, f"train-{step:06d}") == sampled(other, f"train-{step:06d}")
+        found, expected = (weights(path / "checkpoints" / f"step-{step:06d}" / "policy") for path in (one, other))
+        assert [name for name in found if not torch.equal(found[name], expected[name])] == []
+
+
 @pytest.mark.slow
-def test_a_server_that_goes_down_in_a_step_and_comes_back_changes_no_weight(
-    toy: Toy, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("comes_back", [True, False], ids=["it comes back", "somebody resumes the run"])
+def test_a_server_that_goes_down_in_a_step_changes_no_weight(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch, comes_back: bool
 ) -> None:
     """Its 100th request is in one of the two steps: the baseline takes some 20, the critic's warm-up some 30."""
     monkeypatch.setenv("TOY_TOKEN", "t")
-    toy.sections["tools"]["serve"] = []
     toy.sections["inference"]["deterministic"] = True
-    paths = [toy.folder / "calm", toy.folder / "disturbed"]
-    for path, modes in zip(paths, (["normal"], ["crashes", "normal"]), strict=True):
-        servers = Servers(*modes)
-        toy.sections["tools"]["endpoints"][0]["server_url"] = f"http://127.0.0.1:{servers.port}/look"
-        toy.sections["grading"]["url"] = f"http://127.0.0.1:{servers.port}/grade"
+    toy.sections["ppo"]["guards"]["max_outage_seconds"] = 60.0 if comes_back else 0.5
+    calm, disturbed = toy.folder / "calm", toy.folder / "disturbed"
+    port = free_port()
+    aim(toy, port)
+
+    def run(path: Path, *modes: str, **options: Any) -> TrainingResult:
+        servers = Servers(*modes, port=port)
         try:
-            result = toy.train(run_dir=path)
+            return toy.train(run_dir=path, **options)
         finally:
             servers.stop()
-        assert (result.stopped_by, servers.lives) == (None, len(modes))
-    calm, disturbed = paths
-    assert sum(row["rolled_out_again"] for row in metrics(disturbed)) > 0
-    assert sum(row["seconds_paused"] for row in metrics(disturbed)) > 1
-    for name in ("step-000001/policy", "step-000002/policy"):
-        one, other = (weights(path / "checkpoints" / name) for path in paths)
-        assert [key for key in one if not torch.equal(one[key], other[key])] == []
-    for step in (1, 2):
-        assert sampled(calm, f"train-{step:06d}") == sampled(disturbed, f"train-{step:06d}")
+            assert servers.lives == len(modes)
+
+    assert run(calm, "normal").stopped_by is None
+    if comes_back:
+        assert run(disturbed, "crashes", "normal").stopped_by is None
+        assert sum(row["rolled_out_again"] for row in metrics(disturbed)) > 0
+        assert sum(row["seconds_paused"] for row in metrics(disturbed)) > 1
+    else:
+        stopped = run(disturbed, "crashes")
+        assert (stopped.stopped_by, stopped.summary["steps"] < 2) == ("ungraded", True)
+        assert "infra_failed" in {trace["outcome"] for trace in read_rollouts(disturbed, "withheld")}
+        assert run(disturbed, "normal", resume=True).stopped_by is None
+    assert_same_run(disturbed, calm)
 
 
 def test_a_guard_stops_the_run_and_it_is_still_measured(toy: Toy) -> None:
