@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ from agentrl.rollout.engine import RolloutEngine
 from agentrl.rollout.outage import Outage, OutageGuard
 from agentrl.rollout.trajectory import to_trajectories
 from agentrl.runs import RunDirectory, default_run_dir, environment_manifest
+from agentrl.runs.lock import RunLock
+from agentrl.tools.lifecycle import LEDGER
 from agentrl.tools.preflight import check_endpoints
 from agentrl.tools.serve import serving
 from agentrl.types import Rollout, Task, Trajectory
@@ -117,9 +120,10 @@ def _train(config: RunConfig, run_dir: Path | None, resume: bool, reporter: Repo
             engine = RolloutEngine.from_config(config, policy, base_url)
             engine.check_prompts((*splits.train, *splits.validation, *splits.test))
             with _open_run(config, splits, run_dir, resume) as run:
-                await engine.open_ledger(run.path)
-                training = _Training(config, run, splits, policy, engine, reporter)
                 try:
+                    await engine.open_ledger(run.path)
+                    await _reap_siblings(engine, run.path)
+                    training = _Training(config, run, splits, policy, engine, reporter)
                     return await stop.guard(training.improve(resume=resume), training.interrupted)
                 finally:
                     await engine.aclose()
@@ -139,6 +143,19 @@ def _open_run(config: RunConfig, splits: Splits, run_dir: Path | None, resume: b
     if resume:
         return RunDirectory.open(folder, to_yaml(config), manifest)
     return RunDirectory.create(folder, config_yaml=to_yaml(config), manifest=manifest)
+
+
+async def _reap_siblings(engine: RolloutEngine, run: Path) -> None:
+    """Close the sandboxes that crashed runs beside this one left open; where somebody works they are in use."""
+    for ledger in sorted(run.absolute().parent.glob(f"*/{LEDGER}")):
+        if ledger.parent == run.absolute():
+            continue
+        with suppress(CheckpointError, OSError):
+            lock = RunLock.acquire(ledger.parent)
+            try:
+                await engine.reap(ledger.parent)
+            finally:
+                lock.release()
 
 
 def _keep_logs(logs: Path, run: RunDirectory) -> None:

@@ -108,6 +108,11 @@ class RolloutEngine:
         if self._lifecycle is not None:
             await self._lifecycle.open_ledger(folder)
 
+    async def reap(self, folder: Path) -> None:
+        """Close the sandboxes of another run, in which nobody works any more."""
+        if self._lifecycle is not None:
+            await self._lifecycle.reap(folder)
+
     async def wait_until_healthy(self) -> None:
         """Return when no endpoint that failed again and again is known to be still failing. Cancel it to give up."""
         endpoints = [*self._toolbox.endpoints, *(self._lifecycle.endpoints if self._lifecycle else ())]

@@ -17,9 +17,12 @@ import httpx
 
 from agentrl.config import ToolEndpointConfig
 from agentrl.endpoint import INFRASTRUCTURE_STATUSES, Endpoint, EndpointFailure, Reply, advice, excerpt, served_url
-from agentrl.errors import ToolError
+from agentrl.errors import SandboxError, ToolError
 from agentrl.tools.output import InvalidArguments, arguments_of, as_text, refusal, tool_object, tool_result
 from agentrl.types import ToolCall, ToolResult
+
+GONE = 410
+"""What the episode built there is lost: going on in a blank sandbox would be another episode."""
 
 
 class EndpointTool:
@@ -103,6 +106,8 @@ class EndpointTool:
 
     def _output(self, reply: Reply, rollout_id: str) -> str:
         where = f"tool {self.name} at {self.endpoint.shown_url}"
+        if reply.status == GONE:
+            raise SandboxError(f"{where}: answered {GONE}{excerpt(reply.text)}", rollout_id=rollout_id)
         if reply.status in INFRASTRUCTURE_STATUSES:
             hint = advice("status", reply.status)
             raise ToolError(f"{where}: answered {reply.status}{excerpt(reply.text)}{hint}", rollout_id=rollout_id)

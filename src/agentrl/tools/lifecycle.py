@@ -5,7 +5,7 @@ Sent:      {"type": "rollout_open", "trace_id": "trace_...", "run_id": "run_..."
 Expected:  any JSON object with status 200; 410 to a close says that the sandbox is not there any more.
 
 A ledger in the run directory notes every sandbox before it is asked for, and again when it is closed: what a crash left
-open is closed when the run is resumed.
+open is closed when the run is resumed, or when another run starts beside it.
 """
 
 from __future__ import annotations
@@ -24,32 +24,35 @@ import httpx
 from agentrl.config import LifecycleConfig, ToolsConfig
 from agentrl.endpoint import Endpoint, EndpointFailure, advice, excerpt, served_url
 from agentrl.errors import CheckpointError, SandboxError
+from agentrl.tools.endpoint_tool import GONE
 
 logger = logging.getLogger(__name__)
 
 LEDGER = "sandboxes.jsonl"
 OPEN, CLOSE = "rollout_open", "rollout_close"
-GONE = 410
 
 
 class Ledger:
     """Which sandboxes of a run are open: one line an event, on disk before anything else happens.
 
+    Args:
+        close_url: who closes them; kept with the run's id.
+
     Raises:
         CheckpointError: it cannot be written, or a line other than the last, which a crash may have cut, not be read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, close_url: str) -> None:
         self._path = path
         self._writing = threading.Lock()
-        self.run_id = f"run_{uuid.uuid4()}"
+        self.run_id, self.close_url = f"run_{uuid.uuid4()}", close_url
         self.left_open: tuple[str, ...] = ()
         """Trace ids that an earlier process opened and did not close."""
         try:
             if path.exists():
                 self._replay(path.read_text("utf-8").split("\n"))
             else:
-                self._append({"event": "run", "run_id": self.run_id})
+                self._append({"event": "run", "run_id": self.run_id, "close_url": close_url})
         except OSError as error:
             raise CheckpointError(f"{path} cannot be used: {error.strerror}") from error
 
@@ -60,7 +63,7 @@ class Ledger:
             try:
                 event = json.loads(line)
                 if event["event"] == "run":
-                    self.run_id = event["run_id"]
+                    self.run_id, self.close_url = event["run_id"], event["close_url"]
                 elif event["event"] == "open":
                     found[event["trace_id"]] = None
                 else:
@@ -91,7 +94,7 @@ class Lifecycle:
         transport: replaces the network in tests.
 
     Attributes:
-        unclosed: trace ids of sandboxes that are open, those included that could not be closed.
+        unclosed: trace ids of sandboxes that are open, those included that could not be closed, with their ledgers.
 
     Raises:
         ConfigError: a URL or a header cannot be used.
@@ -109,10 +112,10 @@ class Lifecycle:
         self._item_fields = config.item_fields
         self._places = asyncio.Semaphore(config.max_open)
         self._ledger: Ledger | None = None
-        self._run_id = f"run_{uuid.uuid4()}"
+        self._run_id = f"run_{uuid.uuid4()}"  # where there is no ledger
         self._opened: set[str] = set()  # each holds a place
         self._closing: set[asyncio.Task[str]] = set()
-        self.unclosed: set[str] = set()
+        self.unclosed: dict[str, Ledger | None] = {}
 
     @property
     def endpoints(self) -> tuple[Endpoint, Endpoint]:
@@ -129,11 +132,24 @@ class Lifecycle:
         Raises:
             CheckpointError: the ledger is damaged, or cannot be written.
         """
-        self._ledger = Ledger(folder / LEDGER)
-        self._run_id = self._ledger.run_id
-        if self._ledger.left_open:
-            logger.warning("closing %d sandboxes that %s left open", len(self._ledger.left_open), self._run_id)
-            self.unclosed |= set(self._ledger.left_open)
+        self._ledger = Ledger(folder / LEDGER, self._close.shown_url)
+        await self._reap(self._ledger)
+
+    async def reap(self, folder: Path) -> None:
+        """Close what another run left open that nobody works in any more, if it is this server's.
+
+        Raises:
+            CheckpointError: that run's ledger is damaged, or cannot be written.
+        """
+        if (folder / LEDGER).exists():
+            ledger = Ledger(folder / LEDGER, self._close.shown_url)
+            if ledger.close_url == self._close.shown_url:
+                await self._reap(ledger)
+
+    async def _reap(self, ledger: Ledger) -> None:
+        if ledger.left_open:
+            logger.warning("closing %d sandboxes that %s left open", len(ledger.left_open), ledger.run_id)
+            self.unclosed |= dict.fromkeys(ledger.left_open, ledger)
             await self.close_leftovers()
 
     async def open(self, rollout_id: str, item: dict[str, Any]) -> None:
@@ -144,11 +160,11 @@ class Lifecycle:
         """
         await self._places.acquire()
         self._opened.add(rollout_id)
-        self.unclosed.add(rollout_id)
+        self.unclosed[rollout_id] = self._ledger
         fields = self._item_fields
         if fields != "all":
             item = {key: value for key, value in item.items() if fields != "none" and key in fields}
-        payload = {"type": OPEN, "trace_id": rollout_id, "run_id": self._run_id, "item": item}
+        payload = {**self._labels(OPEN, rollout_id), "item": item}
         try:
             if self._ledger is not None:
                 await self._ledger.note("open", rollout_id)
@@ -177,7 +193,7 @@ class Lifecycle:
     async def close_leftovers(self) -> None:
         """Close what no episode holds any more and could not be closed before."""
         await asyncio.gather(*self._closing)
-        await asyncio.gather(*(self._close_one(rollout_id) for rollout_id in self.unclosed - self._opened))
+        await asyncio.gather(*(self._close_one(rollout_id) for rollout_id in self.unclosed.keys() - self._opened))
 
     async def aclose(self) -> None:
         """Close what is still open, and the connections."""
@@ -186,18 +202,22 @@ class Lifecycle:
         await asyncio.gather(self._open.aclose(), self._close.aclose())
 
     async def _close_one(self, rollout_id: str) -> str:
-        payload = {"type": CLOSE, "trace_id": rollout_id, "run_id": self._run_id}
+        payload, ledger = self._labels(CLOSE, rollout_id), self.unclosed[rollout_id]
         try:
             reply = await self._close.post(payload, rollout_id=rollout_id, action=CLOSE)
             if reply.status >= 400 and reply.status != GONE:
                 logger.warning("%r answered %d%s; it stays open", self._close, reply.status, excerpt(reply.text))
                 return ""
-            if self._ledger is not None:
-                await self._ledger.note("closed", rollout_id)
+            if ledger is not None:
+                await ledger.note("closed", rollout_id)
         except (EndpointFailure, OSError) as failure:
             logger.warning("%s; rollout %s stays open", failure, rollout_id)
             return ""
-        self.unclosed.discard(rollout_id)
+        self.unclosed.pop(rollout_id, None)
         if reply.status == GONE:
-            return f"{self._close.name} at {self._close.shown_url}: answered 410, it died before its end"
+            return f"{self._close.name} at {self._close.shown_url}: answered {GONE}, it died before its end"
         return ""
+
+    def _labels(self, kind: str, rollout_id: str) -> dict[str, Any]:
+        ledger = self.unclosed[rollout_id]
+        return {"type": kind, "trace_id": rollout_id, "run_id": ledger.run_id if ledger else self._run_id}
