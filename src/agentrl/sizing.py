@@ -26,6 +26,14 @@ class Assumption:
     source: str
     spread: float = 0.0
     """Standard deviation over episodes, where it was measured."""
+    episodes: int = 0
+    """From how many episodes the value was measured."""
+
+    def error(self, episodes: float) -> float:
+        """Of the sum over so many episodes to come: two standard errors, of the draw and of the mean together."""
+        if not self.episodes:
+            return 0.0
+        return 2 * self.spread * math.sqrt(episodes + episodes**2 / self.episodes)
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,8 @@ class Assumptions:
 
     prompt_tokens: Assumption
     calls_per_episode: Assumption
+    turns_per_episode: Assumption
+    """The answer's included."""
     tokens_per_turn: Assumption
     tool_output_tokens: Assumption
     """Of one call, with what the chat template puts around it."""
@@ -165,9 +175,9 @@ def _figures(config: RunConfig, given: Assumptions, shape: ModelShape, validatio
     span = f"{training + fewest:,} where the last step is also the best" if fewest != most else ""
     yield Figure("episodes", "episodes", total, note=f"with evaluations; {span}".removesuffix("; "))
 
-    error = 2 * given.calls_per_episode.spread
-    yield Figure("requests", "tool_calls_per_step", step_episodes * calls, error=error * math.sqrt(step_episodes))
-    yield Figure("requests", "tool_calls", total * calls, error=error * math.sqrt(total))
+    error = given.calls_per_episode.error
+    yield Figure("requests", "tool_calls_per_step", step_episodes * calls, error=error(step_episodes))
+    yield Figure("requests", "tool_calls", total * calls, error=error(total))
     yield Figure("requests", "grades", total)
     session_bytes = shape.kv_bytes_per_token(config.policy.dtype) * config.rollout.max_context_tokens
     fitting = config.inference.kv_cache_bytes // session_bytes
@@ -175,15 +185,19 @@ def _figures(config: RunConfig, given: Assumptions, shape: ModelShape, validatio
     for name, peak in peak_requests(config, at_once).items():
         yield Figure("requests", f"peak_requests {name}", peak, note="at once, at most")
 
-    turns = calls + 1
-    sampled = turns * given.tokens_per_turn.value
-    read = given.prompt_tokens.value + calls * given.tool_output_tokens.value
-    context = min(sampled + read, config.rollout.max_context_tokens)
+    turns = min(given.turns_per_episode.value, config.rollout.max_turns)
+    sampled, shown = turns * given.tokens_per_turn.value, calls * given.tool_output_tokens.value
+    room = max(0.0, config.rollout.max_context_tokens - given.prompt_tokens.value)
+    if sampled + shown > room:  # the episode ends there
+        sampled, shown = (part * room / (sampled + shown) for part in (sampled, shown))
+    sampled = min(sampled, config.rollout.max_output_tokens or sampled)
+    read = given.prompt_tokens.value + shown
+    context = read + sampled
     yield Figure("tokens", "tokens_per_episode", context, "tokens", "prompt, turns and tool output")
     yield Figure("tokens", "sampled_tokens_per_step", step_episodes * sampled, "tokens")
     yield Figure("tokens", "prompt_tokens", total * given.prompt_tokens.value, "tokens")
     yield Figure("tokens", "sampled_tokens", total * sampled, "tokens")
-    yield Figure("tokens", "tool_output_tokens", total * calls * given.tool_output_tokens.value, "tokens")
+    yield Figure("tokens", "tool_output_tokens", total * shown, "tokens")
 
     token_bytes = shape.kv_bytes_per_token(config.policy.dtype)
     yield Figure("memory", "kv_bytes_per_token", token_bytes, "bytes")

@@ -59,7 +59,13 @@ def config(tmp_path: Path, text: str = FULL) -> Path:
     return path
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["check", "--help"], ["train", "--help"], ["check", "run.yaml"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["--help"], ["check", "--help"], ["train", "--help"], ["check", "run.yaml"], ["rollouts", "--help"]),
+        *(["plan", "--help"], ["endpoints", "check", "--help"]),
+    ],
+)
 def test_help_and_check_load_no_torch(tmp_path: Path, arguments: list[str]) -> None:
     config(tmp_path, SHORT)
     code = (

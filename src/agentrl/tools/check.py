@@ -84,6 +84,23 @@ async def check_grader(
     return [*found, await probe.burst(burst)]
 
 
+async def latencies(
+    tools: Sequence[ToolEndpointConfig], grading: GradingConfig, tasks: Sequence[Task], *, base_url: str = ""
+) -> tuple[float, float]:
+    """Seconds of a tool call and of a grade, from a few calls in turn: the median, the mean over the tools.
+
+    Raises:
+        ToolError: one of them does not answer.
+    """
+    found = [await _ToolProbe(tool, tasks, base_url).latency() for tool in tools]
+    found.append(await _GraderProbe(grading, tasks, base_url).repeatability())
+    for each in found:
+        if "p50_seconds" not in each.figures:
+            raise ToolError(each.detail)
+    *of_tools, of_grader = (each.figures["p50_seconds"] for each in found)
+    return (sum(of_tools) / len(of_tools) if of_tools else 0.0), of_grader
+
+
 class _ToolProbe:
     def __init__(self, config: ToolEndpointConfig, tasks: Sequence[Task], base_url: str) -> None:
         self._config = config.model_copy(update={"retries": 0})  # what a retry would hide is what is looked for

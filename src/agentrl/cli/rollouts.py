@@ -1,0 +1,215 @@
+"""`agentrl rollouts`: run a few episodes and read them, turn by turn."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+
+from agentrl.cli.exits import RUN_FAILED
+from agentrl.cli.options import Config, Json, Set
+from agentrl.cli.screen import printable, printable_lines
+
+if TYPE_CHECKING:
+    from agentrl.chat import ChatFormat
+    from agentrl.config import RunConfig
+    from agentrl.types import Rollout, ToolResult, Turn
+
+Episodes = Annotated[int, typer.Option("--episodes", "-n", min=1, help="Episodes to run, one a task.")]
+Split = Annotated[str, typer.Option(help="Which tasks: train, validation or test.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the sampling.  [default: the config's]")]
+Checkpoint = Annotated[Path | None, typer.Option(help="Weights of a run's checkpoint, in place of the baseline's.")]
+Full = Annotated[bool, typer.Option("--full", help="Show long texts and outputs whole.")]
+Out = Annotated[Path | None, typer.Option(help="Also write the rollouts here, one JSON object a line.")]
+
+WIDTH = 100
+LINES = 8
+"""Of a text or an output that is not asked for in full."""
+
+
+def rollouts(
+    config: Config,
+    episodes: Episodes = 4,
+    split: Split = "validation",
+    checkpoint: Checkpoint = None,
+    seed: Seed = None,
+    full: Full = False,
+    out: Out = None,
+    overrides: Set = [],  # noqa: B006  (typer reads the default)
+    as_json: Json = False,
+) -> None:
+    """Run episodes and show them turn by turn.
+
+    As in training: the same engine, tools, limits and grader. Nothing is written but --out. Exits with 1 where no
+    episode could be graded.
+    """
+    from agentrl.config import load_config, training_sections
+    from agentrl.data.tasks import SPLITS
+    from agentrl.errors import ConfigError
+    from agentrl.runs.files import to_json
+    from agentrl.runs.traces import to_trace
+
+    if split not in SPLITS:
+        raise ConfigError(f"--split: found {split!r}; allowed: {', '.join(SPLITS)}")
+    if checkpoint is not None and not checkpoint.is_dir():
+        raise ConfigError(f"--checkpoint {checkpoint}: no such folder")
+    resolved = load_config(config, overrides)
+    try:
+        training_sections(resolved)
+    except ConfigError as error:
+        raise ConfigError(f"{config}: {error}") from None
+
+    # Read when torch loads: idle threads that spin would fight the servers of this run for the cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    done: list[Rollout] = []
+    with ExitStack() as stack:
+        file: TextIO | None = None
+        if out is not None:
+            try:
+                file = stack.enter_context(out.open("w", encoding="utf-8"))
+            except OSError as error:
+                raise ConfigError(f"--out {out}: cannot be written ({error.strerror})") from error
+
+        def show(rollout: Rollout, chat: ChatFormat, total: int) -> None:
+            done.append(rollout)
+            trace = to_json(to_trace(rollout))
+            if file is not None:
+                print(trace, file=file, flush=True)
+            head = f"episode {len(done)} of {total}, task {printable(rollout.task.id)}"
+            print(trace if as_json else "\n".join([head, *_lines(rollout, chat, full)]) + "\n", flush=True)
+
+        _run(resolved, split=split, episodes=episodes, checkpoint=checkpoint, seed=seed, show=show)
+    if not as_json:
+        print(_summary(done))
+    if not any(rollout.is_valid for rollout in done):
+        sys.stdout.flush()
+        raise typer.Exit(RUN_FAILED)
+
+
+def _run(
+    config: RunConfig,
+    *,
+    split: str,
+    episodes: int,
+    checkpoint: Path | None,
+    seed: int | None,
+    show: Callable[[Rollout, ChatFormat, int], None],
+) -> None:
+    """Set everything up as training does, and hand over each episode when it is done."""
+    from agentrl.config import training_sections
+    from agentrl.data.tasks import load_tasks
+    from agentrl.errors import ConfigError
+    from agentrl.policy.checkpoint import load_weights
+    from agentrl.policy.policy import load_policy
+    from agentrl.policy.progress_bars import without_progress_bars
+    from agentrl.rollout.engine import RolloutEngine
+    from agentrl.tools.preflight import check_endpoints
+    from agentrl.tools.serve import serving
+
+    sections = training_sections(config)
+    tasks = getattr(load_tasks(sections.data), split)[:episodes]
+    if not tasks:
+        raise ConfigError(f"--split {split}: the config's data has no {split} tasks")
+    values = {"data.path": sections.data.path} if sections.data.path else {}
+    with without_progress_bars():
+        policy = load_policy(config)
+        if checkpoint is not None:
+            load_weights(checkpoint / "policy" if (checkpoint / "policy").is_dir() else checkpoint, policy)
+    with serving(sections.tools.serve, values) as urls:
+        base_url = urls[0] if urls else ""
+
+        async def work() -> None:
+            item, messages = tasks[0].item, tasks[0].messages
+            await check_endpoints(
+                sections.tools.endpoints, sections.grading, item=item, messages=messages, base_url=base_url
+            )
+            engine = RolloutEngine.from_config(config, policy, base_url)
+            try:
+                engine.check_prompts(tasks)
+                await engine.sync(policy)
+                await engine.run(
+                    tasks,
+                    seed=config.seed if seed is None else seed,
+                    on_done=lambda rollout: show(rollout, policy.chat, len(tasks)),
+                )
+            finally:
+                await engine.aclose()
+
+        asyncio.run(work())
+
+
+def _lines(rollout: Rollout, chat: ChatFormat, full: bool) -> Iterator[str]:
+    """An episode to read: the question, each turn with its calls and outputs, and what came of it."""
+    yield from _block("question", str(rollout.task.messages[-1].get("content") or ""), full)
+    for number, turn in enumerate(rollout.turns):
+        yield f"  turn {number + 1}: {len(turn.token_ids)} tokens, {turn.seconds:.2f} s"
+        parsed = chat.parse(turn.token_ids, call_id_prefix="shown")
+        yield from _block("thinks", parsed.reasoning, full)
+        yield from _block("says", parsed.text, full)
+        for call, result in _answered(turn):
+            yield from _block("calls", call, full)
+            if result is not None:
+                marks = ["error"] * result.is_error + ["cut"] * result.is_cut
+                marks += [f"{result.attempts} attempts"] * (result.attempts > 1)
+                yield from _block(" ".join(["gets", *(f"({mark})" for mark in marks)]), result.output, full)
+    yield f"  {_verdict(rollout)}"
+
+
+def _answered(turn: Turn) -> Iterator[tuple[str, ToolResult | None]]:
+    """Each call as it was written, with its answer; malformed calls stand behind the others."""
+    results = {result.call_id: result for result in turn.tool_results if result.call_id}
+    for call in turn.tool_calls:
+        yield f"{call.name} {call.arguments}", results.get(call.id)
+    for result in turn.tool_results:
+        if not result.call_id:
+            yield "(a call that could not be read)", result
+
+
+def _block(label: str, text: str, full: bool) -> Iterator[str]:
+    """A text behind its label, folded; cut to the screen unless it is wanted in full."""
+    if not text.strip():
+        return
+    start, rest = f"    {label:<8}  ", " " * 14
+    lines = [
+        piece
+        for line in printable_lines(text.strip()).split("\n")
+        for piece in textwrap.wrap(line, WIDTH - len(rest), replace_whitespace=False) or [""]
+    ]
+    left_out = 0 if full else len(lines) - LINES
+    if left_out > 1:
+        lines[LINES:] = [f"... {left_out} more lines, see --full"]
+    for index, line in enumerate(lines):
+        yield ((start if index == 0 else rest) + line).rstrip()
+
+
+def _verdict(rollout: Rollout) -> str:
+    score = "no score" if rollout.grade.score is None else f"score {rollout.grade.score:g}"
+    parts = [f"{rollout.outcome.value} ({rollout.stop_reason.value})", score]
+    parts += [f"{len(rollout.tool_calls)} calls", f"{rollout.output_tokens} tokens", f"{rollout.seconds:.2f} s"]
+    parts += [f"{rollout.cost_usd:.4f} USD"] if rollout.cost_usd else []
+    why = rollout.error or rollout.grade.reason
+    return ", ".join(parts) + (f": {printable(why)}" if why else "")
+
+
+def _summary(done: list[Rollout]) -> str:
+    valid = [rollout for rollout in done if rollout.is_valid]
+    lost = f"; {len(done) - len(valid)} infra_failed, which count for nothing" if len(valid) < len(done) else ""
+    if not valid:
+        return f"{len(done)} episodes{lost}"
+
+    def mean(values: list[float]) -> float:
+        return sum(values) / len(values)
+
+    return (
+        f"{len(done)} episodes: mean score {mean([each.grade.score or 0.0 for each in valid]):.3f}, "
+        f"{mean([len(each.tool_calls) for each in valid]):.1f} calls, "
+        f"{mean([each.output_tokens for each in valid]):.0f} tokens, "
+        f"{mean([each.seconds for each in valid]):.2f} s{lost}"
+    )
