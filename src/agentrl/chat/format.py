@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
@@ -124,7 +125,7 @@ class ChatFormat:
         arguments = {"argument": "sentinel"}
         prompt = self.render([USER], generate=True)
         rendered = self.render([USER, calling_message(("probe", PROBE_ID, arguments))], generate=False)
-        turn = rendered.removeprefix(prompt)
+        turn = rendered[len(_shared(prompt, rendered)) :]
         if "probe" not in turn or "sentinel" not in turn:
             raise BaselineError(
                 "its chat template does not write tool calls: it leaves out `tool_calls`. Save one with the baseline "
@@ -134,9 +135,10 @@ class ChatFormat:
         if getattr(self.tokenizer, "response_template", None) is not None:
             candidates.append(Declared(self.tokenizer, prompt))
         for syntax in candidates:
-            if _reads(syntax, turn, arguments):
+            stops = (str(self.tokenizer.eos_token), *syntax.stops)
+            if _reads(syntax, turn, stops, arguments):
                 decoded = self.decode(self._encoding.ids(turn))
-                if not _reads(syntax, decoded, arguments):
+                if not _reads(syntax, decoded, stops, arguments):
                     raise BaselineError(
                         f"its vocabulary does not write tool calls as {syntax.example}, as its template does: "
                         "the text is another one when it is encoded and decoded"
@@ -274,7 +276,7 @@ class ChatFormat:
             # half a character decodes to a replacement that the next token takes back
             return len(self.decode(ids[:n]).rstrip("\ufffd"))
 
-        return bisect_left(range(len(ids) + 1), length, key=written) if length else 0
+        return bisect_left(range(len(ids)), length, key=written) if length else 0
 
     def observation_ids(self, turn: ParsedTurn, results: Sequence[ToolResult]) -> list[int]:
         """What follows a sampled turn: tool outputs and the next generation prompt.
@@ -319,9 +321,16 @@ class ChatFormat:
         return self.decode(ids)
 
 
-def _reads(syntax: Syntax, turn: str, arguments: dict[str, Any]) -> bool:
-    """Whether a syntax finds the probe's call, and nothing else, in a turn that the template wrote."""
-    reading = syntax.read(turn)
+def _shared(prompt: str, rendered: str) -> str:
+    """The beginning that both have, tags whole: a prompt may open a thought that the rendered turn does not have."""
+    shared = os.path.commonprefix([prompt, rendered])
+    return shared if shared.rfind(">") >= shared.rfind("<") else shared[: shared.rfind("<")]
+
+
+def _reads(syntax: Syntax, turn: str, stops: Sequence[str], arguments: dict[str, Any]) -> bool:
+    """Whether a syntax finds the probe's call, and no other, in a turn that the template wrote."""
+    end = min((turn.index(stop) for stop in stops if stop in turn), default=len(turn))
+    reading = syntax.read(turn[:end])
     if len(reading.calls) != 1 or (call := reading.calls[0]).arguments is None:
         return False
     return call.name == "probe" and json.loads(call.arguments) == arguments
