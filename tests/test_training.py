@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import torch
 import yaml
@@ -356,6 +357,45 @@ def test_a_server_that_goes_down_in_a_step_changes_no_weight(
         assert "infra_failed" in {trace["outcome"] for trace in read_rollouts(disturbed, "withheld")}
         assert run(disturbed, "normal", resume=True).stopped_by is None
     assert_same_run(disturbed, calm)
+
+
+def open_now(port: int) -> list[str]:
+    reply = httpx.post(f"http://127.0.0.1:{port}/open-now", json={}, headers={"Authorization": "Bearer t"})
+    return list(reply.json()["open"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("resume", [True, False], ids=["resumed", "another run beside it"])
+def test_sandboxes_that_a_killed_run_left_open_are_closed_at_the_next_start(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch, resume: bool
+) -> None:
+    monkeypatch.setenv("TOY_TOKEN", "t")
+    servers = Servers("slow")
+    aim(toy, servers.port)
+    url, headers = f"http://127.0.0.1:{servers.port}", {"Authorization": "Bearer ${TOY_TOKEN}"}
+    lifecycle = {"open_url": f"{url}/open", "close_url": f"{url}/close", "headers": headers}
+    toy.sections["tools"]["lifecycle"] = lifecycle
+    command = toy.command("--set", "ppo.steps=1000")
+    process = subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL)
+    try:
+        wait_for(toy.run_dir / "checkpoints" / "step-000001" / "digests.json")
+        while not open_now(servers.port):  # stopped, so that none is closed between the look and the end
+            process.send_signal(signal.SIGCONT)
+            time.sleep(0.01)
+            process.send_signal(signal.SIGSTOP)
+        process.kill()
+        process.wait()
+        left = open_now(servers.port)
+        assert left
+        result = toy.train(run_dir=toy.run_dir if resume else toy.folder / "other", resume=resume)
+        assert result.stopped_by is None
+        assert open_now(servers.port) == []
+        ledger = (toy.run_dir / "sandboxes.jsonl").read_text().splitlines()
+        closed = [line for line in ledger if '"closed"' in line]
+        assert all(any(trace in line for line in closed) for trace in left)
+    finally:
+        process.kill()
+        servers.stop()
 
 
 def test_a_guard_stops_the_run_and_it_is_still_measured(toy: Toy) -> None:

@@ -2,6 +2,7 @@
 
 The grader gives 1 for an answer with a `yes` and no `no`. MODE: `normal`; `text` (the score is a word); `dies` (only
 the first call is graded, then 500); `slow` (the tool takes 0.05 s); `crashes` (the process ends in its 100th request).
+It keeps sandboxes too: `/open`, `/close`, and `/open-now` for those that are open.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 MODE = sys.argv[1] if len(sys.argv) > 1 else "normal"
 PORT = int(sys.argv[2]) if len(sys.argv) > 2 else 0
 graded = asked = 0
+sandboxes: set[str] = set()
 
 
 class Server(ThreadingHTTPServer):
@@ -33,6 +35,15 @@ class Toy(BaseHTTPRequestHandler):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.headers["Authorization"] != f"Bearer {os.environ['TOY_TOKEN']}":
             self.answer(401, {"error": "wrong token"})
+        elif self.path == "/open-now":
+            self.answer(200, {"open": sorted(sandboxes)})
+        elif self.path == "/open":
+            sandboxes.add(request["trace_id"])
+            self.answer(200, {})
+        elif self.path == "/close":
+            is_known = request["trace_id"] in sandboxes
+            sandboxes.discard(request["trace_id"])
+            self.answer(200 if is_known else 410, {})
         elif self.path == "/grade":
             self.grade(request["sample"]["output_text"])
         else:
