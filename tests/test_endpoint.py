@@ -170,11 +170,23 @@ def test_a_reply_over_one_megabyte_reads_as_413() -> None:
     assert reply.json == {"error": {"message": "the reply is over 1,048,576 bytes"}}
 
 
-def test_a_compressed_bomb_is_not_unpacked() -> None:
+def compressed(content: bytes, encoding: str = "gzip") -> Calls:
+    """As a stream, since httpx.Response would decode content that it is given whole."""
+    stream = httpx.ByteStream(content)
+    return Calls(lambda _: httpx.Response(200, headers={"Content-Encoding": encoding}, stream=stream))
+
+
+def test_a_compressed_bomb_is_unpacked_as_far_as_the_limit() -> None:
     bomb = gzip.compress(json.dumps({"output": "x" * 50_000_000}).encode())
-    # As a stream, since httpx.Response would decode content that it is given whole.
-    calls = Calls(lambda _: httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(bomb)))
-    assert "compressed" in str(calls.failure(retries=0))
+    assert compressed(bomb).post().status == 413
+
+
+def test_gzip_is_read_though_nobody_asked_for_it() -> None:
+    packed = gzip.compress(b'{"output": "fine"}')
+    assert compressed(packed).post().json == {"output": "fine"}
+    assert "not complete" in str(compressed(packed[:-4]).failure(retries=0))
+    assert "is no gzip" in str(compressed(b"{}").failure(retries=0))
+    assert "compressed (br)" in str(compressed(packed, "br").failure(retries=0))
 
 
 def test_a_request_that_cannot_be_sent_is_not_sent() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
 from collections.abc import AsyncIterable
 from typing import Any, NoReturn
 
 MAX_BYTES = 2**20
 """Of a request and of a reply: 1 MB, the protocol's limit."""
 EXCERPT_CHARS = 300
+GZIP = 16 + zlib.MAX_WBITS
 
 
 def strict_json(text: str) -> Any:
@@ -43,18 +45,24 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 async def read_limited(encoding: str | None, chunks: AsyncIterable[bytes]) -> tuple[bytes, bool]:
-    """The body up to the limit, and whether there was more.
+    """The body up to the limit, and whether there was more. A bomb is unpacked as far as the limit.
 
     Raises:
-        ValueError: the body is compressed. We ask for none, and a bomb would unpack past any limit.
+        ValueError: the body is compressed in another way than gzip, or badly. We ask for none at all.
     """
-    if encoding not in (None, "identity"):
+    unpack = zlib.decompressobj(GZIP) if encoding in ("gzip", "x-gzip") else None
+    if unpack is None and encoding not in (None, "identity"):
         raise ValueError(f"the body is compressed ({encoding}), though the request asked for identity")
     body = bytearray()
     async for chunk in chunks:
-        body += chunk
+        try:
+            body += unpack.decompress(chunk, MAX_BYTES + 1 - len(body)) if unpack else chunk
+        except zlib.error as error:
+            raise ValueError(f"the body is no {encoding} ({error})") from error
         if len(body) > MAX_BYTES:
             return bytes(body[:MAX_BYTES]), True
+    if unpack is not None and not unpack.eof:
+        raise ValueError(f"the {encoding} of the body is not complete")
     return bytes(body), False
 
 

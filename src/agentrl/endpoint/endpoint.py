@@ -302,7 +302,7 @@ class Endpoint:
             received = await self._attempt(request, min(self._timeout_seconds, seconds_left))
             status, body, text = self._judge(request, received)
         except Fault as fault:
-            self._slots.outcome(is_congested=fault.is_congestion)
+            self._slots.outcome(fault.outcome)
             self._failed(request, permit, self._counted(fault))
             raise
         except BaseException:
@@ -310,7 +310,7 @@ class Endpoint:
             raise
         finally:
             self._slots.release()
-        self._slots.outcome(is_congested=False)
+        self._slots.outcome("fine")
         if status in INFRASTRUCTURE_STATUSES:
             self._failed(
                 request, permit, self._counted(Fault("status", f"answered {status}{excerpt(text)}", status=status))
@@ -320,6 +320,8 @@ class Endpoint:
         return status, body, text
 
     def _failed(self, request: _Request, permit: int, fault: Fault) -> None:
+        if fault.outcome == "busy" and self._slots.limit > 1 and not permit:
+            return  # fewer calls at once may be all that it needs
         self._failed_last = request
         self._tell(lambda breaker: breaker.failed(permit, self._redact(fault.found)))
 

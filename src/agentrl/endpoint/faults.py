@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
+from agentrl.endpoint.flow import Outcome
 from agentrl.errors import AgentRLError
 
 FailureKind = Literal["timeout", "connect", "status", "protocol", "breaker"]
@@ -49,9 +50,11 @@ class Fault(Exception):
         return f"http_{self.status}" if self.kind == "status" else self.kind
 
     @property
-    def is_congestion(self) -> bool:
-        """Whether fewer calls at once may help."""
-        return self.kind in ("timeout", "connect") or self.status in (429, 503)
+    def outcome(self) -> Outcome:
+        """What it says about how much the endpoint can take."""
+        if self.status in (429, 503):
+            return "busy"
+        return "lost" if self.kind in ("timeout", "connect") else "fine"
 
 
 def advice(kind: FailureKind, status: int | None) -> str:

@@ -7,33 +7,40 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Literal
 
 FIRST_LIMIT = 16
-ROUND = 16
-"""Fewer outcomes than this say nothing about the server."""
-CONGESTED = 0.25
+WINDOW = 16
+"""Outcomes: fewer say nothing about the server."""
+TOO_MANY_LOST = 4
 SHRINK = 0.7
+
+Outcome = Literal["fine", "busy", "lost"]
+"""`busy`: 429 or 503, the server refused. `lost`: a timeout, or no connection. `fine`: everything else."""
 
 
 class Slots:
     """As many calls at once as the endpoint copes with; callers wait in the order they came.
 
-    The rule is additive increase, multiplicative decrease, once a round of `max(16, limit)` outcomes:
-    - at least a quarter of them congested (timeout, refused or lost connection, 429, 503): limit * 0.7, at least 1;
-    - else, if some call had to wait for a slot: twice the limit until the first decrease, limit + 1 after it.
-    It begins at 16 and never passes `most`. A share, not one event, decides: faults that come at random would shrink
-    the limit to 1 and mend nothing.
+    The limit begins at 16 and stays between 1 and `most`:
+    - a call that is fine while others wait raises it by 1 until the first trouble, by 1 / limit after that;
+    - a busy one lowers it by 1: of 64 sent to a server that takes 20, 44 come back, and 20 are left;
+    - a quarter lost of the latest 16 lowers it to 0.7 times itself. A share decides: losses that come at random would
+      else shrink it to 1 and mend nothing.
 
     What waits is the caller, with its payload not encoded yet: there is no queue that could overflow.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self.limit = min(most, FIRST_LIMIT)
+        self._limit = 1.0
         self.in_use = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._is_first_rise = True
-        self._start_round()
+        self.restart()
+
+    @property
+    def limit(self) -> int:
+        return int(self._limit)
 
     @property
     def waiting(self) -> int:
@@ -43,7 +50,6 @@ class Slots:
         if self.in_use < self.limit and not self._waiting:
             self.in_use += 1
             return
-        self._was_full = True
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
@@ -60,30 +66,26 @@ class Slots:
         self.in_use -= 1
         self._hand_out()
 
-    def outcome(self, *, is_congested: bool) -> None:
+    def outcome(self, outcome: Outcome) -> None:
         """What came of one attempt."""
-        self._outcomes += 1
-        self._congested += is_congested
-        if self._outcomes < max(ROUND, self.limit):
-            return
-        if self._congested >= CONGESTED * self._outcomes:
-            self.limit = max(1, int(self.limit * SHRINK))
+        self._latest.append(outcome)
+        if outcome == "busy":
+            self._limit = max(1.0, self._limit - 1.0)
             self._is_first_rise = False
-        elif self._was_full:
-            self.limit = min(self._most, 2 * self.limit if self._is_first_rise else self.limit + 1)
-        self._start_round()
-        self._hand_out()
+        elif len(self._latest) == WINDOW and self._latest.count("lost") >= TOO_MANY_LOST:
+            self._limit = max(1.0, self._limit * SHRINK)
+            self._is_first_rise = False
+            self._latest.clear()
+        elif outcome == "fine" and self._waiting:
+            self._limit = min(self._most, self._limit + (1.0 if self._is_first_rise else 1.0 / self._limit))
+            self._hand_out()
 
     def restart(self) -> None:
-        """Begin again as at first: the endpoint comes back from an outage."""
-        self.limit = min(self._most, FIRST_LIMIT)
+        """Begin as at first: the endpoint comes back from an outage."""
+        self._limit = min(self._most, FIRST_LIMIT)
         self._is_first_rise = True
-        self._start_round()
+        self._latest: deque[Outcome] = deque(maxlen=WINDOW)
         self._hand_out()
-
-    def _start_round(self) -> None:
-        self._outcomes = self._congested = 0
-        self._was_full = bool(self._waiting)
 
     def _hand_out(self) -> None:
         while self._waiting and self.in_use < self.limit:
