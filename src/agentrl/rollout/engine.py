@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentrl.chat import BUDGET_SPENT, MALFORMED, ChatFormat, ParsedTurn, announce_budget
 from agentrl.config import RolloutConfig, RunConfig, training_sections
@@ -209,8 +209,11 @@ class RolloutEngine:
         messages = list(task.messages)
         if self._config.announce_budget:
             messages = announce_budget(messages, self._config.max_tool_calls)
-        tools = task.item.get("tools") or self._toolbox.descriptions or None
-        return self._chat.prompt_ids(messages, tools=tools)
+        return self._chat.prompt_ids(messages, tools=self._described(task))
+
+    def _described(self, task: Task) -> list[dict[str, Any]] | None:
+        """The tool objects that the task, or else the config, describes to the policy."""
+        return task.item.get("tools") or self._toolbox.descriptions or None
 
     async def _roll_out(self, plan: _Plan, rollout_id: str, prompt_ids: tuple[int, ...]) -> Rollout:
         """One episode, not graded yet; `error` says why it must not be."""
@@ -256,7 +259,8 @@ class RolloutEngine:
         while (spent := episode.spent()) is None:
             index, started = len(episode.turns), time.monotonic()
             sample, attempts = await self._generate(episode, rollout_id, derive_seed(plan.seed, index))
-            parsed = chat.parse(sample.token_ids, call_id_prefix=f"{rollout_id[6:14]}_{index}")
+            prefix, tools = f"{rollout_id[6:14]}_{index}", self._described(plan.task)
+            parsed = chat.parse(sample.token_ids, call_id_prefix=prefix, tools=tools)
             episode.say(
                 Turn(
                     token_ids=sample.token_ids,
