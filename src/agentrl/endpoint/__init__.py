@@ -13,14 +13,17 @@ from agentrl.endpoint.body import MAX_BYTES, excerpt, strict_json
 from agentrl.endpoint.breaker import Health
 from agentrl.endpoint.endpoint import Endpoint, Reply
 from agentrl.endpoint.faults import INFRASTRUCTURE_STATUSES, EndpointFailure, advice
+from agentrl.endpoint.first_answers import CallConflict, FirstAnswers
 from agentrl.endpoint.stats import EndpointStats
 
 __all__ = [
     "INFRASTRUCTURE_STATUSES",
     "MAX_BYTES",
+    "CallConflict",
     "Endpoint",
     "EndpointFailure",
     "EndpointStats",
+    "FirstAnswers",
     "Health",
     "Reply",
     "advice",

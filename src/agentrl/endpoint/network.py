@@ -59,7 +59,7 @@ class VettedNetwork(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        addresses = await self._vetted(host, port)
+        addresses = await self.vetted(host, port)
         for address in addresses:
             is_last = address == addresses[-1]
             try:
@@ -72,7 +72,7 @@ class VettedNetwork(httpcore.AsyncNetworkBackend):
                     raise
         raise AddressRefused(f"{host} has no address")
 
-    async def _vetted(self, host: str, port: int) -> list[str]:
+    async def vetted(self, host: str, port: int) -> list[str]:
         """The addresses of a host that may be called.
 
         Raises:
