@@ -35,7 +35,7 @@ ONLY_IN = {
     ),
     "trl": ("stages/",),
     "vllm": (),
-    "mcp": ("tools/mcp_server.py",),
+    "mcp": ("tools/mcp_",),
 }
 
 

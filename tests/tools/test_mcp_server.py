@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from agentrl.config import MCPServerConfig, ServeConfig, ToolEndpointConfig, ToolsConfig
+from agentrl.endpoint.network import VettedNetwork
 from agentrl.errors import ConfigError, ToolError
 from agentrl.tools import EndpointTool, MCPServer, Toolbox, serving
 from agentrl.types import ToolCall, ToolResult
@@ -227,6 +228,31 @@ def test_many_rollouts_at_once_stay_apart_and_leave_nothing_open(http_url: str) 
 def test_a_server_that_cannot_be_used_is_named_at_the_start(fields: dict[str, Any], found: str) -> None:
     with pytest.raises(ConfigError, match=rf"tools.mcp notes: .*{found}"):
         toolbox(**fields)
+
+
+@pytest.mark.parametrize(
+    ("host", "found"),
+    [
+        ("169.254.169.254", "a metadata service; it is never called"),
+        ("10.0.0.1", "a private network; set `allow_private: true`"),
+        ("2130706433", "an address in disguise"),
+        ("user:pw@example.com", "found a user name or password in the url"),
+    ],
+)
+def test_an_address_that_must_not_be_called_is_refused(host: str, found: str) -> None:
+    with pytest.raises(ValueError, match=found):
+        MCPServerConfig(name="notes", url=f"http://{host}/mcp")
+
+
+def test_a_name_that_leads_to_a_private_network_is_not_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody listens there either, but the connection is refused before it is tried."""
+
+    async def resolve(host: str, port: int) -> list[str]:
+        return ["10.255.255.1", "169.254.169.254"]
+
+    monkeypatch.setattr(VettedNetwork.__init__, "__kwdefaults__", {"resolve": resolve})
+    with pytest.raises(ConfigError, match=r"tools.mcp notes: cannot list its tools .AddressRefused: .*private network"):
+        toolbox(url="https://tools.example.com/mcp")
 
 
 def test_without_the_sdk_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

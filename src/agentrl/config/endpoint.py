@@ -54,7 +54,7 @@ class EndpointSection(Section):
                 "the deadline of one attempt",
             )
         for key, url in self._urls:
-            if problem := self._url_problem(url):
+            if problem := url_problem(url, allow_private=self.allow_private):
                 yield Problem((key,), problem)
 
     @property
@@ -75,12 +75,13 @@ class EndpointSection(Section):
     def _urls(self) -> list[tuple[str, str]]:
         return [(key, getattr(self, key)) for key in type(self).model_fields if key.endswith("url")]
 
-    def _url_problem(self, url: str) -> str:
-        """What is wrong with an address, as far as can be read from it; a name is looked up when it is called."""
-        try:
-            parsed = urlsplit(url)
-        except ValueError:
-            return "found a url that cannot be read; allowed: https://host/path"
-        if parsed.username is not None:
-            return "found a user name or password in the url; put credentials into headers"
-        return host_problem(parsed.hostname or "", allow_private=self.allow_private)
+
+def url_problem(url: str, *, allow_private: bool) -> str:
+    """What is wrong with an address, as far as can be read from it; a name is looked up when it is called."""
+    try:
+        parsed = urlsplit(url)
+    except ValueError:
+        return "found a url that cannot be read; allowed: https://host/path"
+    if parsed.username is not None:
+        return "found a user name or password in the url; put credentials into headers"
+    return host_problem(parsed.hostname or "", allow_private=allow_private)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from agentrl.config.endpoint import SERVE, EndpointSection
+from agentrl.config.endpoint import SERVE, EndpointSection, url_problem
 from agentrl.config.section import (
     ALLOW_LISTS,
     NonEmpty,
@@ -98,8 +98,14 @@ class MCPServerConfig(Section):
         default=30.0, description="Seconds for one call, and for opening a session."
     )
     max_concurrency: PositiveInt = Field(default=64, description="Calls in flight at once; more wait.")
+    allow_private: bool = Field(
+        default=False,
+        description="Whether the `url` may lead to private networks; localhost and 127.0.0.1 always may be called.",
+    )
 
     def problems(self) -> Iterator[Problem]:
+        if self.url is not None and (problem := url_problem(self.url, allow_private=self.allow_private)):
+            yield Problem(("url",), problem)
         if (self.url is None) == (self.command is None):
             found = "neither url nor command" if self.url is None else "both url and command"
             yield Problem((), f"found {found}; allowed: one of them")

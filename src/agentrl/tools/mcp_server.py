@@ -22,13 +22,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from inspect import cleandoc
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
 from agentrl.config import MCPServerConfig
+from agentrl.config.endpoint import SERVE
 from agentrl.config.section import did_you_mean
 from agentrl.endpoint import advice, excerpt, served_url
-from agentrl.endpoint.address import is_local, resolve_headers, usable_url
+from agentrl.endpoint.address import resolve_headers, usable_url
+from agentrl.endpoint.network import VettedNetwork, tls_context
 from agentrl.errors import ConfigError, ToolError
+from agentrl.tools.mcp_session import MCPSession, http_client, is_lost
 from agentrl.tools.output import InvalidArguments, arguments_of, as_text, refusal, tool_object, tool_result
 from agentrl.types import ToolCall, ToolResult
 
@@ -36,10 +37,7 @@ if TYPE_CHECKING:
     from mcp import Client
     from mcp_types import CallToolResult
 
-CLOSE_SECONDS = 10.0
-"""Most time for closing a session; the SDK gives a stdio server 2 s to end and 2 s more after SIGTERM."""
 INVALID_PARAMS = -32602  # JSON-RPC 2.0, section 5.1
-CONNECTION_LOST = (-32000, -32600)  # the SDK's: the transport closed, the server ended the session
 TOOL_NAME = re.compile(r"[A-Za-z0-9_./-]{1,128}")
 LOG_CHARS = 2000
 
@@ -62,15 +60,15 @@ class MCPServer:
             raise ConfigError(f"{self.where}: needs the MCP SDK ({error}); pip install 'agentrl[mcp]'") from error
         resolved = resolve_headers(self.where, config.headers or config.env)
         self._config, self._values, self._secrets = config, resolved.values, resolved.secrets
-        self._url = ""
         if config.url is not None:
+            is_open = config.allow_private or SERVE in config.url
             url = served_url(self.where, config.url, base_url)
-            self._host = usable_url(self.where, url, has_secrets=bool(resolved.secrets)).host
-            self._url = url
-            self._verify = httpx.create_ssl_context() if url.startswith("https:") else False
+            self._url = usable_url(self.where, url, has_secrets=bool(resolved.secrets), allow_private=is_open)
+            self._network = VettedNetwork(allow_private=is_open)
+            self._tls = tls_context() if self._url.scheme == "https" else None
         self._log = tempfile.TemporaryFile("a+", errors="replace")  # noqa: SIM115  (what stdio servers print)
         self._slots = asyncio.Semaphore(config.max_concurrency)
-        self._sessions: dict[str, _Session] = {}
+        self._sessions: dict[str, MCPSession] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -137,19 +135,19 @@ class MCPServer:
             except Exception as error:  # of the SDK, of its HTTP client, of the operating system
                 if isinstance(error, MCPError) and error.code == INVALID_PARAMS:
                     raise InvalidArguments(self._redacted(str(error)).rstrip(".")) from error
-                if self._config.session == "shared" and _is_lost(error):
+                if self._config.session == "shared" and is_lost(error):
                     self._forget(session)  # the next call opens another one
                 found = self.explained(error)
                 raise ToolError(f"{self.where}: tool {name}: {found}", rollout_id=rollout_id) from error
 
-    def _session(self, rollout_id: str) -> _Session:
+    def _session(self, rollout_id: str) -> MCPSession:
         key = "" if self._config.session == "shared" else rollout_id
         if key not in self._sessions or (not key and self._sessions[key].is_over):
             self._sessions[key] = self._open(key)
         return self._sessions[key]
 
-    def _open(self, rollout_id: str) -> _Session:
-        return _Session(self._connected(rollout_id), self._config.timeout_seconds)
+    def _open(self, rollout_id: str) -> MCPSession:
+        return MCPSession(self._connected(rollout_id), self._config.timeout_seconds)
 
     @asynccontextmanager
     async def _connected(self, rollout_id: str) -> AsyncIterator[Client]:
@@ -162,16 +160,9 @@ class MCPServer:
                 server = StdioServerParameters(command=program, args=arguments, env=self._values)
                 transport = stdio_client(server, errlog=self._log)
             else:
-                import httpx2
-
                 headers = {**self._values, **({"X-Rollout-Id": rollout_id} if rollout_id else {})}
-                http = httpx2.AsyncClient(
-                    headers=headers,
-                    timeout=httpx2.Timeout(self._config.timeout_seconds, read=None),  # a stream may be silent for long
-                    verify=self._verify,
-                    trust_env=not is_local(self._host),
-                )
-                transport = streamable_http_client(self._url, http_client=await stack.enter_async_context(http))
+                http = http_client(self._url, headers, self._tls, self._network, self._config.timeout_seconds)
+                transport = streamable_http_client(str(self._url), http_client=await stack.enter_async_context(http))
             # Sessions over HTTP came with the handshake; the later protocol has none.
             is_own = self._config.command is None and self._config.session == "per_rollout"
             yield await stack.enter_async_context(Client(transport, mode="legacy" if is_own else "auto", cache=None))
@@ -181,7 +172,7 @@ class MCPServer:
         if session := self._sessions.pop(rollout_id, None):
             await session.close()
 
-    def _forget(self, session: _Session) -> None:
+    def _forget(self, session: MCPSession) -> None:
         if self._sessions.get("") is session:
             del self._sessions[""]
             task = asyncio.ensure_future(session.close())
@@ -210,67 +201,6 @@ class MCPServer:
         for secret in self._secrets:
             text = text.replace(secret, "[secret]")
         return text
-
-
-class _Session:
-    """A connected client, held open by a task of its own: the SDK closes only in the task that opened."""
-
-    def __init__(self, connected: Any, seconds: float) -> None:
-        self._ready: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
-        self._may_close = asyncio.Event()
-        self._owner = asyncio.create_task(self._own(connected, seconds))
-
-    async def _own(self, connected: Any, seconds: float) -> None:
-        try:
-            async with AsyncExitStack() as stack:
-                async with asyncio.timeout(seconds):
-                    client = await stack.enter_async_context(connected)
-                self._ready.set_result(client)
-                await self._may_close.wait()
-        except BaseException as error:
-            if not self._ready.done():
-                cancelled = isinstance(error, asyncio.CancelledError)
-                self._ready.set_exception(ConnectionError("the session was closed") if cancelled else error)
-                self._ready.exception()  # seen, even if nobody waits for it any more
-            elif not isinstance(error, Exception):
-                raise  # what an open session dies of is told to the calls that it was running
-
-    @property
-    def is_over(self) -> bool:
-        return self._owner.done()
-
-    async def client(self) -> Client:
-        return await asyncio.shield(self._ready)
-
-    async def run(self, request: Any, seconds: float) -> Any:
-        """Make a request.
-
-        Raises:
-            TimeoutError: no answer in time.
-            ConnectionError: the connection was lost.
-        """
-        client = await self.client()
-        task = asyncio.ensure_future(request(client))
-        try:
-            await asyncio.wait({task, self._owner}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return task.result()
-            if self._owner.done():
-                raise ConnectionError("the connection was lost")
-            raise TimeoutError
-        finally:
-            task.cancel()
-            await asyncio.wait({task}, timeout=1.0)  # it tells the server that nobody waits; a full pipe may block that
-
-    async def close(self) -> None:
-        self._may_close.set()
-        await asyncio.wait({self._owner}, timeout=CLOSE_SECONDS if self._ready.done() else 0)
-        self._owner.cancel()
-        await asyncio.wait({self._owner}, timeout=CLOSE_SECONDS)
-
-
-def _is_lost(error: Exception) -> bool:
-    return isinstance(error, ConnectionError) or getattr(error, "code", None) in CONNECTION_LOST
 
 
 class MCPTool:
