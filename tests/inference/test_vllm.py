@@ -382,13 +382,33 @@ def test_a_server_that_stays_away_is_an_engine_error_and_may_still_come_back(fak
     run(make_config(tmp_path, fake, restart_seconds=0.2), policy, work)
 
 
+def test_an_update_that_reaches_no_server_stops_the_run_and_at_the_start_is_an_engine_error(
+    fake: FakeVLLM, tmp_path: Path
+) -> None:
+    policy = make_policy()
+
+    async def work(engine: VLLMEngine) -> None:
+        fake.stop()
+        with pytest.raises(EngineError, match="is the server running"):
+            await engine.sync(policy)
+        fake.start()
+        await engine.sync(policy)
+        fake.stop()
+        with pytest.raises(TrainingStopped, match="has been away") as caught:
+            await engine.sync(move(policy))
+        assert caught.value.rule == "engine"
+
+    run(make_config(tmp_path, fake, restart_seconds=0.2), policy, work)
+
+
 def test_a_generation_without_end_is_an_engine_error(fake: FakeVLLM, tmp_path: Path) -> None:
     async def work(engine: VLLMEngine) -> None:
         await draw(engine)
         fake.faults.append("hang")
         with pytest.raises(EngineError, match="did not answer within 2 s"):
             await draw(engine)
-        assert fake.aborted == 1
+        while not fake.aborted:
+            await asyncio.sleep(0.01)
 
     run(make_config(tmp_path, fake, timeout_seconds=2.0, retries=0), make_policy(), work)
 
@@ -443,6 +463,7 @@ def first_refusal(config: RunConfig, policy: Policy | None = None) -> str:
     async def work(engine: VLLMEngine) -> str:
         with pytest.raises(ConfigError) as caught:
             await draw(engine)
+        assert not list(Path(str(config.inference.adapter_dir)).rglob("*.safetensors"))
         return str(caught.value)
 
     return str(run(config, policy or make_policy(), work))

@@ -80,10 +80,7 @@ class VLLMEngine:
 
     async def aclose(self) -> None:
         """Take this run's adapters off the servers and delete them."""
-        for link in self._links:
-            if link.revival is not None:
-                link.revival.cancel()
-        await self._publisher.forget(self._links, keep=0)
+        await self._withdraw()
         for link in self._links:
             await link.server.aclose()
 
@@ -222,8 +219,8 @@ class VLLMEngine:
 
         Raises:
             ConfigError: at the first time, a server cannot serve this policy.
-            TrainingStopped: later.
-            EngineError: no server can be reached.
+            EngineError: at the first time, no server can be reached.
+            TrainingStopped: either of them later.
         """
         async with self._syncing:
             await self._sync(policy)
@@ -232,23 +229,41 @@ class VLLMEngine:
         is_first = not self._publisher.published
         self._gate.clear()
         try:
-            for link in self._links:
-                if link.revival is not None:
-                    link.revival.cancel()  # it would send the version before
-            publication = await self._publisher.write(policy)
-            sent = await asyncio.gather(
-                *(self._publisher.send(link, publication) for link in self._links), return_exceptions=True
-            )
-            for link, outcome in zip(self._links, sent, strict=True):
-                if isinstance(outcome, ServerLost):
-                    self._lose(link)
-                elif isinstance(outcome, TrainingStopped) and is_first:
-                    raise ConfigError(f"inference: {outcome}") from outcome
-                elif isinstance(outcome, BaseException):
-                    raise outcome
-            if not any(self._is_ready(link) for link in self._links):
-                await self._wait_for_a_server()
-            self.policy_version = policy.version
+            await self._send_everywhere(policy)
+        except TrainingStopped as error:
+            if is_first:
+                await self._withdraw()
+                raise ConfigError(f"inference: {error}") from error
+            raise
+        except EngineError as error:
+            if is_first:
+                await self._withdraw()
+                raise
+            raise TrainingStopped("engine", str(error)) from error
         finally:
             self._gate.set()
+        self.policy_version = policy.version
         await self._publisher.forget(self._links)
+
+    async def _send_everywhere(self, policy: Policy) -> None:
+        for link in self._links:
+            if link.revival is not None:
+                link.revival.cancel()  # it would send the version before
+        publication = await self._publisher.write(policy)
+        sent = await asyncio.gather(
+            *(self._publisher.send(link, publication) for link in self._links), return_exceptions=True
+        )
+        for link, outcome in zip(self._links, sent, strict=True):
+            if isinstance(outcome, ServerLost):
+                self._lose(link)
+            elif isinstance(outcome, BaseException):
+                raise outcome
+        if not any(self._is_ready(link) for link in self._links):
+            await self._wait_for_a_server()
+
+    async def _withdraw(self) -> None:
+        """Leave nothing behind on servers and disk."""
+        for link in self._links:
+            if link.revival is not None:
+                link.revival.cancel()
+        await self._publisher.forget(self._links, keep=0)
