@@ -23,8 +23,9 @@ from transformers.utils import logging as transformers_logging
 
 from agentrl.cli.train import how_to_resume
 from agentrl.config import RunConfig, load_config
-from agentrl.errors import AgentRLError, BaselineError, CheckpointError, ConfigError
+from agentrl.errors import AgentRLError, BaselineError, CheckpointError, ConfigError, TrainingStopped
 from agentrl.policy.policy import folder_digest
+from agentrl.rollout.engine import RolloutEngine
 from agentrl.runs import RunDirectory, read_rollouts
 from agentrl.training import TrainingResult, train
 from tests.engine_fixtures import END, TEMPLATE, chance_policy, make_tokenizer
@@ -402,6 +403,26 @@ def test_a_guard_stops_the_run_and_it_is_still_measured(toy: Toy) -> None:
     result = toy.train("ppo.guards.max_grad_norm=1.0e-9", "evaluation.run_test=false")
     assert (result.stopped_by, result.summary["steps"]) == ("grad_norm", 1)
     assert result.summary["final"]["n_items"] == 6
+
+
+@pytest.mark.parametrize(("after", "steps"), [(0, 0), (2, 0), (3, 1)], ids=["baseline", "step 1", "step 2"])
+def test_an_engine_may_stop_the_run_at_any_time(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch, after: int, steps: int
+) -> None:
+    """Runs of the rollout engine: the baseline, the critic's warm-up, step 1, step 2."""
+    plain, runs = RolloutEngine.run, list[str]()
+
+    async def run(self: RolloutEngine, *arguments: Any, **options: Any) -> Any:
+        runs.append(str(options["seed"]))
+        if len(runs) > after:
+            raise TrainingStopped("weights", "the server does not serve the policy")
+        return await plain(self, *arguments, **options)
+
+    monkeypatch.setattr(RolloutEngine, "run", run)
+    result = toy.train()
+    assert (result.stopped_by, result.summary["steps"]) == ("weights", steps)
+    monkeypatch.undo()
+    assert toy.train(resume=True).stopped_by is None
 
 
 def test_no_steps_only_measure_the_baseline(toy: Toy) -> None:

@@ -344,7 +344,7 @@ class _Training:
         if not is_mid_update and (self.step or stopped_by is None):  # else: go on from an earlier one, or afresh
             self.save()
         self.is_training = False
-        if stopped_by != Outage.RULE:  # then nothing could be measured
+        if stopped_by != Outage.RULE and self.measurement.reports:  # else nothing could be measured, or compared with
             try:
                 await self.measurement.measure_result(self.step, is_final_whole=not is_mid_update)
             except TrainingStopped as stop:

@@ -42,7 +42,7 @@ def test_a_rollout_that_ends_on_tool_output_is_trained_on_to_its_end() -> None:
 
 
 @pytest.mark.parametrize(
-    "reason", [StopReason.FINAL, StopReason.TOOL_BUDGET, StopReason.TURN_LIMIT, StopReason.TOKEN_BUDGET]
+    "reason", [reason for reason in StopReason if reason not in (StopReason.TIME_LIMIT, StopReason.INFRASTRUCTURE)]
 )
 def test_an_end_of_the_policys_own_doing_is_learned_from(reason: StopReason) -> None:
     assert len(to_trajectories([make_rollout(stop_reason=reason, score=0.0)])) == 1
@@ -102,6 +102,16 @@ def test_the_reward_is_the_score_less_the_penalty_and_the_score_is_kept() -> Non
     assert trajectory.score == 1.0
     assert trajectory.reward == pytest.approx(0.995)
     assert to_trajectories([make_rollout(tokens=500)])[0].reward == 1.0  # no penalty unless asked for
+
+
+def test_each_malformed_call_costs_what_the_config_says() -> None:
+    rollout = make_rollout(tokens=500, score=0.25)
+    first, *others = rollout.turns
+    clumsy = replace(rollout, turns=(replace(first, malformed_calls=2), *others))
+    assert to_trajectory(clumsy, LIGHT, malformed_call_penalty=0.1).reward == pytest.approx(0.05)
+    assert to_trajectory(clumsy, LIGHT).reward == 0.25
+    [trajectory] = to_trajectories([clumsy], malformed_call_penalty=0.1)
+    assert (trajectory.reward, trajectory.score) == (pytest.approx(0.05), 0.25)
 
 
 def test_tool_output_costs_nothing() -> None:
