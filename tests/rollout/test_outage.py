@@ -124,7 +124,7 @@ def test_the_cause_names_each_endpoint_with_what_it_said() -> None:
         )
 
     lost = [
-        broken("ToolError: tool look at http://h:1/look: answered 503: busy"),
+        broken("ToolError: tool look at http://h:1/look: answered 500: KeyError: x"),
         broken("ToolError: tool look at http://h:1/look: connection refused"),
         broken("ToolError: tool find at http://h:1/find: no complete answer within 30 s"),
         make_rollout(score=None),

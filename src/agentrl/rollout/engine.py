@@ -259,6 +259,7 @@ class RolloutEngine:
         while (spent := episode.spent()) is None:
             index, started = len(episode.turns), time.monotonic()
             sample, attempts = await self._generate(episode, rollout_id, derive_seed(plan.seed, index))
+            seconds = time.monotonic() - started
             prefix, tools = f"{rollout_id[6:14]}_{index}", self._described(plan.task)
             parsed = chat.parse(sample.token_ids, call_id_prefix=prefix, tools=tools)
             episode.say(
@@ -270,7 +271,7 @@ class RolloutEngine:
                     tool_results=(),
                     observation_ids=(),
                     policy_version=sample.policy_version,
-                    seconds=time.monotonic() - started,
+                    seconds=seconds,
                     reasoning_tokens=parsed.reasoning_tokens,
                     malformed_calls=len(parsed.malformed),
                     attempts=attempts,

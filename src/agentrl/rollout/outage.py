@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from agentrl.types import Rollout, Task
 
 FIRST_PAUSE_SECONDS = 1.0
 MAX_PAUSE_SECONDS = 30.0
+ERROR_NAME = re.compile(r"^\w+Error: ")
 
 
 class Outage(TrainingStopped):
@@ -129,4 +131,4 @@ def describe_outage(lost: Sequence[Rollout], n_rollouts: int, limit: float) -> s
 
 def _culprit(reason: str) -> str:
     """Which endpoint a reason names: `ToolError: tool search at http://...: answered 503` -> up to `answered`."""
-    return reason.rpartition("Error: ")[2].partition(": ")[0]
+    return ERROR_NAME.sub("", reason).partition(": ")[0]
