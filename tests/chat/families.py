@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 HERMES = r"""
@@ -245,14 +245,23 @@ class Family:
     tags: tuple[str, ...] = ()
     bos: str | None = None
 
-    def tokenizer(self, template: str | None = None) -> Any:
-        """One token a byte, beside the family's control tokens."""
+    def tokenizer(
+        self, template: str | None = None, *, texts: tuple[str, ...] = (), whole: tuple[str, ...] = ()
+    ) -> Any:
+        """One token a byte, beside the family's control tokens.
+
+        Args:
+            texts: the commonest pieces of these are tokens too.
+            whole: texts that are one token each, so that chance can write them.
+        """
         alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
         tokenizer = Tokenizer(models.BPE({byte: index for index, byte in enumerate(alphabet)}, []))
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
+        if texts:
+            tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=1000, initial_alphabet=alphabet))
         tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in self.special])
-        tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in self.tags])
+        tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in (*self.tags, *whole)])
         return PreTrainedTokenizerFast(
             tokenizer_object=tokenizer,
             eos_token=self.eos,
