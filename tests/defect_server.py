@@ -1,7 +1,8 @@
 """A notebook tool and a grader with one defect, on demand: `python tests/defect_server.py DEFECT`, key in NOTES_KEY.
 
 `/note` writes `text` and answers all notes of the trace; one call_id is carried out once. `/grade` gives 1 for the
-row's answer. DEFECT is `none` or one of the branches below.
+row's answer. `/open` and `/close` are those of a sandbox; with `needs_sandbox` a note outside of one is refused. DEFECT
+is `none` or one of the branches below.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ workers: tuple[dict[str, list[str]], ...] = (defaultdict(list), defaultdict(list
 answered: dict[tuple[str, str], str] = {}
 turn, grades = itertools.count(), itertools.count()
 in_flight = 0
+sandboxes: set[str] = set()
 
 
 def note(trace: str, call_id: str, text: str, item: dict[str, Any]) -> str:
@@ -61,6 +63,11 @@ class Notebook(BaseHTTPRequestHandler):
                 self.answer(401, {"error": "wrong key"})
             elif self.path == "/grade":
                 self.grade(request)
+            elif self.path in ("/open", "/close"):
+                (sandboxes.add if self.path == "/open" else sandboxes.discard)(request["trace_id"])
+                self.answer(500 if f"/{DEFECT}" == f"{self.path}_fails" else 200, {"open": len(sandboxes)})
+            elif DEFECT == "needs_sandbox" and request["trace_id"] not in sandboxes:
+                self.answer(404, {"error": "no such sandbox"})
             else:
                 time.sleep(0.02)
                 arguments = json.loads(request["arguments"])

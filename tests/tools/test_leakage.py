@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agentrl.tools.leakage import is_strong, mentions, references
+from agentrl.tools.checks.leakage import is_strong, mentions, references
 
 
 @pytest.mark.parametrize(

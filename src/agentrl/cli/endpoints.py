@@ -17,7 +17,7 @@ from agentrl.cli.screen import printable
 
 if TYPE_CHECKING:
     from agentrl.config import RunConfig
-    from agentrl.tools.check import Finding
+    from agentrl.tools.checks import Finding
 
 endpoints = typer.Typer(no_args_is_help=True, help="Try tools and grader before a run.", rich_markup_mode=None)
 
@@ -68,7 +68,8 @@ def _check_all(config: RunConfig, burst: int | None) -> list[Finding]:
     from agentrl.config import training_sections
     from agentrl.data.tasks import load_tasks
     from agentrl.sizing import episodes_at_once, peak_requests
-    from agentrl.tools.check import Finding, check_grader, check_tool
+    from agentrl.tools.checks import Finding, check_grader, check_sandbox, check_tool
+    from agentrl.tools.lifecycle import Lifecycle
     from agentrl.tools.mcp_server import MCPServer
     from agentrl.tools.python_tool import PythonTool
     from agentrl.tools.serve import serving
@@ -81,9 +82,16 @@ def _check_all(config: RunConfig, burst: int | None) -> list[Finding]:
 
     async def endpoints_of(base_url: str) -> list[Finding]:
         found: list[Finding] = []
+        lifecycle = Lifecycle.from_config(sections.tools, base_url)
+        if lifecycle is not None:
+            found.append(await check_sandbox(lifecycle, splits.train))
+            if found[0].result == "failed":
+                return found
         for tool in sections.tools.endpoints:  # one after the other: a burst at one must not slow another down
             size = sizes[f"tool {tool.name}"]
-            found += await check_tool(tool, splits.train, burst=size, base_url=base_url)
+            found += await check_tool(tool, splits.train, burst=size, base_url=base_url, lifecycle=lifecycle)
+        if lifecycle is not None:
+            await lifecycle.aclose()
         grader = sections.grading
         size = sizes[f"grader {grader.name}"]
         return [*found, *await check_grader(grader, splits.train, burst=size, base_url=base_url)]

@@ -207,7 +207,7 @@ def from_rollouts(assumptions: Assumptions, run: Path) -> Assumptions:
 
 def _from_endpoints(assumptions: Assumptions, config: RunConfig, splits: Splits) -> Assumptions:
     from agentrl.config import training_sections
-    from agentrl.tools.check import latencies
+    from agentrl.tools.checks import latencies
     from agentrl.tools.serve import serving
 
     sections = training_sections(config)

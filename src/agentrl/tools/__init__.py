@@ -2,7 +2,7 @@
 
 Read `endpoint_tool.py` (one call), then `toolbox.py` (the calls of a turn). `mcp_server.py` and `python_tool.py` are
 the other kinds of tool; the policy cannot tell them apart. `serve.py` starts servers, `preflight.py` finds broken
-endpoints before training. May import: floors 0-1.
+endpoints before training, `checks/` what is wrong with those that answer. May import: floors 0-1.
 """
 
 from __future__ import annotations

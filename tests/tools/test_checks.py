@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from agentrl.config import GradingConfig, ServeConfig, ToolEndpointConfig
+from agentrl.config import GradingConfig, ServeConfig, ToolEndpointConfig, ToolsConfig
 from agentrl.tools import serving
-from agentrl.tools.check import Finding, check_grader, check_tool
+from agentrl.tools.checks import Finding, check_grader, check_sandbox, check_tool
+from agentrl.tools.lifecycle import Lifecycle
 from agentrl.types import Task
 
 SERVER = str(Path(__file__).parents[1] / "defect_server.py")
@@ -103,3 +104,41 @@ def test_an_endpoint_that_cannot_be_reached_is_checked_no_further() -> None:
     (only,) = asyncio.run(down())
     assert (only.check, only.result) == ("reachable", "failed")
     assert "connection refused" in only.detail
+
+
+def sandboxed(defect: str) -> list[Finding]:
+    """The check of the lifecycle, then those of the tool."""
+    tool = {"name": "note", "server_url": "{serve}/note", "headers": AUTH, "check_arguments": {"text": "{marker}"}}
+    urls = {"open_url": "{serve}/open", "close_url": "{serve}/close", "headers": AUTH, "retries": 0}
+    config = ToolsConfig.model_validate(
+        {"serve": [{"command": ["{python}", SERVER, defect], "env": {"NOTES_KEY": "${random}"}}], "lifecycle": urls}
+        | {"endpoints": [{**tool, "item_fields": "none"}]}
+    )
+
+    async def work(base_url: str) -> list[Finding]:
+        lifecycle = Lifecycle.from_config(config, base_url)
+        assert lifecycle
+        found = [await check_sandbox(lifecycle, TASKS)]
+        if found[0].result == "ok":
+            found += await check_tool(config.endpoints[0], TASKS, burst=8, base_url=base_url, lifecycle=lifecycle)
+        assert not lifecycle.unclosed or defect == "close_fails"
+        return found
+
+    with serving(config.serve, {}) as (base_url,):
+        return asyncio.run(work(base_url))
+
+
+def test_tools_are_called_in_a_sandbox_where_they_need_one() -> None:
+    assert {(each.check, each.result) for each in sandboxed("needs_sandbox")} == {
+        *(("reachable", "ok"), ("auth", "ok"), ("latency", "ok"), ("state", "ok"), ("isolation", "ok")),
+        *(("idempotency", "ok"), ("leakage", "ok"), ("burst", "ok")),
+    }
+    without = found_by("needs_sandbox")["reachable"]
+    assert (without.result, "answered 404: {" in without.detail) == ("failed", True)
+
+
+@pytest.mark.parametrize(("defect", "detail"), [("open_fails", "answered 500"), ("close_fails", "could not be closed")])
+def test_a_sandbox_that_cannot_be_opened_or_closed_is_found(defect: str, detail: str) -> None:
+    (only,) = sandboxed(defect)
+    assert (only.endpoint, only.result) == ("sandbox", "failed")
+    assert detail in only.detail
