@@ -41,8 +41,6 @@ def test_a_private_address_is_allowed_by_a_key_that_the_message_names() -> None:
 
 
 def test_the_deadline_of_a_call_covers_an_attempt() -> None:
-    with pytest.raises(
-        ValueError, match=r"found 300; allowed: at least timeout_seconds \(600\)"
-    ):
+    with pytest.raises(ValueError, match=r"found 300; allowed: at least timeout_seconds \(600\)"):
         tool("http://localhost/", timeout_seconds=600.0)
     assert tool("http://localhost/", timeout_seconds=600.0, total_timeout_seconds=600.0)

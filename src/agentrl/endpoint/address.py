@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 
@@ -57,8 +59,23 @@ def resolve_headers(name: str, headers: Mapping[str, str]) -> Headers:
         if SECRET_HEADER.search(header):
             secrets.add(value)
         values[header] = value
+    quoted = {json.dumps(secret)[1:-1] for secret in secrets}
+    secrets |= quoted | {secret.replace("/", "\\/") for secret in quoted}  # as servers write them into JSON
     kept = sorted((secret for secret in secrets if len(secret) >= MIN_SECRET_CHARS), key=len, reverse=True)
     return Headers(values, tuple(kept))
+
+
+def strike_out(value: Any, secrets: Sequence[str]) -> Any:
+    """The value with `[secret]` for each secret, in every text of a parsed body."""
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, "[secret]")
+        return value
+    if isinstance(value, list):
+        return [strike_out(each, secrets) for each in value]
+    if isinstance(value, dict):
+        return {strike_out(key, secrets): strike_out(each, secrets) for key, each in value.items()}
+    return value
 
 
 def served_url(name: str, url: str, base_url: str) -> str:

@@ -12,7 +12,7 @@ from typing import Literal
 FIRST_LIMIT = 16
 WINDOW = 16
 """Outcomes: fewer say nothing about the server."""
-TOO_MANY_LOST = 4
+TOO_MANY_LOST = WINDOW // 2
 SHRINK = 0.7
 
 Outcome = Literal["fine", "busy", "lost"]
@@ -25,8 +25,8 @@ class Slots:
     The limit begins at 16 and stays between 1 and `most`:
     - a call that is fine while others wait raises it by 1 until the first trouble, by 1 / limit after that;
     - a busy one lowers it by 1: of 64 sent to a server that takes 20, 44 come back, and 20 are left;
-    - a quarter lost of the latest 16 lowers it to 0.7 times itself. A share decides: losses that come at random would
-      else shrink it to 1 and mend nothing.
+    - half of the latest 16 lost lowers it to 0.7 times itself. A share decides: losses that come at random would else
+      shrink it to 1 and mend nothing.
 
     What waits is the caller, with its payload not encoded yet: there is no queue that could overflow.
     """
