@@ -115,7 +115,12 @@ def _train(config: RunConfig, run_dir: Path | None, resume: bool, reporter: Repo
 
         async def work() -> TrainingResult:
             await check_endpoints(
-                sections.tools.endpoints, sections.grading, item=probe.item, messages=probe.messages, base_url=base_url
+                sections.tools.endpoints,
+                sections.grading,
+                item=probe.item,
+                messages=probe.messages,
+                base_url=base_url,
+                lifecycle=sections.tools.lifecycle,
             )
             engine = RolloutEngine.from_config(config, policy, base_url)
             engine.check_prompts((*splits.train, *splits.validation, *splits.test))

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from agentrl.config import GradingConfig, ToolEndpointConfig
+from agentrl.config import GradingConfig, LifecycleConfig, ToolEndpointConfig
 from agentrl.endpoint import endpoint
 from agentrl.errors import ConfigError
 from agentrl.tools import check_endpoints
@@ -24,12 +24,19 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "FIRST_BACKOFF_SECONDS", 0.0)
 
 
-def check(answer: Answer, *, tools: tuple[str, ...] = ("search", "cat"), headers: dict[str, str] | None = None) -> None:
+def check(
+    answer: Answer,
+    *,
+    tools: tuple[str, ...] = ("search", "cat"),
+    headers: dict[str, str] | None = None,
+    lifecycle: LifecycleConfig | None = None,
+) -> None:
     configs = [ToolEndpointConfig(name=name, server_url=f"{{serve}}/{name}", headers=headers or {}) for name in tools]
     grading = GradingConfig(name="finqa", url="{serve}/grade")
     transport = httpx.MockTransport(answer)
     options: dict[str, Any] = {"item": {"reference_answer": 1}, "messages": [{"role": "user", "content": "?"}]}
-    asyncio.run(check_endpoints(configs, grading, base_url="http://localhost:1", transport=transport, **options))
+    options |= {"lifecycle": lifecycle, "transport": transport}
+    asyncio.run(check_endpoints(configs, grading, base_url="http://localhost:1", **options))
 
 
 def down(_: httpx.Request) -> httpx.Response:
@@ -110,3 +117,44 @@ def test_a_missing_token_is_listed_with_the_rest(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("NO_SUCH_TOKEN", raising=False)
     with pytest.raises(ConfigError, match=r"2 of 3 endpoints(?s:.*)tool cat: header.*'NO_SUCH_TOKEN' is not set"):
         check(GOOD, headers={"Authorization": "Bearer ${NO_SUCH_TOKEN}"})
+
+
+SANDBOX = LifecycleConfig(open_url="{serve}/open", close_url="{serve}/close")
+
+
+def test_tools_are_tried_in_a_sandbox_that_is_closed_again() -> None:
+    paths: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        is_open = "/open" in paths and "/close" not in paths
+        paths.append(request.url.path)
+        found = request.url.path in ("/open", "/close") or is_open
+        return GOOD(request) if found else httpx.Response(410, json={})
+
+    check(answer, lifecycle=SANDBOX)
+    assert (paths[0], sorted(paths[1:-1]), paths[-1]) == ("/open", ["/cat", "/grade", "/search"], "/close")
+    paths.clear()
+    with pytest.raises(ConfigError, match=r"2 of 3 endpoints cannot be used:\n- tool search .* answered 410"):
+        check(answer)
+
+
+@pytest.mark.parametrize("path", ["/open", "/close"])
+@pytest.mark.parametrize("code", [401, 410, 500])
+def test_a_server_that_gives_no_sandbox_is_found_before_training(path: str, code: int) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return status(code)(request) if request.url.path == path else GOOD(request)
+
+    with pytest.raises(ConfigError, match=f"sandbox {path[1:]}"):
+        check(answer, lifecycle=SANDBOX)
+
+
+def test_the_sandbox_is_closed_where_a_tool_is_broken() -> None:
+    paths: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        paths.append(request.url.path)
+        return status(401)(request) if request.url.path == "/cat" else GOOD(request)
+
+    with pytest.raises(ConfigError, match="tool cat"):
+        check(answer, lifecycle=SANDBOX)
+    assert paths[-1] == "/close"

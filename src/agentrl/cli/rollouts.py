@@ -128,7 +128,12 @@ def _run(
         async def work() -> None:
             item, messages = tasks[0].item, tasks[0].messages
             await check_endpoints(
-                sections.tools.endpoints, sections.grading, item=item, messages=messages, base_url=base_url
+                sections.tools.endpoints,
+                sections.grading,
+                item=item,
+                messages=messages,
+                base_url=base_url,
+                lifecycle=sections.tools.lifecycle,
             )
             engine = RolloutEngine.from_config(config, policy, base_url)
             try:

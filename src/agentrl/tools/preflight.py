@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import httpx
 
-from agentrl.config import GradingConfig, ToolEndpointConfig
+from agentrl.config import GradingConfig, LifecycleConfig, ToolEndpointConfig
+from agentrl.config.endpoint import EndpointSection
 from agentrl.endpoint import INFRASTRUCTURE_STATUSES, Endpoint, EndpointFailure, advice, excerpt, served_url
-from agentrl.errors import ConfigError, ToolError
+from agentrl.errors import ConfigError, SandboxError, ToolError
 from agentrl.tools.endpoint_tool import EndpointTool
+from agentrl.tools.lifecycle import Lifecycle
 from agentrl.types import ToolCall
 
 RETRIES = 1
@@ -39,9 +42,12 @@ async def check_endpoints(
     item: dict[str, Any] | None = None,
     messages: Sequence[dict[str, Any]] = (),
     base_url: str = "",
+    lifecycle: LifecycleConfig | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> None:
     """Call each tool with empty arguments and the grader with a stand-in answer, all at once, as one rollout.
+
+    Where episodes have sandboxes, one is opened before and closed after.
 
     A tool may answer with an error text, a grader with a 4xx that is about the sample: both are reachable.
 
@@ -53,9 +59,54 @@ async def check_endpoints(
         ConfigError: lists every endpoint that is down, refuses us, or answers outside the protocol.
     """
     rollout_id = f"trace_{uuid.uuid4()}"
-    checks = [_check_tool(each, rollout_id, item or {}, base_url, transport) for each in tools]
+    async with _sandbox(lifecycle, rollout_id, item or {}, base_url, transport):
+        await _check(tools, grading, rollout_id, item or {}, messages, base_url, transport)
+
+
+@asynccontextmanager
+async def _sandbox(
+    config: LifecycleConfig | None,
+    rollout_id: str,
+    item: dict[str, Any],
+    base_url: str,
+    transport: httpx.AsyncBaseTransport | None,
+) -> AsyncIterator[None]:
+    if config is None:
+        yield
+        return
+    sandboxes = Lifecycle(_hasty(config), base_url, transport=transport)
+    try:
+        await sandboxes.open(rollout_id, item)
+        yield
+        if died := await sandboxes.close(rollout_id):
+            raise ConfigError(died)
+        if sandboxes.unclosed:
+            raise ConfigError(f"{sandboxes.endpoints[1]!r}: the sandbox of the preflight call could not be closed")
+    except SandboxError as error:
+        raise ConfigError(str(error)) from error
+    finally:
+        await sandboxes.aclose()
+
+
+Config = TypeVar("Config", bound=EndpointSection)
+
+
+def _hasty(config: Config) -> Config:
+    return config.model_copy(update={"retries": min(config.retries, RETRIES)})
+
+
+async def _check(
+    tools: Sequence[ToolEndpointConfig],
+    grading: GradingConfig | None,
+    rollout_id: str,
+    item: dict[str, Any],
+    messages: Sequence[dict[str, Any]],
+    base_url: str,
+    transport: httpx.AsyncBaseTransport | None,
+) -> None:
+    checks = [_check_tool(each, rollout_id, item, base_url, transport) for each in tools]
     if grading is not None:
-        row = {**(item or {}), "messages": list(messages)}
+        row = {**item, "messages": list(messages)}
         checks.append(_check_grader(grading, rollout_id, row, base_url, transport))
     broken = [problem for problem in await asyncio.gather(*checks) if problem]
     if broken:
@@ -71,14 +122,13 @@ async def _check_tool(
     transport: httpx.AsyncBaseTransport | None,
 ) -> str:
     """What is wrong with the tool; empty if it can be used."""
-    config = config.model_copy(update={"retries": min(config.retries, RETRIES)})
     try:
-        tool = EndpointTool(config, base_url, transport=transport)
+        tool = EndpointTool(_hasty(config), base_url, transport=transport)
     except ConfigError as error:
         return str(error)
     try:
         await tool.call(ToolCall("call_preflight", config.name, "{}"), rollout_id=rollout_id, item=item)
-    except ToolError as error:
+    except (ToolError, SandboxError) as error:
         return str(error)
     finally:
         await tool.aclose()
@@ -100,7 +150,7 @@ async def _check_grader(
             served_url(name, config.url, base_url),
             config.headers,
             transport=transport,
-            **config.call_options | {"retries": min(config.retries, RETRIES)},
+            **_hasty(config).call_options,
         )
     except ConfigError as error:
         return str(error)
