@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from agentrl.chat import TEMPLATES, ChatFormat, append_only_report, check_append_only, load_template
 from agentrl.errors import BaselineError
@@ -107,6 +109,28 @@ def test_the_same_text_in_other_tokens_is_harmless() -> None:
     assert report.is_fit
     assert report.respelled is not None
     assert "</think>" in report.respelled.said
+
+
+def sentencepiece_like(name: str) -> Any:
+    """A tokenizer that marks the start of a text, but not what follows a control token."""
+    family = FAMILIES[name]
+    characters = ["<unk>", "▁", "\n", *map(chr, range(33, 127))]
+    tokenizer = Tokenizer(models.BPE({each: index for index, each in enumerate(characters)}, [], unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="first")
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in family.special])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=family.eos, bos_token=family.bos, chat_template=family.template.lstrip()
+    )
+
+
+@pytest.mark.parametrize("name", ["mistral-list", "mistral-named", "functiongemma"])
+def test_a_tokenizer_that_marks_the_start_of_a_text_marks_no_observation(name: str) -> None:
+    chat = ChatFormat(sentencepiece_like(name))
+    report = append_only_report(chat)
+    assert (report.difference, report.respelled, report.unread) == (None, None, "")
+    marked = chat.tokenizer.encode("x", add_special_tokens=False)
+    assert chat.encode("x", is_continued=True) == marked[1:] != marked
 
 
 def test_a_dialogue_that_cannot_be_rendered_is_refused() -> None:

@@ -36,6 +36,16 @@ class Encoding:
         text = text.replace(CUT, "\ufffd")
         return self._spelling.sub(rf"\1{CUT}", text) if self._spelling else text
 
+    def all_as_text(self, value: Any) -> Any:
+        """The same for every text in lists and objects: parts of a message, tool objects."""
+        if isinstance(value, str):
+            return self.as_text(value)
+        if isinstance(value, list | tuple):
+            return [self.all_as_text(each) for each in value]
+        if isinstance(value, dict):
+            return {self.all_as_text(key): self.all_as_text(each) for key, each in value.items()}
+        return value
+
     def ids(self, rendered: str, *, behind: str = "") -> list[int]:
         """Ids of rendered text.
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 USER: Message = {"role": "user", "content": "x"}
 PROBE_ID = "probe0001"  # nine letters and digits: Mistral's templates take no other
+TRUSTED = ("system", "developer", "assistant")
 STAND_IN = "standin"
 UNKNOWN = "unknown"
 
@@ -230,23 +231,15 @@ class ChatFormat:
     def prompt_ids(self, messages: Sequence[Message], *, tools: Tools = None) -> list[int]:
         """The conversation up to the point where the policy speaks.
 
-        What users and tools say in it is encoded as text, also where it spells control tokens.
+        What users and tools say in it, and what the tools are described as, is encoded as text, also where it
+        spells control tokens. What system, developer and assistant say is the task's own and stays as it is.
 
         Args:
             tools: chat-completions tool objects, for templates that describe tools to the model.
         """
-        spoken = [
-            self._from_outside(message) if message["role"] in ("user", "tool") else message for message in messages
-        ]
-        return self._encoding.ids(self.render(spoken, generate=True, tools=tools))
-
-    def _from_outside(self, message: Message) -> Message:
-        content = message.get("content")
-        if isinstance(content, str):
-            return {**message, "content": self._encoding.as_text(content)}
-        if isinstance(content, list):
-            return {**message, "content": [_part_from_outside(part, self._encoding) for part in content]}
-        return message
+        as_text = self._encoding.all_as_text
+        spoken = [m if m["role"] in TRUSTED else {**m, "content": as_text(m.get("content"))} for m in messages]
+        return self._encoding.ids(self.render(spoken, generate=True, tools=as_text(tools)))
 
     def parse(self, token_ids: Sequence[int], *, call_id_prefix: str, tools: Tools = None) -> ParsedTurn:
         """Take a sampled turn apart. Never raises: what cannot be read is listed as malformed.
@@ -334,9 +327,3 @@ def _reads(syntax: Syntax, turn: str, stops: Sequence[str], arguments: dict[str,
     if len(reading.calls) != 1 or (call := reading.calls[0]).arguments is None:
         return False
     return call.name == "probe" and json.loads(call.arguments) == arguments
-
-
-def _part_from_outside(part: Any, encoding: Encoding) -> Any:
-    if isinstance(part, dict) and isinstance(part.get("text"), str):
-        return {**part, "text": encoding.as_text(part["text"])}
-    return part

@@ -89,8 +89,8 @@ def typed_value(raw: str, schema: Any) -> Any:
     Args:
         schema: the parameter's JSON schema, or None.
     """
-    kinds = schema.get("type") if isinstance(schema, dict) else None
-    if kinds == "string":
+    kinds = _kinds(schema)
+    if "string" in kinds and not ("null" in kinds and raw.strip() == "null"):
         return raw
     value = {"True": True, "False": False, "None": None}.get(raw.strip(), ...)  # as Jinja's `string` filter writes
     if value is ...:
@@ -98,6 +98,18 @@ def typed_value(raw: str, schema: Any) -> Any:
         if value is None and raw.strip() != "null":
             return raw
     return value
+
+
+def _kinds(schema: Any) -> list[str]:
+    """The types that a JSON schema allows at its top."""
+    if not isinstance(schema, dict):
+        return []
+    kinds = schema.get("type")
+    listed = [kinds] if isinstance(kinds, str) else list(kinds) if isinstance(kinds, list) else []
+    for key in ("anyOf", "oneOf"):
+        for choice in schema.get(key) or ():
+            listed += _kinds(choice)
+    return listed
 
 
 def parameter_schemas(tools: Sequence[dict[str, Any]] | None, name: str) -> dict[str, Any]:
