@@ -405,11 +405,15 @@ def test_a_guard_stops_the_run_and_it_is_still_measured(toy: Toy) -> None:
     assert result.summary["final"]["n_items"] == 6
 
 
-@pytest.mark.parametrize(("after", "steps"), [(0, 0), (2, 0), (3, 1)], ids=["baseline", "step 1", "step 2"])
+@pytest.mark.parametrize(
+    ("after", "steps"),
+    [(0, 0), (2, 0), (3, 1), (4, 2), (5, 2)],
+    ids=["baseline", "step 1", "step 2", "evaluation of step 2", "final evaluation"],
+)
 def test_an_engine_may_stop_the_run_at_any_time(
     toy: Toy, monkeypatch: pytest.MonkeyPatch, after: int, steps: int
 ) -> None:
-    """Runs of the rollout engine: the baseline, the critic's warm-up, step 1, step 2."""
+    """Runs of the rollout engine: the baseline, the critic's warm-up, step 1, step 2, its evaluation, the final one."""
     plain, runs = RolloutEngine.run, list[str]()
 
     async def run(self: RolloutEngine, *arguments: Any, **options: Any) -> Any:
@@ -422,7 +426,10 @@ def test_an_engine_may_stop_the_run_at_any_time(
     result = toy.train()
     assert (result.stopped_by, result.summary["steps"]) == ("weights", steps)
     monkeypatch.undo()
-    assert toy.train(resume=True).stopped_by is None
+    result = toy.train(resume=True)
+    assert (result.stopped_by, result.summary["steps"]) == (None, 2)
+    assert metrics(toy.run_dir)[-1]["reward_validation"] >= 0
+    assert result.summary["final"]["n_items"] == 6
 
 
 def test_no_steps_only_measure_the_baseline(toy: Toy) -> None:
