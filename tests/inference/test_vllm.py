@@ -100,7 +100,7 @@ async def draw(engine: VLLMEngine, session: str = "s", *, prompt: list[int] | No
 def off(policy: Policy, sample: Sample, prompt: list[int] | None = None) -> float:
     """The largest difference of the sample's log-probabilities from the policy's."""
     ids = prompt or PROMPT
-    own = policy.score([*ids, *sample.token_ids], len(ids), temperature=policy.temperature)
+    (own,) = policy.score([*ids, *sample.token_ids], len(ids), [policy.temperature])
     return max(abs(a - b) for a, b in zip(own, sample.logprobs, strict=True))
 
 

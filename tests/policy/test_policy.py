@@ -327,3 +327,13 @@ def test_a_gpu_asked_for_where_there_is_none_is_a_config_error(monkeypatch: pyte
     with pytest.raises(ConfigError, match="cuda was asked for"):
         pick_device("cuda")
     assert pick_device("auto") == pick_device("cpu") == torch.device("cpu")
+
+
+def test_scores_are_what_evaluate_says_at_any_temperature() -> None:
+    policy, ids = tiny_policy(temperature=0.7), list(range(1, 30))
+    mask = torch.arange(len(ids))[None] >= 10
+    with torch.no_grad():
+        evaluated = policy.evaluate(torch.tensor([ids]), mask).logprobs[mask].tolist()
+    plain, tempered = policy.score(ids, 10, (1.0, 0.7))
+    assert list(tempered) == pytest.approx(evaluated, abs=1e-6)
+    assert max(abs(a - b) for a, b in zip(plain, tempered, strict=True)) > 0.1

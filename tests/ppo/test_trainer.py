@@ -113,7 +113,7 @@ def test_an_engine_at_another_temperature_shows_in_the_mismatch() -> None:
 def test_the_mismatch_is_told_by_its_mean_its_99th_percentile_and_its_largest() -> None:
     policy = tiny_policy()
     ids, start = list(range(1, 102)), 1
-    own = policy.score(ids, start, temperature=1.0)
+    (own,) = policy.score(ids, start, [1.0])
     apart = [0.0] * 97 + [-0.1, -0.2, -3.0]  # of 100 tokens
     pieces = [(ids[:start], False), (ids[start:], True)]
     engine = [logprob + by for logprob, by in zip(own, apart, strict=True)]

@@ -106,7 +106,7 @@ async def differences(engine: VLLMEngine, policy: Policy, turns: int = 3) -> lis
             sample = await engine.generate(context, session=f"{policy.version}-{n}", seed=100 * n + turn, max_tokens=40)
             assert sample.policy_version == policy.version
             whole = [*context, *sample.token_ids]
-            own = policy.score(whole, len(context), temperature=policy.temperature)
+            (own,) = policy.score(whole, len(context), [policy.temperature])
             found += [abs(a - b) for a, b in zip(own, sample.logprobs, strict=True)]
             context = [*whole, 30, 31, 32]  # what a tool answered
         await engine.end_session(f"{policy.version}-{n}")

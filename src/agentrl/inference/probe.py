@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-PROMPT_TOKENS = 300  # more than two blocks of the prefix cache, of 128 tokens on a CPU and 16 on a GPU
+PROMPT_TOKENS = 160  # more than a block of the prefix cache: 128 tokens on a CPU, 16 on a GPU
 FORCED_TOKENS = 64
 SAMPLED_TOKENS = 16
 TEXT = "A server must say what the trainer would say, word for word, before it may speak for the policy. "

@@ -165,13 +165,16 @@ class Publisher:
         body = {**self._sampling, "model": self.model_of(link, publication), "seed": 0}
         forced = await link.server.complete({**body, "max_tokens": 1, "prompt_logprobs": 0}, ids)
         sampled = await link.server.complete({**body, "max_tokens": SAMPLED_TOKENS}, ids)
-        whole, temperature = [*ids, *sampled.token_ids], self._config.inference.temperature
+        untempered, tempered = self.policy.score(
+            [*ids, *sampled.token_ids], start, (1.0, self._config.inference.temperature)
+        )
+        n_forced = len(ids) - start
         return Reading(
             server_forced=forced.prompt_logprobs[start - 1 :],
-            trainer_forced=self.policy.score(ids, start, temperature=1.0),
+            trainer_forced=untempered[:n_forced],
             server_sampled=sampled.logprobs,
-            trainer_sampled=self.policy.score(whole, len(ids), temperature=temperature),
-            untempered=self.policy.score(whole, len(ids), temperature=1.0),
+            trainer_sampled=tempered[n_forced:],
+            untempered=untempered[n_forced:],
         )
 
     async def still_holds(self, link: Link) -> bool:

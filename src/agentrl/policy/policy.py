@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -132,13 +131,15 @@ class Policy:
         return PolicyOutput(*(_spread(part, action_mask) for part in (chosen, entropy, self.value_head(before))))
 
     @torch.no_grad()
-    def score(self, token_ids: Sequence[int], start: int, *, temperature: float) -> tuple[float, ...]:
-        """Log-probabilities of `token_ids[start:]`, each given all tokens before it, at any temperature."""
+    def score(self, token_ids: Sequence[int], start: int, temperatures: Sequence[float]) -> list[tuple[float, ...]]:
+        """Log-probabilities of `token_ids[start:]`, each given all tokens before it, at each of the temperatures."""
         ids = torch.tensor([token_ids], device=self.device)
         is_scored = torch.arange(len(token_ids), device=self.device)[None] >= start
-        view = copy.copy(self)
-        view.temperature = temperature
-        return tuple(view.evaluate(ids, is_scored).logprobs[is_scored].tolist())
+        logits = self.before_actions(ids, is_scored)[1]
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        chosen = ids[is_scored][:, None]
+        scores = [torch.log_softmax(logits / temperature, dim=-1).gather(-1, chosen) for temperature in temperatures]
+        return [tuple(each.squeeze(-1).tolist()) for each in scores]
 
     @contextmanager
     def _recomputed_layers(self) -> Iterator[None]:
