@@ -103,8 +103,9 @@ def test_time_is_the_longer_of_sampling_and_waiting_and_money_follows() -> None:
 
 def test_the_error_has_the_draw_and_the_mean_in_it() -> None:
     measured = Assumption(3.0, "a run", spread=2.0, episodes=100)
-    assert measured.error(25) == pytest.approx(2 * 2 * (25 + 25**2 / 100) ** 0.5)
-    assert Assumption(3.0, "a default").error(25) == 0
+    assert measured.error(25, alike=1) == pytest.approx(2 * 2 * (25 + 25**2 / 100) ** 0.5)
+    assert measured.error(25, alike=4) == 2 * measured.error(25, alike=1)
+    assert Assumption(3.0, "a default").error(25, alike=4) == 0
 
 
 @pytest.mark.parametrize(

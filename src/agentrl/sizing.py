@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,15 @@ class Assumption:
     episodes: int = 0
     """From how many episodes the value was measured."""
 
-    def error(self, episodes: float) -> float:
-        """Of the sum over so many episodes to come: two standard errors, of the draw and of the mean together."""
+    def error(self, episodes: float, *, alike: int) -> float:
+        """Of the sum over so many episodes to come: two standard errors, of the draw and of the mean together.
+
+        Args:
+            alike: episodes of one task, which are taken to vary together.
+        """
         if not self.episodes:
             return 0.0
-        return 2 * self.spread * math.sqrt(episodes + episodes**2 / self.episodes)
+        return 2 * self.spread * math.sqrt(alike * (episodes + episodes**2 / self.episodes))
 
 
 @dataclass(frozen=True)
@@ -175,7 +180,7 @@ def _figures(config: RunConfig, given: Assumptions, shape: ModelShape, validatio
     span = f"{training + fewest:,} where the last step is also the best" if fewest != most else ""
     yield Figure("episodes", "episodes", total, note=f"with evaluations; {span}".removesuffix("; "))
 
-    error = given.calls_per_episode.error
+    error = partial(given.calls_per_episode.error, alike=ppo.samples_per_task)
     yield Figure("requests", "tool_calls_per_step", step_episodes * calls, error=error(step_episodes))
     yield Figure("requests", "tool_calls", total * calls, error=error(total))
     yield Figure("requests", "grades", total)
