@@ -12,6 +12,7 @@ a server could know a repetition.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import sys
 import tempfile
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from mcp_types import CallToolResult
 
 INVALID_PARAMS = -32602  # JSON-RPC 2.0, section 5.1
+QUIET = logging.NullHandler()
 TOOL_NAME = re.compile(r"[A-Za-z0-9_./-]{1,128}")
 LOG_CHARS = 2000
 
@@ -58,6 +60,8 @@ class MCPServer:
             import mcp  # noqa: F401
         except ImportError as error:
             raise ConfigError(f"{self.where}: needs the MCP SDK ({error}); pip install 'agentrl[mcp]'") from error
+        # Lost connections are told by our errors; without a handler the SDK would print them as tracebacks as well.
+        logging.getLogger("mcp").addHandler(QUIET)
         resolved = resolve_headers(self.where, config.headers or config.env)
         self._config, self._values, self._secrets = config, resolved.values, resolved.secrets
         if config.url is not None:
