@@ -57,7 +57,7 @@ def test_a_template_that_drops_thoughts_is_refused(
     assert (difference.where, said in difference.said, rendered in difference.rendered) == (where, True, True)
     with pytest.raises(BaselineError) as caught:
         check_append_only(chat())
-    remedies = (f"({shipped}, which ships with agentrl;", "One training sample a turn")
+    remedies = (f"workflow.chat_template to {shipped}, a training template", "one training sample a turn")
     for part in ("rewrites earlier turns", where, *remedies):
         assert part in str(caught.value)
 
@@ -254,3 +254,11 @@ def same_but_for_the_date(*texts: str) -> bool:
     ours, theirs = ([line for line in text.split("\n") if "Current date" not in line] for text in texts)
     assert ours == theirs
     return True
+
+
+def test_a_family_without_a_shipped_template_is_told_to_write_one() -> None:
+    drops = FAMILIES["glm"].template.replace(
+        "(message.reasoning_content or '')", "(message.reasoning_content or '' if loop.last else '')"
+    )
+    with pytest.raises(BaselineError, match=r"to a \.jinja file of your own that writes every turn as it was said"):
+        check_append_only(ChatFormat(FAMILIES["glm"].tokenizer(drops)))

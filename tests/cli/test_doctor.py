@@ -50,6 +50,7 @@ def test_machines_read_json(folders: dict[str, Path]) -> None:
     found = json.loads(doctor(folders["qwen3"], "--json").stdout)
     assert (found["is_fit"], found["syntax"]) == (False, "hermes")
     assert found["difference"]["where"] == "in the prompt of turn 2"
+    assert "`qwen3`" in found["remedy"]
     assert json.loads(doctor(folders["fit"], "--json").stdout)["difference"] is None
 
 

@@ -80,12 +80,12 @@ def check_append_only(chat: ChatFormat) -> None:
 
 def remedy(syntax: str) -> str:
     """What to do about a template that rewrites earlier turns."""
-    shipped = SHIPPED.get(syntax)
-    template = f"`{shipped}`, which ships with agentrl" if shipped else "a .jinja file of your own"
-    return (
-        f"set workflow.chat_template to a training template that writes every turn as it was said ({template}; "
-        f"shipped: {', '.join(TEMPLATES)}). One training sample a turn, the other remedy, is not what agentrl does"
-    )
+    own = "a .jinja file of your own that writes every turn as it was said"
+    if shipped := SHIPPED.get(syntax):
+        template = f"`{shipped}`, a training template that ships with agentrl, or to {own}"
+    else:
+        template = f"{own}; training templates for other models ship with agentrl: {', '.join(TEMPLATES)}"
+    return f"set workflow.chat_template to {template} (the other remedy, one training sample a turn, agentrl has not)"
 
 
 def append_only_report(chat: ChatFormat) -> AppendOnlyReport:

@@ -44,7 +44,12 @@ def template(
     chat = _chat_format(model, chat_template)
     report = append_only_report(chat)
     if as_json:
-        print(json.dumps({**asdict(report), "is_fit": report.is_fit}, indent=2, ensure_ascii=False))
+        found = {
+            **asdict(report),
+            "is_fit": report.is_fit,
+            "remedy": remedy(report.syntax) if report.difference else "",
+        }
+        print(json.dumps(found, indent=2, ensure_ascii=False))
     else:
         print("\n".join(f"{name:<15} {text}" for name, text in _lines(chat, report)))
         if report.difference:
@@ -88,6 +93,10 @@ def _lines(chat: ChatFormat, report: AppendOnlyReport) -> list[tuple[str, str]]:
     if report.respelled:
         lines.append(("other tokens", f"of the same text, {report.respelled}: harmless, nothing is encoded twice"))
     if report.follow_up:
-        lines.append(("a later user", f"{report.follow_up}: no matter here, an episode has no second user message"))
+        lines += [
+            ("a later user", f"would change turns from token {report.follow_up.token} on: none speaks in an episode"),
+            ("  as said", repr(report.follow_up.said)),
+            ("  as rendered", repr(report.follow_up.rendered)),
+        ]
     lines.append(("verdict", "fit for training" if report.is_fit else "not fit for training"))
     return lines

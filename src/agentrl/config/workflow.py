@@ -22,11 +22,11 @@ class WorkflowConfig(Section):
     policy_training: Literal["ppo_kl"] = Field(
         default="ppo_kl", description="Algorithm: PPO with a KL penalty to the frozen baseline."
     )
+    baseline_digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = Field(
+        default=None, description="Pin of the baseline, `sha256:` and 64 hex digits; another checkpoint is refused."
+    )
     chat_template: NonEmpty | None = Field(
         default=None,
         description="Training template in place of the baseline's own: `qwen3` or `gpt-oss`, which ship with agentrl, "
         "or the path of a .jinja file; saved with every checkpoint.",
-    )
-    baseline_digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = Field(
-        default=None, description="Pin of the baseline, `sha256:` and 64 hex digits; another checkpoint is refused."
     )
