@@ -8,6 +8,7 @@ import json
 import logging
 import random
 import ssl
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -162,6 +163,30 @@ def test_retry_after_is_honoured_up_to_a_cap(header: str, at_least: float, at_mo
     calls = Calls(httpx.Response(429, headers={"Retry-After": header}), OK)
     assert calls.post().attempts == 2
     assert at_least <= calls.pauses[0] <= at_most
+
+
+def test_what_one_call_is_asked_to_wait_the_others_wait_too() -> None:
+    arrivals: list[float] = []
+
+    def busy_once(_: httpx.Request) -> httpx.Response:
+        arrivals.append(time.monotonic())
+        return (
+            httpx.Response(429, headers={"Retry-After": "0.3"}) if len(arrivals) == 1 else httpx.Response(200, json={})
+        )
+
+    async def run() -> None:
+        options: dict[str, Any] = {"timeout_seconds": 5, "retries": 3, "max_concurrency": 8}
+        endpoint = Endpoint("e", "http://localhost/", {}, transport=httpx.MockTransport(busy_once), **options)
+        first = asyncio.ensure_future(endpoint.post({}, rollout_id="trace_1"))
+        while not arrivals:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
+        await asyncio.gather(first, *(endpoint.post({}, rollout_id=f"trace_{i}") for i in range(2, 6)))
+        await endpoint.aclose()
+
+    asyncio.run(run())
+    assert len(arrivals) == 6
+    assert arrivals[1] - arrivals[0] >= 0.29
 
 
 def test_a_reply_over_one_megabyte_reads_as_413() -> None:

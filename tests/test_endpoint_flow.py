@@ -184,6 +184,20 @@ def test_who_gives_up_waiting_leaves_no_gap() -> None:
     assert asyncio.run(run()) <= 2.0
 
 
+def test_nothing_leaves_while_the_server_asked_to_wait() -> None:
+    async def run() -> tuple[float, float]:
+        time = Time()
+        pace = Pace(None, clock=time.clock, sleep=time.sleep)
+        pace.hold(3.0)
+        pace.hold(1.0)
+        await pace.wait()
+        first = time.now
+        await pace.wait()
+        return first, time.now
+
+    assert asyncio.run(run()) == (3.0, 3.0)
+
+
 def test_no_rate_is_no_limit() -> None:
     async def run() -> None:
         for _ in range(10_000):

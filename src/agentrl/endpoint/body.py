@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Mapping
 from typing import Any, NoReturn
 
 MAX_BYTES = 2**20
@@ -24,6 +24,23 @@ def strict_json(text: str) -> Any:
         return json.loads(text, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_unique)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def encode(payload: Mapping[str, Any]) -> bytes:
+    """The payload as JSON.
+
+    Raises:
+        ValueError: it is none, or too long.
+    """
+    try:
+        text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"the request is no JSON ({error})") from error
+    content = text.encode("utf-8", "replace")  # a policy may write half a surrogate pair
+    if len(content) > MAX_BYTES:
+        found = f"the request has {len(content):,} bytes, at most {MAX_BYTES:,} are allowed"
+        raise ValueError(f"{found}: shorten the item, or leave keys out of item_fields")
+    return content
 
 
 def _no_number(text: str) -> NoReturn:

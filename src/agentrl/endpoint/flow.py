@@ -117,9 +117,13 @@ class Pace:
 
     async def wait(self) -> None:
         """Return when a request may leave. Who is cancelled while waiting gives its turn to the next."""
-        if not self._gap:
+        if not self._gap and self._clock() >= self._next:
             return
         async with self._order:
-            while (left := self._next - self._clock()) > 0:
+            if (left := self._next - self._clock()) > 0:
                 await self._sleep(left)
-            self._next = self._clock() + self._gap
+            self._next = max(self._next, self._clock()) + self._gap
+
+    def hold(self, seconds: float) -> None:
+        """Let nothing leave for so long."""
+        self._next = max(self._next, self._clock() + seconds)
