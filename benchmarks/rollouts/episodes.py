@@ -26,6 +26,8 @@ class Batch:
     tool_calls: int
     unfinished: int
     """Rollouts that their token budget or the turn limit ended."""
+    cpu_seconds: float
+    """Of this process: tells a slow system from a busy machine."""
     prefill_tokens: int = 0
     idle_seconds: float = 0.0
 
@@ -73,7 +75,7 @@ def limits(policy: Policy, scale: Scale, tasks: Sequence[Task]) -> RolloutConfig
     prompt = max(len(policy.chat.prompt_ids(list(task.messages))) for task in tasks)
     return RolloutConfig(
         max_turns=MAX_HOPS + 1,
-        max_tool_calls=MAX_HOPS,
+        max_tool_calls=2 * MAX_HOPS,  # never reached: the message that it is spent would be news to this model
         max_turn_tokens=scale.completion_tokens,
         max_context_tokens=prompt + scale.completion_tokens,
         announce_budget=False,
@@ -89,9 +91,9 @@ async def roll_out(
     await watched.sync(policy)  # as after an update: nothing is kept from the batch before
     config = limits(policy, scale, tasks)
     rollouts = RolloutEngine(watched, policy.chat, Toolbox([LookupTool(tool_seconds)]), AnyAnswer(), config)
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     done = await rollouts.run(tasks, samples_per_task=scale.samples, seed=seed)
-    seconds = time.perf_counter() - started
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     assert not any(rollout.error for rollout in done), [rollout.error for rollout in done]
     batch = Batch(
         seconds=seconds,
@@ -99,6 +101,7 @@ async def roll_out(
         sampled_tokens=sum(rollout.output_tokens for rollout in done),
         tool_calls=sum(len(turn.tool_results) for rollout in done for turn in rollout.turns),
         unfinished=sum(rollout.stop_reason != "final" for rollout in done),
+        cpu_seconds=cpu_seconds,
         idle_seconds=watched.idle_seconds,
     )
     return batch, done

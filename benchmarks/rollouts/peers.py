@@ -22,13 +22,9 @@ from .task import MAX_HOPS, Scale, found, load, next_key
 
 
 class Trl:
-    """GRPOTrainer on the same checkpoint, with the same tool; of its step, only the rollouts are timed.
+    """GRPOTrainer on the same checkpoint, with the same tool; of its step, only the rollouts are timed."""
 
-    Args:
-        cache: what it hands to `generate` as `cache_implementation`; None leaves transformers' choice.
-    """
-
-    def __init__(self, folder: Path, scale: Scale, cache: str | None = None) -> None:
+    def __init__(self, folder: Path, scale: Scale) -> None:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         from datasets import Dataset
         from trl import GRPOConfig, GRPOTrainer
@@ -56,7 +52,6 @@ class Trl:
             max_completion_length=scale.completion_tokens,
             max_tool_calling_iterations=MAX_HOPS,
             temperature=1.0,
-            cache_implementation=cache,
             gradient_checkpointing=False,
             bf16=False,
             use_cpu=True,
@@ -87,9 +82,9 @@ class Trl:
         """Every task `samples` times, as a training step would."""
         self._tool_seconds, self._prefilled = tool_seconds, 0
         prompts = [list(task.messages) for task in tasks for _ in range(self._samples)]
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         _, completion_ids, masks, completions, *_ = self._trainer._generate(prompts)
-        seconds = time.perf_counter() - started
+        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
         ends = self._trainer._tokenizer.eos_token_id
         return Batch(
             seconds=seconds,
@@ -97,6 +92,7 @@ class Trl:
             sampled_tokens=sum(map(sum, masks)),
             tool_calls=sum(message["role"] == "tool" for messages in completions for message in messages),
             unfinished=sum(ids[-1] != ends or not mask[-1] for ids, mask in zip(completion_ids, masks, strict=True)),
+            cpu_seconds=cpu_seconds,
             prefill_tokens=self._prefilled,
         )
 
