@@ -136,3 +136,39 @@ def test_thoughts_calls_and_errors_are_told_apart(chat: ChatFormat) -> None:
     assert 'calls     look {"query": "item 0"}' in text
     assert "gets (error) (cut) (3 attempts)  some text" in text
     assert "calls     (a call that could not be read)\n    gets (error) (cut)  some text" in text
+
+
+LOOK = '''
+def look(key: str) -> str:
+    """Look something up."""
+    return "yes is right"
+'''
+SERVE_LOOK = (
+    LOOK
+    + """
+from mcp.server.mcpserver import MCPServer
+server = MCPServer("look", log_level="ERROR")
+server.tool()(look)
+server.run("stdio")
+"""
+)
+
+
+def test_the_policy_cannot_tell_the_kinds_of_tool_apart(toy: Path) -> None:
+    pytest.importorskip("mcp", reason="the extra agentrl[mcp] is not installed")
+    (toy / "look_tool.py").write_text(LOOK)
+    (toy / "look_server.py").write_text(SERVE_LOOK)
+    kinds = {
+        "endpoints": None,
+        "python": ["look_tool:look"],
+        "mcp": [{"name": "look", "command": ["{python}", "look_server.py"]}],
+    }
+    seen = {}
+    for kind, value in kinds.items():
+        sets = ["--set", f"tools.{kind}={json.dumps(value)}", "--set", "tools.endpoints=[]"] if value else []
+        found = traces(run("-n", "3", "--json", *sets).stdout)
+        turns = [turn for _, trace in sorted(found.items()) for turn in trace["turns"]]
+        outputs = [result["output"] for turn in turns for result in turn["tool_results"]]
+        seen[kind] = ({key: without_times(trace) for key, trace in found.items()}, outputs)
+    assert "yes is right" in seen["endpoints"][1]
+    assert seen["python"] == seen["mcp"] == seen["endpoints"]
