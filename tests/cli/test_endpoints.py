@@ -63,6 +63,21 @@ def test_a_defect_exits_1_and_is_in_the_json(tmp_path: Path, monkeypatch: pytest
     assert burst["figures"]["size"] == 3
 
 
+def test_the_other_kinds_of_tool_are_reached_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mcp", reason="the extra agentrl[mcp] is not installed")
+    notes = {"name": "notes", "command": ["{python}", str(SERVER.with_name("mcp_notes_server.py")), "stdio"]}
+    servers = [notes, {"name": "down", "url": "http://127.0.0.1:1/mcp"}]
+    (tmp_path / "look_tool.py").write_text("def look(key: str) -> str:\n    return key\n")
+    sets = ("tools.endpoints=[]", "tools.python=['look_tool:look']", f"tools.mcp={json.dumps(servers)}")
+    options = [word for each in sets for word in ("--set", each)]
+    result = check(tmp_path, monkeypatch, "none", "--json", "--burst", "2", *options)
+    found = {each["endpoint"]: each for each in json.loads(result.stdout)["findings"]}
+    assert result.exit_code == 1
+    assert found["python look"]["result"] == "ok"
+    assert found["mcp notes"]["detail"] == "has the tools note, whoami, refuse, long, hang, crash"
+    assert (found["mcp down"]["result"], "ConnectError" in found["mcp down"]["detail"]) == ("failed", True)
+
+
 def test_a_config_without_endpoints_exits_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("run.yaml").write_text("workflow: {target: t, baseline: b}\n")

@@ -67,6 +67,7 @@ def check(
 def _check_all(config: RunConfig, burst: int | None) -> list[Finding]:
     from agentrl.config import training_sections
     from agentrl.data.tasks import load_tasks
+    from agentrl.errors import ConfigError
     from agentrl.sizing import episodes_at_once, peak_requests
     from agentrl.tools.checks import Finding, check_grader, check_sandbox, check_tool
     from agentrl.tools.lifecycle import Lifecycle
@@ -100,8 +101,11 @@ def _check_all(config: RunConfig, burst: int | None) -> list[Finding]:
         base_url = urls[0] if urls else ""
         found = asyncio.run(endpoints_of(base_url))
         for server in sections.tools.mcp:
-            names = ", ".join(tool.name for tool in MCPServer(server, base_url).tools())
-            found.append(Finding(f"mcp {server.name}", "reachable", "ok", f"has the tools {names}"))
+            try:
+                names = ", ".join(tool.name for tool in MCPServer(server, base_url).tools())
+                found.append(Finding(f"mcp {server.name}", "reachable", "ok", f"has the tools {names}"))
+            except ConfigError as error:
+                found.append(Finding(f"mcp {server.name}", "reachable", "failed", str(error)))
         for function in sections.tools.python:
             tool_name = PythonTool(function).name
             found.append(Finding(f"python {tool_name}", "reachable", "ok", "can be imported and described"))
