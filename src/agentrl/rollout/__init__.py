@@ -1,4 +1,5 @@
 """Episodes: the turn loop, its limits, and what training sees of it.
 
-Read `engine.py`, then `trajectory.py`. May import: inference and lower floors.
+Read `turns.py` (one episode), `engine.py` (many of them), then `outage.py` and `trajectory.py`. May import: inference
+and lower floors.
 """

@@ -1,13 +1,12 @@
-"""The turn loop: generate, call tools, read, until the policy answers or a limit ends it; then grade.
+"""Tasks in, graded rollouts out: sandbox, turns (`turns.py`) and grade of each episode, side by side.
 
-Rollouts run concurrently: an episode that waits for a tool holds nobody up. Training and evaluation use the same
-engine. A limit that the policy ran into is its own doing and is graded; what infrastructure broke is left ungraded.
+An episode that waits for a tool holds nobody up. Training and evaluation use the same engine. A limit that the policy
+ran into is its own doing and is graded; what infrastructure broke is left ungraded.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agentrl.chat import BUDGET_SPENT, MALFORMED, ChatFormat, ParsedTurn, announce_budget
+from agentrl.chat import ChatFormat, announce_budget
 from agentrl.config import RolloutConfig, RunConfig, training_sections
 from agentrl.endpoint import Endpoint
 from agentrl.errors import ConfigError, EngineError, RolloutError, SandboxError, ToolError
@@ -24,24 +23,15 @@ from agentrl.grading.grader import Grader
 from agentrl.inference.build import build_engine
 from agentrl.inference.engine import InferenceEngine
 from agentrl.rollout.episode import Episode
+from agentrl.rollout.turns import TurnLoop, derive_seed
 from agentrl.tools.lifecycle import Lifecycle
 from agentrl.tools.toolbox import Toolbox
-from agentrl.types import FailureClass, Grade, Rollout, Sample, StopReason, Task, ToolResult, Turn
+from agentrl.types import FailureClass, Grade, Rollout, StopReason, Task
 
 if TYPE_CHECKING:
     from agentrl.policy.policy import Policy
 
-ENGINE_ATTEMPTS = 3
-"""Generations asked for until a turn is given up: an inference server may have been restarted under it."""
-ENGINE_PAUSE_SECONDS = 1.0
-"""Before the second attempt; twice that before the third."""
 BROKEN_BY = {EngineError: FailureClass.ENGINE, ToolError: FailureClass.TOOL, SandboxError: FailureClass.SANDBOX}
-
-
-def derive_seed(*parts: object) -> int:
-    """A 63-bit seed from anything printable: the same parts give the same seed on every machine."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 class _Plan(NamedTuple):
@@ -218,6 +208,7 @@ class RolloutEngine:
     async def _roll_out(self, plan: _Plan, rollout_id: str, prompt_ids: tuple[int, ...]) -> Rollout:
         """One episode, not graded yet; `error` says why it must not be."""
         episode = Episode(self._config, prompt_ids)
+        turns = TurnLoop(self.inference, self._chat, self._toolbox, self._described(plan.task))
         failure: RolloutError | None = None
         stop, clock = StopReason.INFRASTRUCTURE, asyncio.timeout(self._config.max_seconds)
         started = time.monotonic()
@@ -226,7 +217,7 @@ class RolloutEngine:
                 await self._lifecycle.open(rollout_id, plan.task.item)
                 clock, started = asyncio.timeout(self._config.max_seconds), time.monotonic()
             async with clock:
-                stop = await self._turns(episode, plan, rollout_id)
+                stop = await turns.run(episode, plan.task, rollout_id=rollout_id, seed=plan.seed)
         except TimeoutError:
             if not clock.expired():  # somebody else's, that should have been a RolloutError: a bug
                 raise
@@ -249,88 +240,6 @@ class RolloutEngine:
             cost_usd=episode.cost_usd,
         )
         return _broken(rollout, failure) if failure else rollout
-
-    async def _turns(self, episode: Episode, plan: _Plan, rollout_id: str) -> StopReason:
-        """Fill `episode` turn by turn and say why it ended."""
-        config, chat = self._config, self._chat
-        if episode.tokens_left < 1:  # nobody's doing, and no token to learn from
-            raise EngineError(f"the prompt leaves no room in {config.max_context_tokens} tokens")
-        is_budget_spent = False
-        while (spent := episode.spent()) is None:
-            index, started = len(episode.turns), time.monotonic()
-            sample, attempts = await self._generate(episode, rollout_id, derive_seed(plan.seed, index))
-            seconds = time.monotonic() - started
-            prefix, tools = f"{rollout_id[6:14]}_{index}", self._described(plan.task)
-            parsed = chat.parse(sample.token_ids, call_id_prefix=prefix, tools=tools)
-            episode.say(
-                Turn(
-                    token_ids=sample.token_ids,
-                    engine_logprobs=sample.logprobs,
-                    text=parsed.raw,
-                    tool_calls=parsed.calls,
-                    tool_results=(),
-                    observation_ids=(),
-                    policy_version=sample.policy_version,
-                    seconds=seconds,
-                    reasoning_tokens=parsed.reasoning_tokens,
-                    malformed_calls=len(parsed.malformed),
-                    attempts=attempts,
-                )
-            )
-            if sample.is_truncated:
-                return StopReason.TOKEN_BUDGET
-            if not parsed.calls and not parsed.malformed:
-                episode.answer = parsed.text
-                return StopReason.FINAL
-            if is_budget_spent:
-                return StopReason.TOOL_BUDGET  # it was told, and called again
-            if episode.is_stuck(parsed.calls):
-                return StopReason.STUCK
-
-            results = await self._answer_calls(parsed, episode, plan.task, rollout_id)
-            is_budget_spent = episode.calls_left == 0
-            shown = list(results)
-            if is_budget_spent and shown[-1].output != BUDGET_SPENT:
-                shown[-1] = replace(shown[-1], output=f"{shown[-1].output}\n{BUDGET_SPENT}")
-            episode.read(results, chat.observation_ids(parsed, shown))
-        return spent
-
-    async def _generate(self, episode: Episode, rollout_id: str, seed: int) -> tuple[Sample, int]:
-        """The next turn, and the attempts that it took; each has the same context and seed."""
-        for attempt in range(1, ENGINE_ATTEMPTS):
-            try:
-                return await self._generate_once(episode, rollout_id, seed), attempt
-            except EngineError:
-                await asyncio.sleep(ENGINE_PAUSE_SECONDS * attempt)
-        return await self._generate_once(episode, rollout_id, seed), ENGINE_ATTEMPTS
-
-    async def _generate_once(self, episode: Episode, rollout_id: str, seed: int) -> Sample:
-        return await self.inference.generate(
-            episode.context, session=rollout_id, seed=seed, max_tokens=episode.tokens_left
-        )
-
-    async def _answer_calls(
-        self, parsed: ParsedTurn, episode: Episode, task: Task, rollout_id: str
-    ) -> list[ToolResult]:
-        """Run the calls that the budget still covers, in parallel; answer the others, and malformed ones, by text."""
-        allowed, refused = parsed.calls[: episode.calls_left], parsed.calls[episode.calls_left :]
-        results: list[ToolResult] = []
-        limit = self._config.max_turn_seconds
-        try:
-            async with asyncio.timeout(limit) as clock:
-                results += await self._toolbox.run(allowed, rollout_id=rollout_id, item=task.item) if allowed else []
-        except TimeoutError as error:
-            if not clock.expired():
-                raise
-            names = ", ".join(sorted({call.name for call in allowed}))
-            found = f"tool {names}: no answer within {limit:g} s (rollout.max_turn_seconds)"
-            raise ToolError(found, rollout_id=rollout_id) from error
-        results += [ToolResult(call.id, call.name, BUDGET_SPENT, 0.0, is_error=True) for call in refused]
-        results += [ToolResult("", "", MALFORMED, 0.0, is_error=True) for _ in parsed.malformed]
-        # A malformed call costs a call: otherwise garbage could be repeated up to the turn limit for nothing.
-        episode.calls_counted += len(parsed.calls) + len(parsed.malformed)
-        episode.calls_made += len(allowed)
-        return results
 
     async def _grade(self, rollout: Rollout) -> Grade:
         """The grade, or why there is none: a grader that hangs must not hold the step."""
