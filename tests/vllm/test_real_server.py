@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -13,9 +12,8 @@ from typing import Any
 import httpx
 import pytest
 import torch
-import yaml
 
-from agentrl.config import RunConfig, load_config
+from agentrl.config import RunConfig
 from agentrl.errors import ConfigError, TrainingStopped
 from agentrl.inference.probe import disproof
 from agentrl.inference.vllm import VLLMEngine
@@ -25,9 +23,9 @@ from agentrl.policy.checkpoint import publish_weights
 from agentrl.policy.lora import adapter_tensors
 from agentrl.policy.policy import Policy, load_policy
 from agentrl.training import train
+from tests.toy_run import metrics, toy_run
 from tests.vllm.server import NO_SERVER, PROCESSED, PYTHON, URL, Server, save_baseline
 
-ROOT = Path(__file__).parents[2]
 needs_python = pytest.mark.skipif(not PYTHON, reason=NO_SERVER)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not (PYTHON or URL), reason=NO_SERVER)]
 
@@ -139,35 +137,11 @@ def test_log_probabilities_equal_the_trainers_after_every_update(
 def test_a_run_trains_with_mismatches_inside_their_limits(
     untied: tuple[str, Path, Server | None], tmp_path: Path
 ) -> None:
-    for split in ("train", "validation", "test"):
-        names = [f"{split}-{n}" for n in range(8)]
-        rows = [{"id": name, "messages": [{"role": "user", "content": f"{name}?"}]} for name in names]
-        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    headers = {"Authorization": "Bearer ${TOY_TOKEN}"}
-    command = ["{python}", str(ROOT / "tests" / "toy_server.py"), "normal"]
-    sections = {
-        "name": "toy",
-        "workflow": {"target": "toy", "baseline": str(untied[1])},
-        "data": {split: str(tmp_path / f"{split}.jsonl") for split in ("train", "validation", "test")},
-        "policy": {"device": "cpu", "threads": 1, "value_hidden_size": 16, "lora": {"rank": 8, "alpha": 16}},
-        "inference": {"kind": "vllm", "url": untied[0], "temperature": 0.9, "adapter_dir": str(tmp_path / "adapters")},
-        "tools": {
-            "serve": [{"command": command, "env": {"TOY_TOKEN": "${random}"}}],
-            "endpoints": [{"name": "look", "server_url": "{serve}/look", "headers": headers}],
-        },
-        "grading": {"name": "toy", "url": "{serve}/grade", "headers": headers},
-        "rollout": {"max_tool_calls": 2, "max_turn_tokens": 12, "max_context_tokens": 350},
-        "ppo": {
-            "steps": 4, "tasks_per_step": 8, "samples_per_task": 4, "learning_rate": 1.0e-2, "minibatches": 2,
-            "kl": {"coef": 0.01}, "guards": {"max_kl_per_token": 100.0},
-        },
-        "evaluation": {"every_steps": 2, "samples_per_item": 2},
-        "checkpoint": {"every_steps": 1, "keep_last": 2},
-    }  # fmt: skip
-    (tmp_path / "toy.yaml").write_text(yaml.safe_dump(sections))
-    result = train(load_config(tmp_path / "toy.yaml"), run_dir=tmp_path / "run")
+    inference = {"kind": "vllm", "url": untied[0], "adapter_dir": str(tmp_path / "adapters")}
+    config = toy_run(tmp_path, untied[1], inference={"temperature": 0.9, **inference})
+    result = train(config, run_dir=tmp_path / "run")
     assert result.stopped_by is None
-    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    rows = metrics(tmp_path / "run")
     for row in rows:
         shown = {name: value for name, value in row.items() if name.startswith(("mismatch", "reward", "kl_per_t"))}
         print(row["step"], {name: f"{value:.3g}" for name, value in shown.items() if value is not None})

@@ -91,6 +91,7 @@ class VLLMServer:
             "transport": transport,
             "timeout": None,  # asyncio.timeout is the deadline
             "limits": httpx.Limits(max_connections=1, keepalive_expiry=KEEPALIVE_SECONDS),
+            "verify": httpx.create_ssl_context() if parsed.scheme == "https" else False,  # once, not a connection
             "trust_env": not is_local(parsed.host),
         }
 
