@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
-from agentrl.chat import ChatFormat, parse_turn
+from agentrl.chat import ChatFormat, announce_budget, parse_turn
+from agentrl.types import ToolResult
 from examples.finqa import lexicon
 from examples.finqa.baseline import CAREFUL, HASTY, PROMPT, fresh_model, vocabulary
 from examples.finqa.copying import learn_to_copy, repeating_batch
+from examples.finqa.corpus import load_corpus
 from examples.finqa.demonstrations import CLEAN, Habits
 from examples.finqa.generate import generate_tables
 from examples.finqa.grader import grade_answer
+from examples.finqa.pages import render_page
 from examples.finqa.pretrain import encode, episodes
+from examples.finqa.tasks import load_splits
 from examples.finqa.tokenizer import build_tokenizer
 
 
@@ -105,3 +112,17 @@ def test_the_wired_model_learns_to_copy_within_seconds(tokenizer) -> None:  # ty
     torch.set_num_threads(1)
     model = fresh_model(tokenizer, seed=0)
     assert learn_to_copy(model, n_special=6, max_tokens=60_000) > 0.3  # chance is one in eight
+
+
+def test_the_shipped_baselines_prompts_observations_and_calls_are_pinned() -> None:
+    """The checkpoint was trained on these very ids: another spelling would be another task."""
+    chat = ChatFormat(AutoTokenizer.from_pretrained("examples/finqa/baseline"))
+    tasks = load_splits(Path("examples/finqa/data"))["validation"]
+    outputs = [render_page(page) for page in load_corpus(Path("examples/finqa/data")).pages[::400]]
+    call = '<tool_call>{"name": "cat", "arguments": {"path": "delta-chemical/2015/page_36"}}</tool_call>'
+    turn = chat.parse([*chat.tokenizer.encode(f"net sales 2014 482.3\n{call}"), chat.stop_id], call_id_prefix="p")
+    spoken = [chat.prompt_ids(announce_budget(task.messages, 10)) for task in tasks]
+    heard = [chat.observation_ids(turn, [ToolResult("", "cat", output, 0.0)]) for output in outputs]
+    assert (turn.text, turn.calls[0].name) == ("net sales 2014 482.3", "cat")
+    digest = hashlib.sha256(json.dumps([spoken, heard, chat.stop_ids]).encode()).hexdigest()
+    assert digest == "09a224cf89f757ec4cb6ea25be2867504c88c54055ca5ce859d1d7eacebfa840"
