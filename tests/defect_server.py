@@ -69,7 +69,7 @@ class Notebook(BaseHTTPRequestHandler):
             elif DEFECT == "needs_sandbox" and request["trace_id"] not in sandboxes:
                 self.answer(404, {"error": "no such sandbox"})
             else:
-                time.sleep(0.02)
+                time.sleep(0.02 if DEFECT == "falls_over" else 0.002)
                 arguments = json.loads(request["arguments"])
                 with lock:
                     output = note(request["trace_id"], request["call_id"], arguments.get("text", ""), request["item"])

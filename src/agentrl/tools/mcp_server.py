@@ -186,6 +186,7 @@ class MCPServer:
     async def aclose(self) -> None:
         sessions, self._sessions = list(self._sessions.values()), {}
         await asyncio.gather(*(session.close() for session in sessions), *self._closing)
+        self._log.close()
 
     def explained(self, error: BaseException) -> str:
         """What happened, on one line, without secrets; with a stdio server's last words where it ended."""

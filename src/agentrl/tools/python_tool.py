@@ -147,7 +147,7 @@ async def _in_thread(function: Callable[..., Any], arguments: dict[str, Any]) ->
         if not loop.is_closed():
             loop.call_soon_threadsafe(finish, output, error)
 
-    threading.Thread(target=work, daemon=True, name=f"tool {function.__name__}").start()
+    threading.Thread(target=work, daemon=True).start()
     return await done
 
 
