@@ -38,7 +38,7 @@ from agentrl.types import Outcome, Rollout, Task
 from tests.engine_fixtures import make_tokenizer
 from tests.faults.server import output_of, score_of
 
-ROUNDS = 10
+ROUNDS = 6
 AT_ONCE = 256
 TIMEOUT_SECONDS, LATE_SECONDS = 0.4, 0.6
 MAX_GROWTH_BYTES = 16 * 2**20
@@ -108,6 +108,8 @@ async def soak(url: str, rollouts: int) -> dict[str, Any]:
     engine = RolloutEngine(inference, chat, Toolbox([tool]), grader, config)
     task = Task("t", ({"role": "user", "content": "?"},), {})
 
+    gc.collect()
+    gc.freeze()  # what was imported is not looked through again in every round
     outcomes: Counter[str] = Counter()
     broken: Counter[str] = Counter()
     ids: set[str] = set()

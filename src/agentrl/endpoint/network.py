@@ -7,6 +7,7 @@ import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.request import getproxies, proxy_bypass
@@ -37,6 +38,35 @@ async def system_resolver(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(each[4][0]) for each in found))
 
 
+class OneWrite(httpcore.AsyncNetworkStream):
+    """Sends head and body of a request together: httpcore writes them one by one, and each would wake the server."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self._unsent = bytearray()
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002  (sent by `read`)
+        self._unsent += buffer
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._unsent:
+            unsent, self._unsent = bytes(self._unsent), bytearray()
+            with suppress(httpcore.WriteError):  # who refuses a request while it is sent may have said why
+                await self._stream.write(unsent, timeout)
+        return await self._stream.read(max_bytes, timeout)
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        return OneWrite(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
 class VettedNetwork(httpcore.AsyncNetworkBackend):
     """TCP connections for httpcore. TLS still checks the certificate against the name.
 
@@ -63,9 +93,8 @@ class VettedNetwork(httpcore.AsyncNetworkBackend):
         for address in addresses:
             is_last = address == addresses[-1]
             try:
-                return await self._network.connect_tcp(
-                    address, port, timeout if is_last else NEXT_ADDRESS_SECONDS, local_address, socket_options
-                )
+                limit = timeout if is_last else NEXT_ADDRESS_SECONDS
+                return OneWrite(await self._network.connect_tcp(address, port, limit, local_address, socket_options))
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 if is_last:
                     self._known = ("", 0.0, [])
