@@ -28,13 +28,12 @@ class Encoding:
         added = tokenizer.added_tokens_decoder.values()
         control = {str(token.content) for token in added if token.special} | set(map(str, tokenizer.all_special_tokens))
         control |= {str(token.content) for token in added} & set(marks)
-        spelled = "|".join(re.escape(token) for token in sorted(control, key=len, reverse=True) if len(token) > 1)
-        self._spelling = re.compile(f"(?=(?:{spelled}))(.)", re.DOTALL) if spelled else None
+        self._spelling = _first_characters(token for token in control if len(token) > 1)
 
     def as_text(self, text: str) -> str:
         """Text from outside, as it may go into a template: no control token is spelled in it."""
         text = text.replace(CUT, "\ufffd")
-        return self._spelling.sub(rf"\1{CUT}", text) if self._spelling else text
+        return self._spelling.sub(rf"\g<0>{CUT}", text) if self._spelling else text
 
     def all_as_text(self, value: Any) -> Any:
         """The same for every text in lists and objects: parts of a message, tool objects."""
@@ -61,3 +60,15 @@ class Encoding:
     def _piece(self, text: str, behind: str) -> list[int]:
         ids = list(self._tokenizer.encode(behind + text, add_special_tokens=False))
         return ids[len(self._tokenizer.encode(behind, add_special_tokens=False)) :] if behind else ids
+
+
+def _first_characters(tokens: Iterable[str]) -> re.Pattern[str] | None:
+    """Matches the first character of every spelling of a token, overlapping ones too.
+
+    Grouped by that character: vocabularies with a thousand control tokens have two or three.
+    """
+    rests: dict[str, list[str]] = {}
+    for token in tokens:
+        rests.setdefault(token[0], []).append(re.escape(token[1:]))
+    groups = (f"{re.escape(first)}(?={'|'.join(sorted(ends))})" for first, ends in sorted(rests.items()))
+    return re.compile("|".join(groups)) if rests else None

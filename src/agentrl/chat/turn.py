@@ -116,7 +116,8 @@ def parameter_schemas(tools: Sequence[dict[str, Any]] | None, name: str) -> dict
     """The JSON schemas of a tool's parameters, by name; empty where they are not told."""
     for tool in tools or ():
         function = tool.get("function", tool)
-        if function.get("name") == name:
-            properties = (function.get("parameters") or {}).get("properties")
+        if isinstance(function, dict) and function.get("name") == name:
+            parameters = function.get("parameters")
+            properties = parameters.get("properties") if isinstance(parameters, dict) else None
             return properties if isinstance(properties, dict) else {}
     return {}
