@@ -246,9 +246,7 @@ class VLLMEngine:
         await self._publisher.forget(self._links)
 
     async def _send_everywhere(self, policy: Policy) -> None:
-        for link in self._links:
-            if link.revival is not None:
-                link.revival.cancel()  # it would send the version before
+        await self._cancel_revivals()  # they would send the version before
         publication = await self._publisher.write(policy)
         sent = await asyncio.gather(
             *(self._publisher.send(link, publication) for link in self._links), return_exceptions=True
@@ -263,7 +261,11 @@ class VLLMEngine:
 
     async def _withdraw(self) -> None:
         """Leave nothing behind on servers and disk."""
-        for link in self._links:
-            if link.revival is not None:
-                link.revival.cancel()
+        await self._cancel_revivals()
         await self._publisher.forget(self._links, keep=0)
+
+    async def _cancel_revivals(self) -> None:
+        revivals = [link.revival for link in self._links if link.revival is not None]
+        for revival in revivals:
+            revival.cancel()
+        await asyncio.gather(*revivals, return_exceptions=True)  # a paused server is resumed first
