@@ -218,3 +218,17 @@ def test_the_engine_in_this_process_samples_with_the_adapter() -> None:
     engines = torch.tensor(drawn.logprobs)
     assert (engines - trainers).abs().max() < 1e-5
     assert (engines - bases).abs().max() > 0.1  # so the comparison can tell
+
+
+def test_recomputed_activations_give_the_adapter_the_same_gradient() -> None:
+    found = []
+    for is_recomputed in (False, True):
+        config = PolicyConfig(value_hidden_size=16, lora=LoRAConfig(rank=4), gradient_checkpointing=is_recomputed)
+        policy = moved(tiny_policy(config=config))
+        torch.manual_seed(0)
+        for tensor in adapter_tensors(policy.model).values():
+            tensor.normal_(std=0.2)
+        policy.evaluate(*some_ids()).logprobs.sum().backward()
+        found.append({name: p.grad for name, p in policy.model.named_parameters() if p.requires_grad})
+    assert found[0]
+    assert all(torch.allclose(found[0][name], found[1][name], atol=1e-5) for name in found[0])

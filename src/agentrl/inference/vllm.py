@@ -7,6 +7,7 @@ prefix; when that one is lost, the episode moves on, and the server is taken bac
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ from agentrl.types import Sample
 
 if TYPE_CHECKING:
     from agentrl.policy.policy import Policy
+
+logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
 FIRST_PAUSE_SECONDS = 0.25
@@ -162,6 +165,7 @@ class VLLMEngine:
         if link.lost_at is None:
             link.lost_at = asyncio.get_running_loop().time()
         if link.revival is None or link.revival.done():
+            logger.warning("%s was lost, with %d episodes", link.server.url, len(link.sessions))
             link.revival = asyncio.create_task(self._bring_back(link))
             link.revival.add_done_callback(lambda task: task.cancelled() or task.exception())  # somebody may ask later
 
@@ -185,6 +189,7 @@ class VLLMEngine:
                     pass
                 else:
                     self.restarts += 1
+                    logger.warning("%s is back, and serves version %d", link.server.url, self.policy_version)
                     return
             if now() >= deadline:
                 away = f"{link.server.url} has been away for {self._config.restart_seconds:g} s (restart_seconds)"
