@@ -21,6 +21,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+import transformers
+
+from agentrl.config import PolicyConfig
+from agentrl.policy.policy import Policy
+
+from . import task
+from .episodes import Batch, limits, roll_out
+from .peers import Trl, VllmClient, paused, vllm_server
+from .turns import (
+    Bound,
+    decode_seconds,
+    generate_seconds,
+    long_context,
+    make_engine,
+    one_turn_seconds,
+    random_prompts,
+    task_prompts,
+)
+
 FIGURES = """vs_trl_50ms vs_trl_0ms vs_trl_1s vs_generate vs_generate_distinct vs_vllm decode_vs_bound
 decode_vs_bound_shared tool_wait_fraction prefill_tokens_over_new""".split()
 PARTS = "generate decode trl_50ms trl_0ms trl_1s tool_wait prefill long_context vllm".split()
@@ -44,23 +64,16 @@ class Benchmark:
     """The parts; each returns figures and what they were made of."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        from agentrl.config import PolicyConfig
-        from agentrl.policy.policy import Policy
-
-        from . import task
-
         self.options = options
         self.scale = task.QUICK if options.quick else task.Scale()
         self.folder = task.prepare(options.model_dir, self.scale)
         model, tokenizer = task.load(self.folder)
         self.policy = Policy(model, tokenizer, PolicyConfig())
         self.endless = Policy(task.endless(model), tokenizer, PolicyConfig())
-        self._trl: Any = None
+        self._trl: Trl | None = None
 
     async def generate(self) -> dict[str, Any]:
         """One turn of forced tokens, prompts included, against `generate` with the faster of its caches."""
-        from .turns import generate_seconds, make_engine, one_turn_seconds, random_prompts, task_prompts
-
         scale, model, n = self.scale, self.endless.model, self.scale.forced_tokens
         engine = make_engine(self.endless, max_batch=scale.rollouts, max_context_tokens=1024)
 
@@ -69,7 +82,7 @@ class Benchmark:
             return random_prompts(scale.rollouts, len(shared[0]), seed) if distinct else shared
 
         seconds = await in_turns(
-            self.options.repeats,
+            2 * self.options.repeats,
             agentrl=lambda seed: one_turn_seconds(engine, prompts(seed, False), n),
             agentrl_distinct=lambda seed: one_turn_seconds(engine, prompts(seed, True), n),
             dynamic=lambda seed: generate_seconds(model, prompts(seed, False), n, "dynamic"),
@@ -85,8 +98,6 @@ class Benchmark:
 
     async def decode(self) -> dict[str, Any]:
         """A decode step of the batch against `Bound`; prompts of their own, and the task's four to a prompt."""
-        from .turns import Bound, decode_seconds, make_engine, random_prompts
-
         scale, steps = self.scale, 64 if not self.options.quick else 4
         engine = make_engine(self.endless, max_batch=scale.rollouts, max_context_tokens=1024)
         bound = Bound(self.endless.model, scale.rollouts, scale.context)
@@ -96,7 +107,7 @@ class Benchmark:
             return [ids for ids in random_prompts(scale.prompts, length, seed) for _ in range(scale.samples)]
 
         values = await in_turns(
-            self.options.repeats,
+            4 * self.options.repeats,  # a second each: many short looks at a busy machine
             bound=lambda _: bound.seconds(steps),
             agentrl=lambda seed: decode_seconds(engine, random_prompts(scale.rollouts, length, seed), steps),
             agentrl_shared=lambda seed: decode_seconds(engine, shared(seed), steps),
@@ -114,118 +125,80 @@ class Benchmark:
             },
         }
 
-    async def _against_trl(self, tool_seconds: float, key: str) -> dict[str, Any]:
-        from .peers import Trl
+    async def trl_50ms(self) -> dict[str, Any]:
+        return await self._against_trl(0.05, "vs_trl_50ms")
 
+    async def trl_0ms(self) -> dict[str, Any]:
+        return await self._against_trl(0.0, "vs_trl_0ms")
+
+    async def trl_1s(self) -> dict[str, Any]:
+        return await self._against_trl(1.0, "vs_trl_1s")
+
+    async def _against_trl(self, tool_seconds: float, name: str) -> dict[str, Any]:
         is_warm = self._trl is not None
-        self._trl = self._trl or Trl(self.folder, self.scale)
-        values = await in_turns(
+        trl = self._trl = self._trl or Trl(self.folder, self.scale)
+        batches = await in_turns(
             self.options.repeats,
             is_warm=is_warm,
             agentrl=lambda seed: self._batch(seed, tool_seconds),
-            trl=lambda seed: self._trl.roll_out(self._tasks(seed), tool_seconds),
+            trl=lambda seed: trl.roll_out(task.make_tasks(self.scale, seed), tool_seconds),
         )
-        return _ratio(values, f"vs_trl_{key}", "rollouts_per_second")
+        return _ratio(batches, name, "rollouts_per_second")
 
-    async def trl_50ms(self) -> dict[str, Any]:
-        return await self._against_trl(0.05, "50ms")
-
-    async def trl_0ms(self) -> dict[str, Any]:
-        return await self._against_trl(0.0, "0ms")
-
-    async def trl_1s(self) -> dict[str, Any]:
-        return await self._against_trl(1.0, "1s")
-
-    def _tasks(self, seed: int, count: int | None = None) -> list[Any]:
-        from .task import make_tasks
-
-        return make_tasks(self.scale, seed, count)
-
-    def _engine(self, tasks: Sequence[Any], rollouts: int) -> Any:
-        from .episodes import limits
-        from .turns import make_engine
-
+    async def _batch(self, seed: int, tool_seconds: float, prompts: int | None = None) -> Batch:
+        tasks = task.make_tasks(self.scale, seed, prompts)
         room = limits(self.policy, self.scale, tasks).max_context_tokens
-        return make_engine(self.policy, max_batch=rollouts, max_context_tokens=room)
-
-    async def _batch(self, seed: int, tool_seconds: float) -> Any:
-        from .episodes import roll_out
-
-        tasks = self._tasks(seed)
-        engine = self._engine(tasks, self.scale.rollouts)
-        batch, _ = await roll_out(engine, self.policy, self.scale, tasks, tool_seconds=tool_seconds, seed=seed)
-        return batch
+        engine = make_engine(self.policy, max_batch=len(tasks) * self.scale.samples, max_context_tokens=room)
+        return await roll_out(engine, self.policy, self.scale, tasks, tool_seconds=tool_seconds, seed=seed)
 
     async def tool_wait(self) -> dict[str, Any]:
         """Part of the wall time in which every episode waited for a tool, at 200 ms a call."""
-        from .episodes import roll_out
-
-        count = self.scale.waiting_prompts
-
-        async def one(seed: int) -> Any:
-            tasks = self._tasks(seed, count)
-            engine = self._engine(tasks, count * self.scale.samples)
-            return (await roll_out(engine, self.policy, self.scale, tasks, tool_seconds=0.2, seed=seed))[0]
-
-        batches = (await in_turns(self.options.repeats, agentrl=one))["agentrl"]
-        fractions = [batch.idle_seconds / batch.seconds for batch in batches]
-        return {"tool_wait_fraction": statistics.median(fractions), "tool_wait": [asdict(batch) for batch in batches]}
+        prompts = self.scale.waiting_prompts
+        batches = await in_turns(self.options.repeats, agentrl=lambda seed: self._batch(seed, 0.2, prompts))
+        fraction = statistics.median(batch.idle_seconds / batch.seconds for batch in batches["agentrl"])
+        return {"tool_wait_fraction": fraction, "tool_wait_batches": list(map(asdict, batches["agentrl"]))}
 
     async def prefill(self) -> dict[str, Any]:
-        """Tokens that the engine prefilled against `new_tokens`."""
-        from .episodes import new_tokens, roll_out
-
-        tasks = self._tasks(1)
-        engine = self._engine(tasks, self.scale.rollouts)
-        before = engine.prefilled_tokens
-        _, done = await roll_out(engine, self.policy, self.scale, tasks, tool_seconds=0.0, seed=1)
-        prefilled, new = engine.prefilled_tokens - before, new_tokens(done)
-        return {"prefill_tokens_over_new": prefilled / new, "prefill": {"prefilled": prefilled, "new": new}}
+        """Tokens that the engine prefilled against those that are new."""
+        batch = await self._batch(1, 0.0)
+        counts = {"prefilled": batch.prefill_tokens, "new": batch.new_tokens}
+        return {"prefill_tokens_over_new": batch.prefill_tokens / batch.new_tokens, "prefill_tokens": counts}
 
     async def long_context(self) -> dict[str, Any]:
-        from .turns import long_context, make_engine
-
         engine = make_engine(self.endless, max_batch=1, max_context_tokens=self.scale.long_context)
         return {"long_context": await long_context(engine, self.scale)}
 
     async def vllm(self) -> dict[str, Any]:
         """Sampled tokens a second, 50 ms tools. The server stands still while agentrl is measured."""
-        from .episodes import roll_out
-        from .peers import VllmClient, paused, vllm_server
-
-        python = self.options.vllm_python
-        if python is None:
+        if self.options.vllm_python is None:
             return {"vs_vllm": None}
-        with vllm_server(python, self.folder) as (url, server):
+        with vllm_server(self.options.vllm_python, self.folder) as (url, server):
             client = VllmClient(url)
 
-            async def remote(seed: int) -> Any:
-                tasks = self._tasks(seed)
-                return (await roll_out(client, self.policy, self.scale, tasks, tool_seconds=0.05, seed=seed))[0]
+            async def remote(seed: int) -> Batch:
+                tasks = task.make_tasks(self.scale, seed)
+                return await roll_out(client, self.policy, self.scale, tasks, tool_seconds=0.05, seed=seed)
 
-            async def local(seed: int) -> Any:
+            async def local(seed: int) -> Batch:
                 with paused(server):
                     return await self._batch(seed, 0.05)
 
-            values = await in_turns(self.options.repeats, agentrl=local, vllm=remote)
+            batches = await in_turns(self.options.repeats, agentrl=local, vllm=remote)
             await client.aclose()
-        return _ratio(values, "vs_vllm", "tokens_per_second")
+        return _ratio(batches, "vs_vllm", "tokens_per_second")
 
 
 def _ratio(values: dict[str, list[Any]], name: str, rate: str) -> dict[str, Any]:
     """agentrl's median rate over the other system's, and every batch behind it."""
     medians = {system: statistics.median(getattr(batch, rate) for batch in got) for system, got in values.items()}
-    ours, other = medians.values()
     cpu = {system: statistics.median(batch.cpu_seconds for batch in got) for system, got in values.items()}
-    batches = {system: [asdict(batch) for batch in got] for system, got in values.items()}
+    batches = {system: list(map(asdict, got)) for system, got in values.items()}
+    ours, other = medians.values()
     return {name: ours / other, f"{name}_{rate}": medians, f"{name}_cpu_seconds": cpu, f"{name}_batches": batches}
 
 
 def machine(threads: int) -> dict[str, Any]:
     """Where this was measured."""
-    import torch
-    import transformers
-
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     return {
         "cpu": next((line.split(": ")[1] for line in info.splitlines() if line.startswith("model name")), "unknown"),
@@ -239,8 +212,6 @@ def machine(threads: int) -> dict[str, Any]:
 
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
-    import torch
-
     torch.set_num_threads(options.threads)
     started = machine(options.threads)
     benchmark = Benchmark(options)

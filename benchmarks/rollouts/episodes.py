@@ -21,14 +21,16 @@ class Batch:
     """What a system made of a batch of tasks."""
 
     seconds: float
+    cpu_seconds: float
+    """Of this process: tells a slow system from a busy machine."""
     rollouts: int
     sampled_tokens: int
     tool_calls: int
     unfinished: int
     """Rollouts that their token budget or the turn limit ended."""
-    cpu_seconds: float
-    """Of this process: tells a slow system from a busy machine."""
     prefill_tokens: int = 0
+    new_tokens: int = 0
+    """What had to be prefilled, see `new_tokens`."""
     idle_seconds: float = 0.0
 
     @property
@@ -85,7 +87,7 @@ def limits(policy: Policy, scale: Scale, tasks: Sequence[Task]) -> RolloutConfig
 
 async def roll_out(
     engine: InferenceEngine, policy: Policy, scale: Scale, tasks: Sequence[Task], *, tool_seconds: float, seed: int
-) -> tuple[Batch, list[Rollout]]:
+) -> Batch:
     """Every task `samples` times."""
     watched = Watched(engine)
     await watched.sync(policy)  # as after an update: nothing is kept from the batch before
@@ -95,16 +97,17 @@ async def roll_out(
     done = await rollouts.run(tasks, samples_per_task=scale.samples, seed=seed)
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     assert not any(rollout.error for rollout in done), [rollout.error for rollout in done]
-    batch = Batch(
+    return Batch(
         seconds=seconds,
+        cpu_seconds=cpu_seconds,
         rollouts=len(done),
         sampled_tokens=sum(rollout.output_tokens for rollout in done),
         tool_calls=sum(len(turn.tool_results) for rollout in done for turn in rollout.turns),
         unfinished=sum(rollout.stop_reason != "final" for rollout in done),
-        cpu_seconds=cpu_seconds,
+        prefill_tokens=getattr(engine, "prefilled_tokens", 0),
+        new_tokens=new_tokens(done),
         idle_seconds=watched.idle_seconds,
     )
-    return batch, done
 
 
 def new_tokens(rollouts: Sequence[Rollout]) -> int:
