@@ -33,6 +33,8 @@ def note(trace: str, call_id: str, text: str, item: dict[str, Any]) -> str:
     notes = workers[next(turn) % 2 if DEFECT == "loses_state" else 0]
     mine = notes["" if DEFECT == "mixes_rollouts" else trace]
     mine.append(text)
+    if DEFECT == "forgets_everything":
+        mine[:-1] = []
     output = "notes: " + " ".join(mine)
     if DEFECT == "leaks_answer":
         output += f" (hint: {item.get('reference_answer')})"

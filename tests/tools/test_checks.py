@@ -92,6 +92,12 @@ def test_without_a_marker_repeated_calls_are_compared() -> None:
     assert "answered differently" in mixed["isolation"].detail
 
 
+def test_a_tool_that_answers_alike_shows_nothing_of_state_and_isolation() -> None:
+    found = found_by("forgets_everything", arguments={"text": "a"})
+    assert {found[check].result for check in ("state", "isolation")} == {"not observed"}
+    assert all("set check_arguments" in found[check].detail for check in ("state", "isolation"))
+
+
 def test_an_endpoint_that_cannot_be_reached_is_checked_no_further() -> None:
     found = found_by("wordy_grader")
     assert [check for check in found if check.startswith("grader")] == ["grader reachable"]

@@ -206,6 +206,9 @@ class ToolProbe:
             if not any(word in output for word, output in zip(words[0], mine, strict=True)):
                 return self._found("isolation", "not observed", "no output repeats what a call said")
             return self._found("isolation", "ok", f"two interleaved rollouts of {CALLS} calls do not see each other")
+        if len({*mine, *theirs, *alone}) == 1:
+            detail = f"the same call is answered alike, whoever made it; {self._can_write}"
+            return self._found("isolation", "not observed", detail)
         if mine == theirs == alone:
             return self._found("isolation", "ok", "two interleaved rollouts are answered as one alone is")
         return self._found("isolation", "not observed", f"{_unsteady(mine, theirs)}; {self._can_write}")
