@@ -146,7 +146,7 @@ def test_resume_shows_how_the_config_differs(tmp_path: Path) -> None:
     assert "ppo.learning_rate: 1e-05 in the run, 2e-05 now" in message
     assert "seed: 17 in the run, absent now" in message
     assert "tools[0]: absent in the run, 'a' now" in message
-    assert "Only ppo.steps may change" in message
+    assert "Only ppo.guards.max_outage_seconds, ppo.steps may change" in message
     assert (tmp_path / "config.yaml").read_text() == CONFIG
     RunDirectory.open(tmp_path, CONFIG).close()  # the refusal held no lock
 

@@ -35,8 +35,8 @@ MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
 CHECKPOINTS = "checkpoints"
 
-MAY_CHANGE = frozenset({"ppo.steps"})
-"""Keys that a resumed run may set anew: more steps are the same run, anything else is another one."""
+MAY_CHANGE = frozenset({"ppo.steps", "ppo.guards.max_outage_seconds"})
+"""Keys that a resumed run may set anew: more steps, or more patience, are the same run; all else is another one."""
 
 
 def default_run_dir(name: str, base: str | Path = "runs") -> Path:
