@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -230,3 +232,61 @@ def test_a_call_that_waits_for_a_dead_endpoint_ends_at_its_total_deadline() -> N
         await endpoint.aclose()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(("down", "answers"), [(503, True), (404, False)])
+def test_a_404_to_the_repeated_call_is_an_answer_unless_404s_were_the_trouble(down: int, answers: bool) -> None:
+    """A server may have forgotten the rollout whose call is repeated."""
+
+    async def run() -> None:
+        server = Server(httpx.Response(down))
+        endpoint = server.endpoint(retries=0, breaker_failures=1, max_concurrency=1)
+        with suppress(EndpointFailure):
+            await post(endpoint)
+        assert endpoint.health.state == "open"
+        server.down = httpx.Response(404)
+        healed = asyncio.ensure_future(endpoint.wait_until_healthy())
+        await asyncio.wait([healed], timeout=5 if answers else 0.1)
+        assert healed.done() == answers
+        healed.cancel()
+        await asyncio.wait([healed])
+        await endpoint.aclose()
+
+    asyncio.run(run())
+
+
+def test_what_must_not_be_repeated_is_not() -> None:
+    """A sandbox that is opened for a rollout that was given up would never be closed."""
+
+    async def run() -> None:
+        heads = 0
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal heads
+            with suppress(asyncio.IncompleteReadError):
+                await reader.readuntil(b"\r\n\r\n")
+                heads += 1
+            writer.close()
+
+        port = free_port()
+        settings: dict[str, Any] = {"timeout_seconds": 5, "retries": 0, "max_concurrency": 1, "breaker_failures": 1}
+        endpoint = Endpoint("sandbox open", f"http://127.0.0.1:{port}/", {}, breaker_seconds=0.01, **settings)
+        with pytest.raises(EndpointFailure, match="refused"):
+            await endpoint.post({}, rollout_id="trace_1", action="open", is_repeatable=False)
+        healed = asyncio.ensure_future(endpoint.wait_until_healthy())
+        await asyncio.sleep(0.1)
+        assert not healed.done()
+        server = await asyncio.start_server(serve, "127.0.0.1", port)
+        await asyncio.wait_for(healed, 5)
+        assert (heads, endpoint.stats.in_flight) == (0, 0)
+        assert endpoint.health.state == "open"  # the next call is the probe
+        await endpoint.aclose()
+        server.close()
+
+    asyncio.run(run())
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

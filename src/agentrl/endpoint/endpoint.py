@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote
 
 import httpcore
@@ -33,6 +33,8 @@ from agentrl.endpoint.network import (
     tls_context,
 )
 from agentrl.endpoint.stats import EndpointStats, Tally
+
+T = TypeVar("T")
 
 FIRST_BACKOFF_SECONDS = 0.25
 MAX_BACKOFF_SECONDS = 8.0
@@ -111,7 +113,7 @@ class Endpoint:
             Pace(max_requests_per_second, sleep=sleep),
             Breaker(breaker_failures, breaker_seconds),
         )
-        self._failed_last: Request | None = None
+        self._failed_last: tuple[Request, str] | None = None  # with the class of the failure
         self._tally = Tally()
         self._sleep = sleep
         self._rng = rng or random.Random()
@@ -153,7 +155,13 @@ class Endpoint:
             await self._stand_in.aclose()
 
     async def post(
-        self, payload: Mapping[str, Any], *, rollout_id: str, action: str = "", check: Check | None = None
+        self,
+        payload: Mapping[str, Any],
+        *,
+        rollout_id: str,
+        action: str = "",
+        check: Check | None = None,
+        is_repeatable: bool = True,
     ) -> Reply:
         """POST the payload as JSON. Every attempt sends the same bytes under the same ids.
 
@@ -161,6 +169,8 @@ class Endpoint:
             action: what it is within the rollout, the payload's `call_id` if left out. With the rollout's id it is the
                 `Idempotency-Key`: a server that keeps first answers runs nothing twice.
             check: says what is wrong with a 2xx body; such a reply counts as malformed and is tried again.
+            is_repeatable: whether `wait_until_healthy` may send it once more after it was given up. False for what
+                would then leave something open.
 
         Raises:
             EndpointFailure: no answer after all retries or in all the time, a redirect, or a payload that cannot be
@@ -181,7 +191,7 @@ class Endpoint:
                     finally:
                         queue_seconds += time.monotonic() - queued
                     if request is None:  # not before its turn: what waits in the queue is small
-                        request = self._request(payload, rollout_id, action, check, permit)
+                        request = self._request(payload, rollout_id, action, check, is_repeatable, permit)
                     attempts, used = attempts + 1, used + 1 + failed_probes
                     try:
                         answer = await self._try(request, permit, ends - time.monotonic())
@@ -206,19 +216,45 @@ class Endpoint:
     async def wait_until_healthy(self) -> None:
         """Return when the endpoint answers; at once while its breaker is closed. Give up by cancelling it.
 
-        What is sent to find out is the call that failed last, once more: the same bytes under the same ids. It goes
-        when the breaker lets a probe through, unless another call is the probe.
+        What is sent to find out is the call that failed last, once more: the same bytes under the same ids. Any answer
+        will do, such as a 404 for a rollout that the server has forgotten. A call that must not be repeated is not:
+        then it is enough that a connection can be made, and the next call is the probe.
         """
         while not await self._gate.healed():
             permit, _ = await self._gate.enter()
-            if permit and self._failed_last:
-                with suppress(Fault):
-                    await self._try(self._failed_last, permit, self._timeout_seconds)
-            else:
+            if not permit or self._failed_last is None:
                 self._gate.withdrawn(permit)
+                continue
+            request, label = self._failed_last
+            if request.is_repeatable:
+                with suppress(Fault):
+                    forgiven = () if label == "http_404" else (404,)
+                    await self._try(request, permit, self._timeout_seconds, forgiven=forgiven)
+            elif await self._connects(permit):
+                return
+
+    async def _connects(self, permit: int) -> bool:
+        """Whether a connection can be made; the gate is told where it cannot."""
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await self._over_a_line(lambda line: line.connect())
+        except (Fault, TimeoutError) as error:
+            self._gate.failed(permit, "lost", self._redact(str(error) or "no connection in time"))
+            return False
+        except BaseException:
+            self._gate.withdrawn(permit)
+            raise
+        self._gate.withdrawn(permit)
+        return True
 
     def _request(
-        self, payload: Mapping[str, Any], rollout_id: str, action: str, check: Check | None, permit: int
+        self,
+        payload: Mapping[str, Any],
+        rollout_id: str,
+        action: str,
+        check: Check | None,
+        is_repeatable: bool,
+        permit: int,
     ) -> Request:
         try:
             content = encode(payload)
@@ -229,9 +265,11 @@ class Endpoint:
         headers = {"X-Rollout-Id": rollout_id}
         if action or call_id:
             headers["Idempotency-Key"] = quote(f"{rollout_id}/{action or call_id}")
-        return Request(content, headers, rollout_id, call_id, check)
+        return Request(content, headers, rollout_id, call_id, check, is_repeatable)
 
-    async def _try(self, request: Request, permit: int, seconds_left: float) -> Answer:
+    async def _try(
+        self, request: Request, permit: int, seconds_left: float, *, forgiven: tuple[int, ...] = ()
+    ) -> Answer:
         """One attempt; the gate is told what it says about the endpoint."""
         try:
             received = await self._attempt(request, min(self._timeout_seconds, seconds_left))
@@ -244,7 +282,7 @@ class Endpoint:
         except BaseException:
             self._gate.withdrawn(permit)
             raise
-        if answer.status in INFRASTRUCTURE_STATUSES:
+        if answer.status in INFRASTRUCTURE_STATUSES and answer.status not in forgiven:
             found = f"answered {answer.status}{excerpt(answer.text)}"
             self._failed(request, permit, Fault("status", found, status=answer.status))
         else:
@@ -253,7 +291,7 @@ class Endpoint:
 
     def _failed(self, request: Request, permit: int, fault: Fault) -> None:
         self._tally.failures[fault.label] += 1
-        self._failed_last = request
+        self._failed_last = request, fault.label
         self._gate.failed(permit, fault.outcome, self._redact(fault.found))
 
     @asynccontextmanager
@@ -304,17 +342,25 @@ class Endpoint:
     async def _exchange(self, request: Request) -> Received:
         headers = self._headers.copy()
         headers.update(request.headers)
+        received = await self._over_a_line(lambda line: line.exchange(request.content, headers))
+        self._tally.stray_replies += received.has_stray
+        return received
+
+    async def _over_a_line(self, use: Callable[[Line], Awaitable[T]]) -> T:
+        """Do something over a connection.
+
+        Raises:
+            Fault: it broke, or what came over it is no HTTP.
+        """
         try:
             async with self._line() as line:
-                received = await line.exchange(request.content, headers)
+                return await use(line)
         except (httpx.TimeoutException, httpcore.TimeoutException) as error:
             raise Fault("timeout", f"no complete answer within {self._timeout_seconds:g} s ({error})") from error
         except (httpx.TransportError, httpcore.NetworkError, httpcore.ProtocolError) as error:
             raise connection_fault(error) from error
         except ValueError as error:
             raise Fault("protocol", str(error)) from error
-        self._tally.stray_replies += received.has_stray
-        return received
 
     def _pause(self, attempts: int, retry_after_seconds: float | None) -> float:
         """Seconds until the next attempt: exponential with jitter, or what the server asked for."""

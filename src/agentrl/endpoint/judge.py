@@ -29,6 +29,8 @@ class Request:
     rollout_id: str
     call_id: str
     check: Check | None
+    is_repeatable: bool = True
+    """Whether it may be sent once more after it was given up."""
 
 
 @dataclass(frozen=True)

@@ -165,6 +165,8 @@ class Received:
 class Line(Protocol):
     """Carries one request at a time."""
 
+    async def connect(self) -> None: ...
+
     async def exchange(self, content: bytes, headers: httpx.Headers) -> Received: ...
 
     async def aclose(self) -> None: ...
@@ -186,11 +188,12 @@ class Connection:
         self._host_header = url.netloc.decode("ascii")
         self._http: httpcore.AsyncHTTP11Connection | None = None
 
+    async def connect(self) -> None:
+        """Make the connection, unless it is there."""
+        await self._connected()
+
     async def exchange(self, content: bytes, headers: httpx.Headers) -> Received:
-        http = self._http
-        if http is None or not http.is_available() or http.has_expired():
-            await self.aclose()
-            http = self._http = await self._connect()
+        http = await self._connected()
         sent = [("Host", self._host_header), *headers.items(), ("Content-Length", str(len(content)))]
         response = await http.handle_async_request(httpcore.Request("POST", self._url, headers=sent, content=content))
         try:
@@ -203,7 +206,10 @@ class Connection:
             await self.aclose()
         return Received(response.status, answered.get("Retry-After"), raw, is_cut, has_stray)
 
-    async def _connect(self) -> httpcore.AsyncHTTP11Connection:
+    async def _connected(self) -> httpcore.AsyncHTTP11Connection:
+        if self._http is not None and self._http.is_available() and not self._http.has_expired():
+            return self._http
+        await self.aclose()
         origin = self._url.origin
         host = origin.host.decode("ascii")
         stream = await self._network.connect_tcp(host, origin.port)
@@ -213,7 +219,8 @@ class Connection:
         except BaseException:
             await stream.aclose()
             raise
-        return httpcore.AsyncHTTP11Connection(origin=origin, stream=stream, keepalive_expiry=KEEPALIVE_SECONDS)
+        self._http = httpcore.AsyncHTTP11Connection(origin=origin, stream=stream, keepalive_expiry=KEEPALIVE_SECONDS)
+        return self._http
 
     async def aclose(self) -> None:
         http, self._http = self._http, None
@@ -233,6 +240,9 @@ class Relay:
         limits = httpx.Limits(max_connections=1, keepalive_expiry=KEEPALIVE_SECONDS)
         verify = tls if tls is not None else False
         return cls(url, httpx.AsyncHTTPTransport(verify=verify, trust_env=False, limits=limits, proxy=proxy))
+
+    async def connect(self) -> None:
+        """There is nothing to make: a proxy's connection says nothing about who is behind it."""
 
     async def exchange(self, content: bytes, headers: httpx.Headers) -> Received:
         request = httpx.Request("POST", self._url, headers=headers, content=content)

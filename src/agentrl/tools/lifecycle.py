@@ -168,7 +168,7 @@ class Lifecycle:
         try:
             if self._ledger is not None:
                 await self._ledger.note("open", rollout_id)
-            reply = await self._open.post(payload, rollout_id=rollout_id, action=OPEN)
+            reply = await self._open.post(payload, rollout_id=rollout_id, action=OPEN, is_repeatable=False)
         except (EndpointFailure, OSError) as failure:  # what cannot be noted is not opened: nobody would close it
             raise SandboxError(str(failure), rollout_id=rollout_id) from failure
         if reply.status >= 400:
