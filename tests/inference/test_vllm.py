@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -411,6 +412,49 @@ def test_a_generation_without_end_is_an_engine_error(fake: FakeVLLM, tmp_path: P
             await asyncio.sleep(0.01)
 
     run(make_config(tmp_path, fake, timeout_seconds=2.0, retries=0), make_policy(), work)
+
+
+def test_among_mixed_faults_and_updates_every_turn_is_right_or_an_engine_error(
+    fakes: Callable[..., FakeVLLM], tmp_path: Path
+) -> None:
+    servers, policy, chance = [fakes(), fakes()], make_policy(), random.Random(4)
+    faults = ["500", "reset", "abort", "400", *[""] * 8]
+
+    async def episode(engine: VLLMEngine, session: str) -> list[float | None]:
+        context, found = list(PROMPT), []
+        for _ in range(3):
+            try:
+                sample = await draw(engine, session, prompt=context, tokens=4)
+            except EngineError:
+                found.append(None)
+                continue
+            assert sample.policy_version == policy.version
+            found.append(off(policy, sample, context))
+            context += [*sample.token_ids, 30, 31]
+        await engine.end_session(session)
+        return found
+
+    async def work(engine: VLLMEngine) -> None:
+        for version in range(3):
+            for server in servers:
+                server.faults.clear()
+            await engine.sync(move(policy) if version else policy)
+            for server in servers:
+                server.faults += chance.choices(faults, k=60)
+            if version:
+                restarted = servers[version % 2]
+                restarted.stop()
+                restarted.start()
+            turns = [off for each in await asyncio.gather(*(episode(engine, f"{version}-{n}") for n in range(10)))
+                     for off in each]  # fmt: skip
+            assert len(turns) == 30
+            assert all(each is None or each < 1e-5 for each in turns)
+            assert sum(each is None for each in turns) < 15  # a 400 is final
+        assert engine.retried > 5
+        assert engine.restarts >= 2
+        assert not any(link.sessions for link in engine._links)
+
+    run(make_config(tmp_path, *servers, retries=6), policy, work)
 
 
 # Proof

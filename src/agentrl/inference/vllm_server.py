@@ -16,6 +16,7 @@ from agentrl.endpoint import excerpt
 from agentrl.endpoint.address import is_local, resolve_headers, usable_url
 
 HEALTH_SECONDS = 5.0
+CONNECT_SECONDS = 10.0  # a machine that is switched off refuses nothing
 # vLLM's uvicorn closes an idle connection after 5 s; letting go first avoids writing into a closing one.
 KEEPALIVE_SECONDS = 3.0
 WITHOUT_DEV_ROUTES = "start the server with the environment variable VLLM_SERVER_DEV_MODE=1"
@@ -89,7 +90,7 @@ class VLLMServer:
             "base_url": self.url,
             "headers": resolved.values,
             "transport": transport,
-            "timeout": None,  # asyncio.timeout is the deadline
+            "timeout": httpx.Timeout(None, connect=CONNECT_SECONDS),  # asyncio.timeout is the deadline of the whole
             "limits": httpx.Limits(max_connections=1, keepalive_expiry=KEEPALIVE_SECONDS),
             "verify": httpx.create_ssl_context() if parsed.scheme == "https" else False,  # once, not a connection
             "trust_env": not is_local(parsed.host),
