@@ -1,7 +1,7 @@
 """The configs of the large models, run with tiny ones of the same architecture, tokenizer family and tool syntax.
 
 What is put in the place of the hub's weights has random weights and a bias towards one tool call and one answer; the
-pages are three in the published form; the server, the limits, LoRA and the templates are those of the configs.
+pages are six in the published form; the server, the limits, LoRA and the templates are those of the configs.
 """
 
 from __future__ import annotations
@@ -62,10 +62,8 @@ def save_baseline(folder: Path, tokenizer: Any, make: Any, favoured: list[str]) 
     tokenizer.save_pretrained(folder)
 
 
-@pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three pages as FinQA's authors publish them, one a split."""
-    folder = tmp_path_factory.mktemp("published")
+def write_published(folder: Path) -> Path:
+    """Six pages as FinQA's authors publish them, two a split."""
     for split, company, sales in (("train", "acme", 380.0), ("dev", "bolt", 381.0), ("test", "cone", 382.0)):
         entries = [
             {
@@ -83,15 +81,25 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_published(tmp_path_factory.mktemp("published"))
+
+
+def tiny_tokenizer(family: str, template: str | None, whole: tuple[str, ...]) -> Any:
+    """The commonest pieces of the configs are tokens, so that prompts are short; each of `whole` is one."""
+    read = tuple(path.read_text("utf-8") for path in sorted((ROOT / "configs").glob("finqa-*.yaml")))
+    return FAMILIES[family].tokenizer(template, texts=read, whole=whole)
+
+
+@pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """As the hub's folders are: with the templates that rewrite earlier turns."""
-    read = tuple(path.read_text("utf-8") for path in sorted((ROOT / "configs").glob("finqa-*.yaml")))
     folders = {}
     for name, family, template, whole, make in (
         ("finqa-qwen3", "hermes", QWEN3_DROPS_THOUGHTS, (QWEN_CALL, QWEN_ANSWER), qwen3),
         ("finqa-gpt-oss", "harmony", None, (GPT_CALL, GPT_ANSWER), gpt_oss),
     ):
-        tokenizer = FAMILIES[family].tokenizer(template, texts=read, whole=whole)
+        tokenizer = tiny_tokenizer(family, template, whole)
         ends = ["<|im_end|>"] if family == "hermes" else ["<|call|>", "<|return|>"]
         folders[name] = tmp_path_factory.mktemp(name) / "baseline"
         save_baseline(folders[name], tokenizer, make, [*whole, *ends])
