@@ -550,6 +550,8 @@ def test_a_server_that_cannot_serve_the_config_says_why(
     elsewhere = fakes()  # its disk is another
     monkeypatch.setattr(elsewhere, "_load", lambda *_: (404, {"error": {"message": "No adapter found for x"}}))
     assert "inference.adapter_dir must lead to the same folder" in first_refusal(make_config(tmp_path, elsewhere))
+    monkeypatch.setattr(locked := fakes(), "_get", lambda _: (401, {"error": "Unauthorized"}))
+    assert "check inference.headers" in first_refusal(make_config(tmp_path, locked))
 
 
 def test_the_kind_of_the_config_picks_the_engine(fake: FakeVLLM, tmp_path: Path) -> None:

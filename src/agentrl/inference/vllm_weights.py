@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1}
 KEPT = 2  # newest publications: a request under way may still use the one before
 HINTS = {
+    "answered 401": "check inference.headers and the environment variables that they name",
+    "answered 403": "check inference.headers and the environment variables that they name",
     "No adapter found": "inference.adapter_dir must lead to the same folder on the server's machine",
     "max_lora_rank": "start the server with a --max-lora-rank of at least policy.lora.rank",
 }
