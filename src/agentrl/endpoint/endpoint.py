@@ -5,26 +5,25 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 from urllib.parse import quote
 
-import httpcore
 import httpx
 
 from agentrl.endpoint.address import is_local, resolve_headers, strike_out, usable_url
 from agentrl.endpoint.body import encode, excerpt
 from agentrl.endpoint.breaker import Breaker, Health
-from agentrl.endpoint.faults import INFRASTRUCTURE_STATUSES, EndpointFailure, Fault, advice, connection_fault
+from agentrl.endpoint.faults import INFRASTRUCTURE_STATUSES, EndpointFailure, Fault, advice
 from agentrl.endpoint.flow import Pace, Slots
 from agentrl.endpoint.gate import Gate
 from agentrl.endpoint.judge import Answer, Check, Request, judge
+from agentrl.endpoint.lines import Lines
 from agentrl.endpoint.network import (
     Connection,
     Line,
-    Received,
     Relay,
     Resolve,
     VettedNetwork,
@@ -33,8 +32,6 @@ from agentrl.endpoint.network import (
     tls_context,
 )
 from agentrl.endpoint.stats import EndpointStats, Tally
-
-T = TypeVar("T")
 
 FIRST_BACKOFF_SECONDS = 0.25
 MAX_BACKOFF_SECONDS = 8.0
@@ -117,13 +114,11 @@ class Endpoint:
         self._tally = Tally()
         self._sleep = sleep
         self._rng = rng or random.Random()
-        self._idle: list[Line] = []
-        self._late: set[asyncio.Task[Any]] = set()
-        self._network = VettedNetwork(allow_private=allow_private, resolve=resolve)
-        self._tls = tls_context() if parsed.scheme == "https" and transport is None else None
-        # A proxy of the environment must not catch calls to this machine.
-        self._proxy = None if is_local(parsed.host) else environment_proxy(parsed)
-        self._stand_in = None if transport is None else Relay(parsed, transport)
+        self._lines = Lines(
+            self._line_maker(allow_private=allow_private, resolve=resolve, transport=transport),
+            self._tally,
+            late_seconds=timeout_seconds,
+        )
 
     def __repr__(self) -> str:
         return f"Endpoint({self.name!r}, {self.shown_url!r})"
@@ -145,14 +140,7 @@ class Endpoint:
         )
 
     async def aclose(self) -> None:
-        for exchange in self._late:
-            exchange.cancel()
-        if self._late:
-            await asyncio.wait(self._late)
-        while self._idle:
-            await self._idle.pop().aclose()
-        if self._stand_in is not None:
-            await self._stand_in.aclose()
+        await self._lines.aclose()
 
     async def post(
         self,
@@ -236,10 +224,9 @@ class Endpoint:
     async def _connects(self, permit: int) -> bool:
         """Whether a connection can be made; the gate is told where it cannot."""
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                await self._over_a_line(lambda line: line.connect())
-        except (Fault, TimeoutError) as error:
-            self._gate.failed(permit, "lost", self._redact(str(error) or "no connection in time"))
+            await self._lines.connect(self._timeout_seconds)
+        except Fault as fault:
+            self._gate.failed(permit, "lost", self._redact(fault.found))
             return False
         except BaseException:
             self._gate.withdrawn(permit)
@@ -264,7 +251,7 @@ class Endpoint:
         call_id = str(payload.get("call_id", ""))
         headers = {"X-Rollout-Id": rollout_id}
         if action or call_id:
-            headers["Idempotency-Key"] = quote(f"{rollout_id}/{action or call_id}")
+            headers["Idempotency-Key"] = quote(f"{rollout_id}/{action or call_id}", errors="replace")
         return Request(content, headers, rollout_id, call_id, check, is_repeatable)
 
     async def _try(
@@ -272,7 +259,10 @@ class Endpoint:
     ) -> Answer:
         """One attempt; the gate is told what it says about the endpoint."""
         try:
-            received = await self._attempt(request, min(self._timeout_seconds, seconds_left))
+            headers = self._headers.copy()
+            headers.update(request.headers)
+            seconds = min(self._timeout_seconds, seconds_left)
+            received = await self._lines.send(request.content, headers, seconds)
             answer = judge(repr(self), request, received, self._secrets)
         except Fault as fault:
             if fault.retry_after_seconds:
@@ -294,73 +284,19 @@ class Endpoint:
         self._failed_last = request, fault.label
         self._gate.failed(permit, fault.outcome, self._redact(fault.found))
 
-    @asynccontextmanager
-    async def _line(self) -> AsyncIterator[Line]:
-        """A connection of its own for each request, the one used last if any is idle."""
-        line = self._stand_in or (self._idle.pop() if self._idle else self._new_line())
-        try:
-            yield line
-        except BaseException:
-            await line.aclose()  # nobody knows what will still come over it
-            raise
-        if line is not self._stand_in:
-            self._idle.append(line)
-
-    def _new_line(self) -> Line:
-        if self._proxy is not None:
-            return Relay.proxy(self._url, self._proxy, self._tls)
-        return Connection(self._url, self._network, self._tls)
-
-    async def _attempt(self, request: Request, seconds: float) -> Received:
-        exchange = asyncio.ensure_future(self._exchange(request))
-        try:
-            await asyncio.wait((exchange,), timeout=seconds)
-        except asyncio.CancelledError:
-            exchange.cancel()
-            await asyncio.wait((exchange,))
-            raise
-        if exchange.done():
-            return exchange.result()
-        self._listen_on(exchange)
-        raise Fault("timeout", f"no complete answer within {seconds:g} s")
-
-    def _listen_on(self, exchange: asyncio.Task[Any]) -> None:
-        """Wait for the late reply to an attempt that timed out, as long again, only to count it."""
-        if len(self._late) >= self._gate.slots.limit:
-            exchange.cancel()
-
-        def ended(_: object) -> None:
-            timer.cancel()
-            self._late.discard(exchange)
-            if not exchange.cancelled() and exchange.exception() is None:
-                self._tally.late_replies += 1
-
-        self._late.add(exchange)
-        timer = asyncio.get_running_loop().call_later(self._timeout_seconds, exchange.cancel)
-        exchange.add_done_callback(ended)
-
-    async def _exchange(self, request: Request) -> Received:
-        headers = self._headers.copy()
-        headers.update(request.headers)
-        received = await self._over_a_line(lambda line: line.exchange(request.content, headers))
-        self._tally.stray_replies += received.has_stray
-        return received
-
-    async def _over_a_line(self, use: Callable[[Line], Awaitable[T]]) -> T:
-        """Do something over a connection.
-
-        Raises:
-            Fault: it broke, or what came over it is no HTTP.
-        """
-        try:
-            async with self._line() as line:
-                return await use(line)
-        except (httpx.TimeoutException, httpcore.TimeoutException) as error:
-            raise Fault("timeout", f"no complete answer within {self._timeout_seconds:g} s ({error})") from error
-        except (httpx.TransportError, httpcore.NetworkError, httpcore.ProtocolError) as error:
-            raise connection_fault(error) from error
-        except ValueError as error:
-            raise Fault("protocol", str(error)) from error
+    def _line_maker(
+        self, *, allow_private: bool, resolve: Resolve, transport: httpx.AsyncBaseTransport | None
+    ) -> Callable[[], Line]:
+        url = self._url
+        if transport is not None:
+            return lambda: Relay(url, transport)
+        tls = tls_context() if url.scheme == "https" else None
+        # A proxy of the environment must not catch calls to this machine.
+        proxy = None if is_local(url.host) else environment_proxy(url)
+        if proxy is not None:
+            return lambda: Relay.proxy(url, proxy, tls)
+        network = VettedNetwork(allow_private=allow_private, resolve=resolve)
+        return lambda: Connection(url, network, tls)
 
     def _pause(self, attempts: int, retry_after_seconds: float | None) -> float:
         """Seconds until the next attempt: exponential with jitter, or what the server asked for."""
