@@ -220,6 +220,14 @@ def test_real_templates(name: str) -> None:
     assert (report.syntax, report.is_fit, report.unread) == (syntax, is_fit, "")
 
 
+@pytest.mark.parametrize(("name", "family"), [("gemma3", "functiongemma"), ("llama3", "llama")])
+def test_real_templates_without_tool_calls_are_refused(name: str, family: str) -> None:
+    with pytest.raises(BaselineError, match="does not write tool calls: it leaves out `tool_calls`") as caught:
+        ChatFormat(FAMILIES[family].tokenizer(real_template(name)))
+    for syntax in ("hermes", "harmony", "gemma", "mistral", "llama", "glm"):
+        assert f"{syntax}: " in str(caught.value)
+
+
 @pytest.mark.parametrize(("ours", "theirs", "family"), [("qwen3", "qwen3", "hermes"), ("gpt-oss", "gptoss", "harmony")])
 def test_a_shipped_template_writes_prompts_and_tool_loops_as_the_real_one(ours: str, theirs: str, family: str) -> None:
     """Thoughts in every turn and no answer yet: there the real template rewrites nothing."""
