@@ -1,8 +1,12 @@
-"""Tests marked `gpu` are skipped where there is none."""
+"""Tests marked `gpu` are skipped where there is none; a busy machine fails no property."""
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -100,7 +100,7 @@ def test_it_finds_what_a_server_takes_at_once() -> None:
         assert refused < 600
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(1, 5), st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=30), st.integers(0, 10**6))
 def test_no_slot_is_lost_or_given_twice(most: int, calls: list[tuple[int, bool]], seed: int) -> None:
     async def run() -> None:
