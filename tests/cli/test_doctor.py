@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,7 @@ def test_machines_read_json(folders: dict[str, Path]) -> None:
     [
         (["nowhere"], "nowhere: no such folder"),
         (["{empty}"], "its tokenizer cannot be loaded"),
+        (["{broken}"], "its tokenizer cannot be loaded"),
         (["{mute}"], "its chat template does not write tool calls"),
         (["{fit}", "--chat-template", "qwen"], "chat template qwen: no such file"),
     ],
@@ -66,6 +68,9 @@ def test_machines_read_json(folders: dict[str, Path]) -> None:
 def test_what_cannot_be_looked_at_is_usage(
     arguments: list[str], message: str, folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    places = {**folders, "empty": tmp_path}
+    broken = tmp_path / "broken"
+    shutil.copytree(folders["fit"], broken)
+    (broken / "tokenizer.json").write_text('{"version": "1.0", "model": {"type": "Nope"}}')
+    places = {**folders, "empty": tmp_path, "broken": broken}
     result = doctor(*(argument.format(**places) for argument in arguments))
     assert (result.exit_code, message in result.stderr) == (2, True)

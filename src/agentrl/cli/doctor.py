@@ -68,7 +68,7 @@ def _chat_format(model: Path, chat_template: str) -> ChatFormat:
         raise BaselineError(f"{model}: no such folder; give the folder of a checkpoint or of its tokenizer")
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(model)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # the tokenizers library raises nothing more specific for a broken file
         raise BaselineError(f"{model}: its tokenizer cannot be loaded ({error})") from error
     if chat_template:
         tokenizer.chat_template = load_template(chat_template)
