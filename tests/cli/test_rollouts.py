@@ -165,7 +165,8 @@ def test_the_policy_cannot_tell_the_kinds_of_tool_apart(toy: Path) -> None:
     }
     seen = {}
     for kind, value in kinds.items():
-        sets = ["--set", f"tools.{kind}={json.dumps(value)}", "--set", "tools.endpoints=[]"] if value else []
+        sets = ["--set", "inference.deterministic=true"]  # log-probabilities too, whatever the tools' timing
+        sets += ["--set", f"tools.{kind}={json.dumps(value)}", "--set", "tools.endpoints=[]"] if value else []
         found = traces(run("-n", "3", "--json", *sets).stdout)
         turns = [turn for _, trace in sorted(found.items()) for turn in trace["turns"]]
         outputs = [result["output"] for turn in turns for result in turn["tool_results"]]
