@@ -189,6 +189,25 @@ def test_what_one_call_is_asked_to_wait_the_others_wait_too() -> None:
     assert arrivals[1] - arrivals[0] >= 0.29
 
 
+def test_requests_leave_no_faster_than_the_rate() -> None:
+    arrivals: list[float] = []
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        arrivals.append(time.monotonic())
+        return httpx.Response(200, json={})
+
+    async def run() -> None:
+        options: dict[str, Any] = {"timeout_seconds": 5, "retries": 0, "max_concurrency": 64}
+        transport = httpx.MockTransport(answer)
+        endpoint = Endpoint("e", "http://localhost/", {}, transport=transport, max_requests_per_second=50, **options)
+        await asyncio.gather(*(endpoint.post({}, rollout_id=f"trace_{i}") for i in range(11)))
+        assert endpoint.stats.queue_p99_seconds >= 0.19
+        await endpoint.aclose()
+
+    asyncio.run(run())
+    assert arrivals[-1] - arrivals[0] >= 0.19  # ten gaps of 20 ms
+
+
 def test_a_reply_over_one_megabyte_reads_as_413() -> None:
     reply = Calls(httpx.Response(200, json={"output": "x" * MAX_BYTES})).post()
     assert reply.status == 413

@@ -35,13 +35,19 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "FIRST_BACKOFF_SECONDS", 0.01)
 
 
+def settings_for(fault: str) -> dict[str, Any]:
+    """A short deadline only where the fault is to pass it: a busy machine is no fault."""
+    is_slow = fault.partition(":")[0] in ("hang", "silent", "drip", "late")
+    return {"timeout_seconds": 0.8 if is_slow else 10.0, "retries": RETRIES, "breaker_seconds": 0.05}
+
+
 def make_tool(url: str, fault: str, name: str = "look", **fields: Any) -> EndpointTool:
-    settings = {"timeout_seconds": 0.4, "retries": RETRIES, "breaker_seconds": 0.05} | fields
+    settings = settings_for(fault) | fields
     return EndpointTool(ToolEndpointConfig(name=name, server_url=f"{url}/tool/{fault}", **settings))
 
 
 def make_grader(url: str, fault: str, **fields: Any) -> EndpointGrader:
-    settings = {"timeout_seconds": 0.4, "retries": RETRIES, "breaker_seconds": 0.05} | fields
+    settings = settings_for(fault) | fields
     return EndpointGrader(GradingConfig(name="right", url=f"{url}/grade/{fault}", **settings))
 
 
@@ -96,13 +102,13 @@ def episode(tool: str = "ok", grade: str = "ok", *calls: str, grading: dict[str,
     """One rollout against a server whose tool and grader have these faults."""
 
     async def run() -> Episode:
-        server = FaultServer(late_seconds=0.6)
+        server = FaultServer(late_seconds=1.2)
         async with server.listening() as url:
             tools = make_tool(url, tool)
             grader = make_grader(url, grade, **(grading or {}))
             engine = make_engine([tools], grader, *calls)
             [rollout] = await engine.run([make_task()])
-            await asyncio.sleep(0.4 if "late" in (tool, grade) else 0)
+            await asyncio.sleep(0.6 if "late" in (tool, grade) else 0)
             await engine.aclose()
         assert not any(len(digests) > 1 for digests in server.contents.values())  # the same bytes under one key
         return Episode(rollout, server, tools, grader)
@@ -217,7 +223,7 @@ def test_f8_a_malformed_reply_is_tried_again_and_then_infrastructure(fault: str)
 
 @pytest.mark.parametrize("fault", ["flood", "bomb"])
 def test_f9_too_long_a_reply_is_a_message_to_the_policy_and_no_score(fault: str) -> None:
-    packed()  # it takes longer than a call may
+    packed()  # once, it takes a second
     found = episode(fault)
     found.assert_is_right()
     assert "over 1,048,576 bytes" in found.outputs[0]
@@ -240,7 +246,7 @@ def test_f10_a_reply_for_another_call_or_rollout_is_rejected_and_counted() -> No
 
 def test_f14_a_late_reply_is_counted_and_read_by_nobody() -> None:
     async def run() -> None:
-        server = FaultServer(late_seconds=0.6)
+        server = FaultServer(late_seconds=1.2)
         async with server.listening() as url:
             tool = make_tool(url, "late:1")
             engine = make_engine([tool], make_grader(url, "ok"))
@@ -248,7 +254,7 @@ def test_f14_a_late_reply_is_counted_and_read_by_nobody() -> None:
             assert rollout.outcome is Outcome.COMPLETED
             [result] = rollout.turns[0].tool_results
             assert result.attempts == 2
-            for _ in range(100):
+            for _ in range(500):
                 if tool.endpoint.stats.late_replies:
                     break
                 await asyncio.sleep(0.02)
@@ -285,8 +291,8 @@ def test_f19_five_hundred_at_once_are_all_answered(backlog: int, max_at_once: in
     async def run() -> None:
         server = FaultServer(latency_seconds=0.005, max_at_once=max_at_once)
         async with server.listening(backlog=backlog) as url:
-            tool = make_tool(url, "ok", timeout_seconds=10.0, retries=5)
-            grader = make_grader(url, "ok", timeout_seconds=10.0, retries=5)
+            tool = make_tool(url, "ok", retries=8)
+            grader = make_grader(url, "ok", retries=8)
             engine = make_engine([tool], grader, max_concurrent=500)
             rollouts = await engine.run([make_task(f"t{index}") for index in range(500)])
             await engine.aclose()
@@ -303,8 +309,8 @@ def test_f20_who_brings_more_than_is_taken_waits() -> None:
     async def run() -> None:
         server = FaultServer(latency_seconds=0.002)
         async with server.listening() as url:
-            tool = make_tool(url, "ok", timeout_seconds=10.0, max_concurrency=2)
-            engine = make_engine([tool], make_grader(url, "ok", timeout_seconds=10.0), max_concurrent=8)
+            tool = make_tool(url, "ok", max_concurrency=2)
+            engine = make_engine([tool], make_grader(url, "ok"), max_concurrent=8)
             most = 0
 
             async def watch() -> None:
@@ -354,6 +360,28 @@ def test_f21_when_everything_is_down_calls_stop_and_come_back_by_themselves() ->
     in_loop(run)
 
 
+def test_f21_no_rollout_is_lost_while_a_server_starts_again() -> None:
+    async def run() -> None:
+        port = free_port()
+        url, first, second = f"http://127.0.0.1:{port}", FaultServer(latency_seconds=0.01), FaultServer()
+        calls = {"retries": 6, "breaker_failures": 5, "breaker_seconds": 0.2}
+        tool, grader = make_tool(url, "ok", **calls), make_grader(url, "ok", **calls)
+        engine = make_engine([tool], grader)
+        async with first.listening(port):
+            running = asyncio.ensure_future(engine.run([make_task(f"t{index}") for index in range(300)]))
+            while sum(first.deliveries.values()) < 100:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.3)
+        async with second.listening(port):
+            rollouts = await asyncio.wait_for(running, 60)
+            await engine.aclose()
+        assert sum(second.deliveries.values()) > 100
+        assert {rollout.outcome for rollout in rollouts} == {Outcome.COMPLETED}
+        assert [rollout.grade.score for rollout in rollouts if rollout.grade] == [score_of(r.id) for r in rollouts]
+
+    in_loop(run)
+
+
 def test_f22_one_bad_tool_among_five_stops_no_other() -> None:
     async def run() -> None:
         server = FaultServer()
@@ -361,7 +389,7 @@ def test_f22_one_bad_tool_among_five_stops_no_other() -> None:
         async with AsyncExitStack() as stack:
             url = await stack.enter_async_context(server.listening())
             tools = [make_tool(url, "500" if name == "bad" else "ok", name, breaker_failures=5) for name in names]
-            grader = make_grader(url, "ok", timeout_seconds=10.0)
+            grader = make_grader(url, "ok")
             engines = [make_engine(tools, grader, name) for name in names]
             tasks = [make_task(f"t{index}") for index in range(30)]
             results = await asyncio.gather(*(engine.run(tasks) for engine in engines))

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from agentrl.errors import AgentRLError
@@ -66,7 +67,8 @@ class FirstAnswers(Generic[T]):
             del self._calls[key]
         excess = len(self._calls) - self._capacity
         if excess > 0:
-            for old in [known for known, (_, each) in self._calls.items() if each.done()][:excess]:
+            finished = (known for known, (_, each) in self._calls.items() if each.done())
+            for old in list(islice(finished, excess)):
                 del self._calls[old]
 
 
