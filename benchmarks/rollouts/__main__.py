@@ -141,7 +141,7 @@ class Benchmark:
             self.options.repeats,
             is_warm=is_warm,
             agentrl=lambda seed: self._batch(seed, tool_seconds),
-            trl=lambda seed: trl.roll_out(task.make_tasks(self.scale, seed), tool_seconds),
+            trl=lambda seed: trl.roll_out(task.make_tasks(self.scale, seed), tool_seconds=tool_seconds, seed=seed),
         )
         return _ratio(batches, name, "rollouts_per_second")
 

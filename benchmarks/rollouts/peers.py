@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import torch
 
 from agentrl.types import Sample, Task
 
@@ -78,10 +79,11 @@ class Trl:
 
         self._trainer._generate_single_turn = counted
 
-    def roll_out(self, tasks: Sequence[Task], tool_seconds: float) -> Batch:
+    def roll_out(self, tasks: Sequence[Task], *, tool_seconds: float, seed: int) -> Batch:
         """Every task `samples` times, as a training step would."""
         self._tool_seconds, self._prefilled = tool_seconds, 0
         prompts = [list(task.messages) for task in tasks for _ in range(self._samples)]
+        torch.manual_seed(seed)  # the same luck at every tool latency
         started, cpu_started = time.perf_counter(), time.process_time()
         _, completion_ids, masks, completions, *_ = self._trainer._generate(prompts)
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started

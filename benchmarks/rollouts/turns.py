@@ -7,7 +7,6 @@ import itertools
 import random
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -128,7 +127,7 @@ async def long_context(engine: InProcessEngine, scale: Scale, *, sampled: int = 
     """One episode of equal turns until the context is full: seconds of a turn against the context at its start."""
     draw = random.Random(0)
     context, seconds, lengths = random_prompts(1, read, 0)[0], [], []
-    prefilled, memory = engine.prefilled_tokens, resident_bytes()
+    prefilled = engine.prefilled_tokens
     fed = len(context)
     while len(context) + sampled <= scale.long_context:
         started = time.perf_counter()
@@ -139,7 +138,7 @@ async def long_context(engine: InProcessEngine, scale: Scale, *, sampled: int = 
         context = [*context, *sample.token_ids, *news]
         fed += 1 + read  # the last sampled token is yet to be fed
     fed -= 1 + read
-    grown = resident_bytes() - memory
+    held = sum(tensor.nbytes for pair in engine._cache.layers for tensor in pair)
     await engine.end_session("long")
     slope, start = np.polyfit(lengths[1:], seconds[1:], 1)
     residual = np.var(np.array(seconds[1:]) - (start + slope * np.array(lengths[1:])))
@@ -152,10 +151,5 @@ async def long_context(engine: InProcessEngine, scale: Scale, *, sampled: int = 
         "first_turns_seconds": seconds[1:4],
         "last_turns_seconds": seconds[-3:],
         "prefill_tokens_over_new": (engine.prefilled_tokens - prefilled) / fed,
-        "resident_bytes_per_token": grown / (lengths[-1] + sampled),
+        "cache_bytes_per_token": held / (lengths[-1] + sampled),
     }
-
-
-def resident_bytes() -> int:
-    """Memory of this process, now."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
