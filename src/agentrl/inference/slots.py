@@ -61,12 +61,14 @@ class SlotCache:
             store[self._slots_T, :, self._positions_T] = new[0].transpose(0, 1)
         return self.layers[layer]
 
+    @torch.inference_mode()
     def copy(self, source: int, target: int, length: int) -> None:
         """Give slot `target` the first `length` positions of slot `source`."""
         for pair in self.layers:
             for tensor in pair:
                 tensor[target, :, :length] = tensor[source, :, :length]
 
+    @torch.inference_mode()
     def swap(self, one: int, other: int, length: int) -> None:
         """Exchange the first `length` positions of two slots."""
         here, there = torch.tensor([one, other]), torch.tensor([other, one])
@@ -211,7 +213,7 @@ class SlotModel:
     def __init__(self, model: Any) -> None:
         self.model = model
 
-    @torch.no_grad()
+    @torch.inference_mode()  # a tenth faster than no_grad: bookkeeping of many small operations
     def run(
         self,
         cache: SlotCache,
