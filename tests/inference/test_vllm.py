@@ -418,7 +418,7 @@ def test_among_mixed_faults_and_updates_every_turn_is_right_or_an_engine_error(
     fakes: Callable[..., FakeVLLM], tmp_path: Path
 ) -> None:
     servers, policy, chance = [fakes(), fakes()], make_policy(), random.Random(4)
-    faults = ["500", "reset", "abort", "400", *[""] * 8]
+    faults = ["500", "reset", "abort", *[""] * 8]
 
     async def episode(engine: VLLMEngine, session: str) -> list[float | None]:
         context, found = list(PROMPT), []
@@ -449,9 +449,9 @@ def test_among_mixed_faults_and_updates_every_turn_is_right_or_an_engine_error(
                      for off in each]  # fmt: skip
             assert len(turns) == 30
             assert all(each is None or each < 1e-5 for each in turns)
-            assert sum(each is None for each in turns) < 15  # a 400 is final
+            assert sum(each is None for each in turns) < 3  # seven faults one after the other
         assert engine.retried > 5
-        assert engine.restarts >= 2
+        assert engine.moved_sessions > 0
         assert not any(link.sessions for link in engine._links)
 
     run(make_config(tmp_path, *servers, retries=6), policy, work)
