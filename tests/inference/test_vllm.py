@@ -350,6 +350,28 @@ def test_a_restart_that_nobody_saw_is_noticed_by_the_next_turn(fake: FakeVLLM, t
     run(make_config(tmp_path, fake, weights=weights), policy, work)
 
 
+def test_a_restart_between_loading_and_probing_is_a_restart_like_any_other(
+    fake: FakeVLLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy, complete, probes = make_policy(), fake._complete, []
+
+    def forgetful(body: dict[str, Any]) -> tuple[int, Any]:
+        probes.append(body)
+        if len(probes) == 4:  # the second request of the second probe
+            fake.adapters.clear()
+        return complete(body)
+
+    monkeypatch.setattr(fake, "_complete", forgetful)
+
+    async def work(engine: VLLMEngine) -> None:
+        await engine.sync(policy)
+        await engine.sync(move(policy))
+        assert off(policy, await draw(engine)) < 1e-5
+        assert engine.restarts == 1
+
+    run(make_config(tmp_path, fake), policy, work)
+
+
 @pytest.mark.parametrize("fault", ["500", "reset", "abort"])
 def test_a_passing_fault_is_tried_again_without_sending_the_weights(fake: FakeVLLM, tmp_path: Path, fault: str) -> None:
     policy = make_policy()

@@ -162,11 +162,21 @@ class Publisher:
         link.holds, link.lost_at = publication, None
 
     async def read(self, link: Link, publication: Publication) -> Reading:
-        """Both sides' log-probabilities of the probe's tokens; the trainer's weights stand still meanwhile."""
+        """Both sides' log-probabilities of the probe's tokens; the trainer's weights stand still meanwhile.
+
+        Raises:
+            ServerLost: it went away, or was restarted meanwhile.
+            ServerRefused: it does not answer such requests.
+        """
         ids, start = self._probe_ids, max(1, len(self._probe_ids) - FORCED_TOKENS)
         body = {**self._sampling, "model": self.model_of(link, publication), "seed": 0}
-        forced = await link.server.complete({**body, "max_tokens": 1, "prompt_logprobs": 0}, ids)
-        sampled = await link.server.complete({**body, "max_tokens": SAMPLED_TOKENS}, ids)
+        try:
+            forced = await link.server.complete({**body, "max_tokens": 1, "prompt_logprobs": 0}, ids)
+            sampled = await link.server.complete({**body, "max_tokens": SAMPLED_TOKENS}, ids)
+        except ServerRefused as error:
+            if error.status != 404:
+                raise
+            raise ServerLost(f"{link.server.url} was restarted after it had loaded the weights") from error
         untempered, tempered = self.policy.score(
             [*ids, *sampled.token_ids], start, (1.0, self._config.inference.temperature)
         )
