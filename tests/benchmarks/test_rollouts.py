@@ -115,7 +115,7 @@ def test_new_tokens_count_a_prompt_once_and_every_token_that_no_decode_step_feed
 def test_the_bound_multiplies_by_every_linear_layer_and_reads_every_cache(tokenizer: Any) -> None:
     model = task.make_model(task.QUICK, tokenizer)
     bound = Bound(model, rows=3, context=5)
-    assert len(bound._products) == 2 * 7 + 1
+    assert len(bound._weights) == 2 * 7 + 1
     assert len(bound._cache) == 2 * 2
     assert all(seconds > 0 for seconds in bound.seconds(1))
 
