@@ -227,8 +227,8 @@ def test_a_cancelled_generation_ends_at_the_server(untied: tuple[str, Path, Serv
         turns = [
             asyncio.create_task(engine.generate([9] * 20, session=f"{n}", seed=n, max_tokens=550)) for n in range(16)
         ]
-        while await asyncio.to_thread(running) < 16:
-            await asyncio.sleep(0.02)
+        while not await asyncio.to_thread(running) and not any(turn.done() for turn in turns):
+            await asyncio.sleep(0.01)
         for turn in turns:
             turn.cancel()
         await asyncio.gather(*turns, return_exceptions=True)
