@@ -79,7 +79,7 @@ def test_tokens_end_at_the_context() -> None:
 
 
 def test_memory_is_keys_and_values_of_the_longest_episodes() -> None:
-    found = planned(config(inference={"kv_cache_bytes": 2 * 2 * 2 * 8 * 4 * 400 * 7 + 1}))
+    found = planned(config(inference={"kv_cache_bytes": 2 * 2 * 2 * 8 * 4 * 400 * 10 + 1}))
     assert found["kv_bytes_per_token"] == 2 * 2 * 2 * 8 * 4
     assert found["kv_bytes_per_episode"] == 256 * 200
     assert (found["episodes_that_fit"], found["episodes_at_once"]) == (7, 7)

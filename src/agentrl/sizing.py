@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from agentrl.config import RunConfig
+from agentrl.config.inference import sessions_that_fit
 from agentrl.errors import BaselineError
 
 BYTES = {"float32": 4, "bfloat16": 2}
@@ -185,7 +186,7 @@ def _figures(config: RunConfig, given: Assumptions, shape: ModelShape, validatio
     yield Figure("requests", "tool_calls", total * calls, error=error(total))
     yield Figure("requests", "grades", total)
     session_bytes = shape.kv_bytes_per_token(config.policy.dtype) * config.rollout.max_context_tokens
-    fitting = config.inference.kv_cache_bytes // session_bytes
+    fitting = sessions_that_fit(config.inference.kv_cache_bytes, session_bytes)
     at_once = episodes_at_once(config, validation=validation, test=test, fitting=fitting)
     for name, peak in peak_requests(config, at_once).items():
         yield Figure("requests", f"peak_requests {name}", peak, note="at once, at most")

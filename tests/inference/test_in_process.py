@@ -22,6 +22,7 @@ from transformers import (
 from agentrl.chat import ChatFormat
 from agentrl.config import RunConfig
 from agentrl.errors import ConfigError, EngineError
+from agentrl.inference import slots
 from agentrl.inference.in_process import InProcessEngine
 from agentrl.inference.slots import SlotCache, SlotModel
 from tests.engine_fixtures import gpt2, llama, make_tokenizer, qwen3, seeded
@@ -223,6 +224,46 @@ def test_a_prompt_is_computed_once_for_its_group(max_batch: int) -> None:
         assert engine.prefilled_tokens == len(prompt) - 1 + 6 + 6 * 2 * 2  # last tokens of the prompts; later turns
 
 
+@pytest.mark.parametrize("max_batch", [20, 9])
+@pytest.mark.parametrize("make", MAKERS)
+def test_attention_to_a_prompt_in_common_says_the_same(
+    make: Callable[..., Any], max_batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Groups of several sizes and prompt lengths, whose members come, wait and end at their own times."""
+    model, rng, shared = seeded(make), random.Random(8), []
+    engine = make_engine(model, max_batch=max_batch)
+    prompts = [[rng.randrange(99) for _ in range(length)] for length in (68, 71, 80, 66)]
+    among = slots._Shared.among
+
+    def counted(decoding: Any, *rest: Any) -> Any:
+        found = among(decoding, *rest)
+        shared.append(found is not None)
+        return found
+
+    monkeypatch.setattr(slots._Shared, "among", counted)
+    monkeypatch.setattr(slots, "LEAST_SAVED", 64)
+
+    async def sample(number: int) -> Episode:
+        draw = random.Random(number)
+        episode = Episode(list(prompts[number % 4 if number < 16 else 0]))
+        for turn in range(1 + number % 3):
+            await asyncio.sleep(draw.choice([0, 0, 0.005]))
+            drawn = await engine.generate(episode.context, session=str(number), seed=10 * number + turn, max_tokens=9)
+            episode.turns.append((len(episode.context), drawn.token_ids, drawn.logprobs, 10 * number + turn))
+            episode.context += [*drawn.token_ids, *(draw.randrange(99) for _ in range(5))]
+        await engine.end_session(str(number))
+        return episode
+
+    async def all_of_them() -> list[Episode]:
+        return list(await asyncio.gather(*(sample(number) for number in range(20))))
+
+    for episode in within(all_of_them()):
+        check(model, episode, 1.0)
+    assert sum(shared) > 5
+    assert engine._kept == []
+    assert engine._prompts == {}
+
+
 def test_a_prompt_that_its_session_gave_up_is_not_shared() -> None:
     model = seeded(qwen3)
     engine = make_engine(model)
@@ -243,7 +284,7 @@ def test_a_prompt_that_its_session_gave_up_is_not_shared() -> None:
 def test_memory_stays_within_its_budget_and_no_session_is_lost() -> None:
     model = seeded(qwen3)
     session_bytes = 2 * 2 * 8 * 2 * 4 * 256  # keys and values, heads, head size, layers, bytes, positions
-    engine = make_engine(model, kv_cache_bytes=3 * session_bytes + 1)
+    engine = make_engine(model, kv_cache_bytes=4 * session_bytes + 1)
     assert engine.max_sessions == 3
     assert len(within(play_all(engine, range(15)))) == 15
     assert sum(t.nbytes for pair in engine._cache.layers for t in pair) <= 3 * session_bytes

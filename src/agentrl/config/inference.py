@@ -106,3 +106,8 @@ class InferenceConfig(Section):
             )
         if self.deterministic:
             yield Problem(("deterministic",), "found true; allowed: false with kind: vllm, whose batches are its own")
+
+
+def sessions_that_fit(kv_cache_bytes: int, session_bytes: int) -> int:
+    """How many episodes of `session_bytes` the in-process engine gives a place, half as many shared prompts beside."""
+    return (2 * (kv_cache_bytes // session_bytes) + 1) // 3

@@ -22,9 +22,10 @@ from typing import Any
 import torch
 
 from agentrl.config import RunConfig
+from agentrl.config.inference import sessions_that_fit
 from agentrl.errors import ConfigError, EngineError
 from agentrl.inference.sampling import Sampling
-from agentrl.inference.slots import GROWTH, Piece, SlotCache, SlotModel
+from agentrl.inference.slots import GROWTH, Decoding, Piece, SlotCache, SlotModel
 from agentrl.policy.policy import Policy
 from agentrl.types import Sample
 
@@ -53,8 +54,7 @@ class _Request:
 class _Session:
     slot: int
     ids: list[int] = field(default_factory=list)  # tokens whose keys and values the slot holds
-    prompt: tuple[int, ...] = ()  # the first of them, which other sessions may copy
-    source: _Session | None = None  # whose prompt this one is going to copy
+    prompt: _Prompt | None = None  # what they begin with
     request: _Request | None = None  # what it generates now
 
     def keep(self, token_ids: list[int]) -> None:
@@ -63,6 +63,15 @@ class _Session:
         if self.ids[:known] != token_ids[:known]:
             known = next(i for i, (held, new) in enumerate(zip(self.ids, token_ids, strict=False)) if held != new)
         del self.ids[known:]
+
+
+@dataclass(eq=False)
+class _Prompt:
+    """What several sessions may begin with: read by one, copied by the others."""
+
+    ids: tuple[int, ...]
+    users: list[_Session] = field(default_factory=list)
+    row: int | None = None  # where the cache keeps it for all of them, once there are two
 
 
 class InProcessEngine:
@@ -106,7 +115,8 @@ class InProcessEngine:
         self._max_context_tokens = max_context_tokens
         self._is_deterministic = deterministic
         session_bytes = self._model.bytes_per_position() * -(-max_context_tokens // GROWTH) * GROWTH
-        fitting = kv_cache_bytes // session_bytes - deterministic  # one slot takes the padding
+        # in deterministic passes one slot takes the padding
+        fitting = sessions_that_fit(kv_cache_bytes - deterministic * session_bytes, session_bytes)
         if fitting < 1:
             raise ConfigError(
                 f"inference.kv_cache_bytes: found {kv_cache_bytes:,}; allowed: at least "
@@ -120,7 +130,8 @@ class InProcessEngine:
             self.max_sessions, tile=TILE, align=GROWTH
         )
         self._sessions: dict[str, _Session] = {}
-        self._prompts: dict[tuple[int, ...], _Session] = {}
+        self._prompts: dict[tuple[int, ...], _Prompt] = {}
+        self._kept: list[_Prompt] = []  # by row
         self._waiting: deque[_Request] = deque()
         self._ended: deque[str] = deque()
         self._has_news = False  # read by the worker: somebody came or went, so it should come back
@@ -238,8 +249,9 @@ class InProcessEngine:
         dropped = [*self._waiting, *(held.request for held in self._running())]
         self._waiting.clear()
         self._prompts.clear()
+        self._kept.clear()
         for held in self._sessions.values():  # a step broken off leaves the cache half written
-            held.ids, held.prompt, held.source, held.request = [], (), None, None
+            held.ids, held.prompt, held.request = [], None, None
         return [request for request in dropped if request is not None and not request.future.done()]
 
     def _admit(self) -> None:
@@ -257,11 +269,12 @@ class InProcessEngine:
                 continue
             held.keep(request.token_ids)
             held.request = request
-            if len(held.ids) < len(held.prompt):
+            if held.prompt is not None and len(held.ids) < len(held.prompt.ids):
                 self._forget_prompt(held)
             if not held.ids:
-                held.prompt = tuple(request.token_ids[:-1])
-                held.source = self._prompts.setdefault(held.prompt, held)
+                ids = tuple(request.token_ids[:-1])
+                held.prompt = self._prompts.setdefault(ids, _Prompt(ids))
+                held.prompt.users.append(held)
         self._waiting = still_waiting
 
     def _free_ended(self) -> None:
@@ -279,9 +292,20 @@ class InProcessEngine:
                 last.slot = ended.slot
 
     def _forget_prompt(self, held: _Session) -> None:
-        if self._prompts.get(held.prompt) is held:
-            del self._prompts[held.prompt]
-        held.prompt, held.source = (), None
+        """The session begins with its prompt no more; a prompt that nobody begins with is given up."""
+        prompt, held.prompt = held.prompt, None
+        if prompt is None:
+            return
+        prompt.users.remove(held)
+        if prompt.users:
+            return
+        del self._prompts[prompt.ids]
+        if prompt.row is not None:
+            last = self._kept.pop()
+            if last is not prompt:
+                assert last.row is not None
+                self._cache.move_prompt(last.row, prompt.row)
+                self._kept[prompt.row], last.row = last, prompt.row
 
     def _in_slot(self, slot: int) -> _Session:
         return next(held for held in self._sessions.values() if held.slot == slot)
@@ -311,7 +335,7 @@ class InProcessEngine:
                 held.request = None
             elif request.sampled or not (unread := self._unread(held, request)):
                 decoding.append((held, request))
-            elif room and held.source in (None, held) and not (pieces and self._is_deterministic):
+            elif room and self._is_reader(held) and not (pieces and self._is_deterministic):
                 pieces[held] = unread[:room]
                 room -= len(pieces[held])
         if not decoding and not pieces:
@@ -323,16 +347,23 @@ class InProcessEngine:
             self.prefilled_tokens += len(ids)
         return self._extend(decoding, logits) if decoding else []
 
+    def _is_reader(self, held: _Session) -> bool:
+        """Whether it reads by itself: its prompt has been read, or it is the first of those that wait for it."""
+        return bool(held.ids) or held.prompt is None or held.prompt.users[0] is held
+
     def _unread(self, held: _Session, request: _Request) -> list[int]:
         """What of the context is not in the slot yet, its last token aside; a prompt that is there is copied first."""
-        source = held.source
-        if source is not None and source is not held:
-            if source.prompt != held.prompt:  # it was ended or changed before it was read
-                held.source = self._prompts.setdefault(held.prompt, held)
-            elif len(source.ids) >= len(held.prompt):
-                self._cache.copy(source.slot, held.slot, len(held.prompt))
-                held.ids, held.source = list(held.prompt), None
-                self.shared_tokens += len(held.ids)
+        if (prompt := held.prompt) is not None and not held.ids:
+            length = len(prompt.ids)
+            source = next((user for user in prompt.users if user is not held and len(user.ids) >= length), None)
+            if source is not None:
+                self._cache.copy(source.slot, held.slot, length)
+                held.ids = list(prompt.ids)
+                self.shared_tokens += length
+                if prompt.row is None and len(self._kept) < self._cache.slots // 2 and not self._is_deterministic:
+                    prompt.row = len(self._kept)
+                    self._kept.append(prompt)
+                    self._cache.keep_prompt(source.slot, prompt.row, length)
         return request.token_ids[len(held.ids) : -1]
 
     def _close_gaps(self, decoding: list[tuple[_Session, _Request]]) -> None:
@@ -358,7 +389,12 @@ class InProcessEngine:
 
         Deterministic passes are of one kind: the shape of a mixed one would depend on who comes when.
         """
-        rows = [(held.slot, len(held.ids), request.last_token) for held, request in decoding]
+        rows = []
+        for held, request in decoding:
+            row = Decoding(held.slot, len(held.ids), request.last_token)
+            if (prompt := held.prompt) is not None and prompt.row is not None:
+                row = row._replace(prompt_row=prompt.row, prompt_length=len(prompt.ids))
+            rows.append(row)
         if pieces and self._is_deterministic:
             read = self._model.run(self._cache, [], pieces)
             if not rows:

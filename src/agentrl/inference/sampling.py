@@ -20,7 +20,11 @@ class Sampling:
 
     def logprobs(self, logits: Tensor) -> Tensor:
         """[B, V] logits to log-probabilities of the distribution that is sampled from, -inf for what is left out."""
-        logits = logits / self.temperature
+        return torch.log_softmax(self._shaped(logits), dim=-1)
+
+    def _shaped(self, logits: Tensor) -> Tensor:
+        if self.temperature != 1:
+            logits = logits / self.temperature
         if self.top_k is not None and self.top_k < logits.shape[-1]:
             least = logits.topk(self.top_k, dim=-1).values[:, -1:]
             logits = logits.masked_fill(logits < least, -torch.inf)
@@ -29,7 +33,7 @@ class Sampling:
             probabilities = ordered.softmax(-1)
             is_out = probabilities.cumsum(-1) - probabilities >= self.top_p  # what stands before it is enough
             logits = logits.masked_fill(is_out.scatter(-1, order, is_out), -torch.inf)
-        return torch.log_softmax(logits, dim=-1)
+        return logits
 
     def draw(self, logits: Tensor, uniforms: list[float]) -> tuple[list[int], list[float]]:
         """A token a row, by inverting the cumulative distribution at the row's own random number in [0, 1).
@@ -42,11 +46,12 @@ class Sampling:
         Raises:
             FloatingPointError: the logits are not finite.
         """
-        logprobs = self.logprobs(logits)
-        cumulative = logprobs.double().exp().cumsum(-1)
+        logits = self._shaped(logits)
+        normaliser = logits.logsumexp(-1, keepdim=True)
+        cumulative = (logits - normaliser).exp_().cumsum(-1, dtype=torch.float64)
         draws = torch.tensor(uniforms, dtype=torch.float64, device=cumulative.device)[:, None] * cumulative[:, -1:]
         tokens = torch.searchsorted(cumulative, draws, right=True).clamp_(max=logits.shape[-1] - 1)
-        chosen = logprobs.gather(-1, tokens)
+        chosen = logits.gather(-1, tokens) - normaliser
         if not bool(chosen.isfinite().all()):
             raise FloatingPointError("the model's logits are not finite")
         return tokens[:, 0].tolist(), chosen[:, 0].tolist()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 ATTENTION = "agentrl_slots"  # the name under which transformers knows `_attend`
+LEAST_SAVED = 4096  # positions that need not be read twice: below, the bookkeeping costs more
 GROWTH = 256  # cache positions are added in steps of this many
 
 
@@ -34,6 +35,7 @@ class SlotCache:
         self.align = align
         self.capacity = 0
         self.layers: list[tuple[Tensor, Tensor]] = []
+        self.prompts: list[tuple[Tensor, Tensor]] = []  # the same of prompts that several sessions begin with
         self._slots_T = self._positions_T = torch.zeros(0, dtype=torch.long)
 
     def aim(self, slots_T: Tensor, positions_T: Tensor) -> None:
@@ -45,11 +47,7 @@ class SlotCache:
             self._grow(needed)
 
     def _grow(self, capacity: int) -> None:
-        for layer, pair in enumerate(self.layers):  # one after the other: only one layer is held twice
-            wider = [tensor.new_zeros(*tensor.shape[:2], capacity, tensor.shape[3]) for tensor in pair]
-            for new, old in zip(wider, pair, strict=True):
-                new[:, :, : self.capacity] = old
-            self.layers[layer] = (wider[0], wider[1])
+        _widen(self.layers, capacity)
         self.capacity = capacity
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
@@ -76,6 +74,25 @@ class SlotCache:
             for tensor in pair:
                 tensor[here, :, :length] = tensor[there, :, :length]
 
+    @torch.inference_mode()
+    def keep_prompt(self, slot: int, row: int, length: int) -> None:
+        """Keep the first `length` positions of a slot in a row of `prompts`, of which there are half as many."""
+        if not self.prompts:
+            shapes = [[tensor[: self.slots // 2, :, :0] for tensor in pair] for pair in self.layers]
+            self.prompts = [(keys, values) for keys, values in shapes]
+        if length > self.prompts[0][0].shape[2]:
+            _widen(self.prompts, -(-length // GROWTH) * GROWTH)
+        for kept, pair in zip(self.prompts, self.layers, strict=True):
+            for prompts, tensor in zip(kept, pair, strict=True):
+                prompts[row, :, :length] = tensor[slot, :, :length]
+
+    @torch.inference_mode()
+    def move_prompt(self, source: int, target: int) -> None:
+        """Copy one row of `prompts` over another."""
+        for pair in self.prompts:
+            for tensor in pair:
+                tensor[target] = tensor[source]
+
     @property
     def bytes_per_position(self) -> int:
         """Memory of one position of one slot, over all layers; 0 before the first pass."""
@@ -85,6 +102,25 @@ class SlotCache:
         """Models ask for this where no positions are given; here they always are."""
         del layer
         return 0
+
+
+def _widen(layers: list[tuple[Tensor, Tensor]], capacity: int) -> None:
+    for layer, pair in enumerate(layers):  # one after the other: only one layer is held twice
+        wider = [tensor.new_zeros(*tensor.shape[:2], capacity, tensor.shape[3]) for tensor in pair]
+        for new, old in zip(wider, pair, strict=True):
+            new[:, :, : old.shape[2]] = old
+        layers[layer] = (wider[0], wider[1])
+
+
+class Decoding(NamedTuple):
+    """A session that predicts its next token."""
+
+    slot: int
+    position: int
+    token: int
+    prompt_row: int = -1
+    """Row of the cache's `prompts` that the session begins with, if any."""
+    prompt_length: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,6 +133,34 @@ class Piece:
     ids: Sequence[int]
 
 
+@dataclass(frozen=True)
+class _Shared:
+    """Which decoding tokens begin with the same prompt, so that it is read once for all of them."""
+
+    length: int  # of what is read in common: the shortest of these prompts
+    keys_values: Sequence[tuple[Tensor, Tensor]]
+    members_PM: Tensor  # [prompts, most members] token indices, filled up with 0
+    place_D: Tensor  # where token d stands among the flattened members
+
+    @staticmethod
+    def among(decoding: Sequence[Decoding], cache: SlotCache, device: torch.device) -> _Shared | None:
+        """None where there is too little in common to pay for the bookkeeping."""
+        length = min((each.prompt_length for each in decoding), default=0)
+        rows = max((each.prompt_row for each in decoding), default=-1) + 1
+        if (len(decoding) - rows) * length < LEAST_SAVED:
+            return None
+        members: list[list[int]] = [[] for _ in range(rows)]
+        for index, each in enumerate(decoding):
+            members[each.prompt_row].append(index)
+        most = max(map(len, members))
+        place = [0] * len(decoding)
+        for row, indices in enumerate(members):
+            for column, index in enumerate(indices):
+                place[index] = row * most + column
+        filled = [indices + [0] * (most - len(indices)) for indices in members]
+        return _Shared(length, cache.prompts, torch.tensor(filled, device=device), torch.tensor(place, device=device))
+
+
 @dataclass
 class _Pass:
     """What the tokens of the pass under way may see: first the decoding ones, then the pieces."""
@@ -107,6 +171,7 @@ class _Pass:
     pieces: Sequence[Piece]
     first_piece: int  # token index
     align: int
+    shared: _Shared | None
     masks: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)
 
     def mask(self, piece: int, window: int | None, dtype: torch.dtype) -> Tensor:
@@ -134,7 +199,7 @@ _under_way = threading.local()
 
 
 def _attend(
-    module: torch.nn.Module,
+    module: Any,
     query: Tensor,
     keys: Tensor,
     values: Tensor,
@@ -158,7 +223,7 @@ def _attend(
     Returns:
         [1, T, heads, size].
     """
-    del module, attention_mask
+    del attention_mask
     now: _Pass = _under_way.now
     heads, n_tokens, size = query.shape[1:]
     groups = keys.shape[1]
@@ -172,23 +237,57 @@ def _attend(
         k, v = keys[rows, :, :visible], values[rows, :, :visible]
         if softcap is None and s_aux is None:
             return scaled_dot_product_attention(queries, k, v, attn_mask=mask, scale=scale)
-        scores = queries @ k.transpose(-1, -2) * scale
+        return weights(queries @ k.transpose(-1, -2) * scale, mask) @ v
+
+    def weights(scores: Tensor, mask: Tensor) -> Tensor:
+        """Softmax over the last dimension."""
+        n_keys = scores.shape[-1]
         if softcap is not None:
             scores = softcap * torch.tanh(scores / softcap)
         scores = scores + mask
         if s_aux is not None:
             sinks = s_aux.view(1, groups, shared, 1).repeat_interleave(scores.shape[2] // shared, 2)
             scores = torch.cat([scores, sinks.expand(len(scores), -1, -1, -1).to(scores.dtype)], -1)
-        return scores.softmax(-1)[..., :visible] @ v
+        return scores.softmax(-1)[..., :n_keys]
 
-    if n_decoding := len(now.slots_D):
-        queries = query[0, :, :n_decoding].transpose(0, 1)
-        is_dense = n_decoding == now.rows
-        if not is_dense:
-            queries = queries.new_zeros(now.rows, heads, size).index_copy_(0, now.slots_D, queries)
+    def on_rows(of_tokens: Tensor) -> Tensor:
+        """[D, ...] of the decoding tokens as [rows, ...] of their slots."""
+        if n_decoding == now.rows:
+            return of_tokens
+        return of_tokens.new_zeros(now.rows, *of_tokens.shape[1:]).index_copy_(0, now.slots_D, of_tokens)
+
+    def of_tokens(on_rows: Tensor) -> Tensor:
+        return on_rows if n_decoding == now.rows else on_rows[now.slots_D]
+
+    n_decoding = len(now.slots_D)
+    if n_decoding and now.shared is not None and sliding_window is None:
+        # One softmax over two parts: the prompt, whose keys are read once for all that begin with it, and the rest.
+        common, length = now.shared, now.shared.length
+        prompts, most = common.members_PM.shape
+        prompt_keys, prompt_values = (part[:prompts, :, :length] for part in common.keys_values[module.layer_idx])
+        mask = of_tokens(now.mask(-1, None, query.dtype))
+        visible = mask.shape[-1]
+
+        def by_prompt(each: Tensor) -> Tensor:
+            """[D, groups, shared, x] as [prompts, groups, members * shared, x]."""
+            return each[common.members_PM].transpose(1, 2).reshape(prompts, groups, most * shared, -1)
+
+        def by_token(each: Tensor) -> Tensor:
+            return each.view(prompts, groups, most, shared, -1).transpose(1, 2).flatten(0, 1)[common.place_D]
+
+        queries = query[0, :, :n_decoding].transpose(0, 1).reshape(n_decoding, groups, shared, size)
+        scores = [
+            by_token(by_prompt(queries) @ prompt_keys.transpose(-1, -2)),
+            of_tokens(on_rows(queries) @ keys[: now.rows, :, length:visible].transpose(-1, -2)),
+        ]
+        weight = weights(torch.cat(scores, -1) * scale, mask)
+        found = by_token(by_prompt(weight[..., :length]) @ prompt_values)
+        found += of_tokens(on_rows(weight[..., length:]) @ values[: now.rows, :, length:visible])
+        out[:n_decoding] = found.flatten(1, 2)
+    elif n_decoding:
+        queries = on_rows(query[0, :, :n_decoding].transpose(0, 1)).reshape(now.rows, groups, shared, size)
         mask = now.mask(-1, sliding_window, query.dtype)
-        found = over(queries.reshape(now.rows, groups, shared, size), slice(0, now.rows), mask).flatten(1, 2)
-        out[:n_decoding] = found if is_dense else found[now.slots_D]
+        out[:n_decoding] = of_tokens(over(queries, slice(0, now.rows), mask).flatten(1, 2))
     first = now.first_piece
     for number, piece in enumerate(now.pieces):
         n, rows = len(piece.ids), slice(piece.slot, piece.slot + 1)
@@ -217,7 +316,7 @@ class SlotModel:
     def run(
         self,
         cache: SlotCache,
-        decoding: Sequence[tuple[int, int, int]],
+        decoding: Sequence[Decoding],
         pieces: Sequence[Piece] = (),
         *,
         tile: int = 1,
@@ -225,7 +324,7 @@ class SlotModel:
         """One pass; afterwards the slots hold its tokens.
 
         Args:
-            decoding: (slot, position, token) of each session that predicts its next token, by rising slot.
+            decoding: by rising slot.
             tile: the decoding tokens are padded to a multiple of this, in the cache's last slot.
 
         Returns:
@@ -233,7 +332,7 @@ class SlotModel:
         """
         n_decoding = len(decoding)
         padding = -n_decoding % tile
-        tokens = [*decoding, *[(cache.slots - 1, 0, 0)] * padding]
+        tokens = [*(each[:3] for each in decoding), *[(cache.slots - 1, 0, 0)] * padding]
         for piece in pieces:
             tokens += [(piece.slot, piece.start + i, token) for i, token in enumerate(piece.ids)]
         device, config = self.model.device, self.model.config
@@ -242,10 +341,11 @@ class SlotModel:
         _under_way.now = _Pass(
             slots_T[:n_decoding],
             positions_T[:n_decoding],
-            rows=decoding[-1][0] + 1 if decoding else 0,
+            rows=decoding[-1].slot + 1 if decoding else 0,
             pieces=pieces,
             first_piece=n_decoding + padding,
             align=cache.align,
+            shared=_Shared.among(decoding, cache, device),
         )
         trainers, config._attn_implementation = config._attn_implementation, ATTENTION
         try:
@@ -263,7 +363,7 @@ class SlotModel:
     def bytes_per_position(self) -> int:
         """Cache memory that one token of context takes, measured on one token."""
         cache = SlotCache(1)
-        self.run(cache, [(0, 0, 0)])
+        self.run(cache, [Decoding(0, 0, 0)])
         return cache.bytes_per_position
 
     def rows_are_independent(self, slots: int, *, tile: int, align: int) -> bool:
@@ -278,8 +378,8 @@ class SlotModel:
         tokens = torch.randint(vocabulary, (slots, 4), generator=generator).tolist()
         places = torch.randperm(slots, generator=generator)[: min(slots, tile)].tolist()
         for step in range(4):
-            alone = [(slot, step, tokens[place][step]) for slot, place in enumerate(places)]
-            among = [(slot, step, tokens[slot][step]) for slot in range(slots)]
+            alone = [Decoding(slot, step, tokens[place][step]) for slot, place in enumerate(places)]
+            among = [Decoding(slot, step, tokens[slot][step]) for slot in range(slots)]
             if not torch.equal(self.run(few, alone, tile=tile), self.run(many, among, tile=tile)[places]):
                 return False
         return True
