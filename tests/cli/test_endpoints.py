@@ -67,8 +67,8 @@ def test_the_other_kinds_of_tool_are_reached_too(tmp_path: Path, monkeypatch: py
     pytest.importorskip("mcp", reason="the extra agentrl[mcp] is not installed")
     notes = {"name": "notes", "command": ["{python}", str(SERVER.with_name("mcp_notes_server.py")), "stdio"]}
     servers = [notes, {"name": "down", "url": "http://127.0.0.1:1/mcp"}]
-    (tmp_path / "look_tool.py").write_text("def look(key: str) -> str:\n    return key\n")
-    sets = ("tools.endpoints=[]", "tools.python=['look_tool:look']", f"tools.mcp={json.dumps(servers)}")
+    (tmp_path / "echo_tool.py").write_text("def look(key: str) -> str:\n    return key\n")
+    sets = ("tools.endpoints=[]", "tools.python=['echo_tool:look']", f"tools.mcp={json.dumps(servers)}")
     options = [word for each in sets for word in ("--set", each)]
     result = check(tmp_path, monkeypatch, "none", "--json", "--burst", "2", *options)
     found = {each["endpoint"]: each for each in json.loads(result.stdout)["findings"]}
