@@ -130,7 +130,8 @@ def test_the_parts_without_peers_give_their_figures(tmp_path: Path) -> None:
     only = "generate,decode,tool_wait,prefill,long_context,vllm"
     options = parse(["--quick", "--repeats", "1", "--model-dir", str(tmp_path), "--only", only])
     results = asyncio.run(measure(options))
-    wanted = "vs_generate vs_generate_static vs_generate_distinct decode_vs_bound decode_vs_bound_distinct prefill_tokens_over_new".split()
+    wanted = """vs_generate vs_generate_static vs_generate_distinct decode_vs_bound decode_vs_bound_distinct
+    prefill_tokens_over_new""".split()
     assert all(results[name] > 0 for name in wanted)
     assert 0 <= results["tool_wait_fraction"] < 1
     assert results["vs_vllm"] is None
