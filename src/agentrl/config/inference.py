@@ -49,7 +49,7 @@ class InferenceConfig(Section):
     )
     deterministic: bool = Field(
         default=False,
-        description="Bit-equal rollouts on a CPU, however long the endpoints take; several times slower.",
+        description="Bit-equal rollouts on a CPU, however long the endpoints take; about a third slower.",
     )
     url: ServerUrl | Annotated[tuple[ServerUrl, ...], ALLOW_LISTS] | None = Field(
         default=None, description="vllm: address of the server, or a list of them, such as http://127.0.0.1:8000."
