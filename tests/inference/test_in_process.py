@@ -323,6 +323,16 @@ def test_deterministic_rollouts_are_bit_equal_whatever_the_timing(
     assert all(within(all_of_them(max_batch)) == first for max_batch in (20, 20, 7, 33))
 
 
+def test_a_forward_pass_beside_a_running_one_is_refused() -> None:
+    model = seeded(qwen3)
+    engine = make_engine(model)
+    model.config._attn_implementation = slots.ATTENTION  # as another thread finds it during a pass
+    with pytest.raises(RuntimeError, match="generates in another thread"):
+        model(torch.tensor([[1, 2, 3]]))
+    model.config._attn_implementation = "sdpa"
+    check(model, within(play(engine, 1)), 1.0)
+
+
 def test_rows_that_depend_on_their_neighbours_are_noticed() -> None:
     class Mixed(torch.nn.Module):
         def __init__(self, inner: Any) -> None:

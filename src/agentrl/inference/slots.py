@@ -224,7 +224,9 @@ def _attend(
         [1, T, heads, size].
     """
     del attention_mask
-    now: _Pass = _under_way.now
+    now: _Pass | None = getattr(_under_way, "now", None)
+    if now is None:  # the switch to this attention is the model's, not the thread's
+        raise RuntimeError("this model generates in another thread: run it when that has ended")
     heads, n_tokens, size = query.shape[1:]
     groups = keys.shape[1]
     shared = heads // groups
@@ -358,6 +360,7 @@ class SlotModel:
             )
         finally:
             config._attn_implementation = trainers
+            _under_way.now = None
         return output.logits[0, :n_decoding].float()  # type: ignore[no-any-return]
 
     def bytes_per_position(self) -> int:
