@@ -78,7 +78,7 @@ class InProcessEngine:
     """An InferenceEngine on `model`, in this process.
 
     Args:
-        model: a decoder-only causal LM of transformers with `sdpa` or `eager` attention. Only read.
+        model: a decoder-only causal LM of transformers with pluggable attention. Only read.
         stop_ids: the tokens that end a turn.
         temperature, top_p, top_k: the sampling distribution; recorded log-probabilities are this distribution's.
         max_batch: sessions with a place in the cache; more wait.

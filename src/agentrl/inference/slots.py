@@ -78,8 +78,8 @@ class SlotCache:
     def keep_prompt(self, slot: int, row: int, length: int) -> None:
         """Keep the first `length` positions of a slot in a row of `prompts`, of which there are half as many."""
         if not self.prompts:
-            shapes = [[tensor[: self.slots // 2, :, :0] for tensor in pair] for pair in self.layers]
-            self.prompts = [(keys, values) for keys, values in shapes]
+            n = self.slots // 2
+            self.prompts = [(keys[:n, :, :0], values[:n, :, :0]) for keys, values in self.layers]
         if length > self.prompts[0][0].shape[2]:
             _widen(self.prompts, -(-length // GROWTH) * GROWTH)
         for kept, pair in zip(self.prompts, self.layers, strict=True):
