@@ -236,3 +236,7 @@ class Trajectory:
     """The grader's."""
     reward: float
     """What PPO optimises: score less penalties, before KL; lies on the last action token."""
+    turn_rewards: tuple[float, ...] = ()
+    """[turns] What each turn earned by itself, on its last action token, besides `reward`; empty where nothing did."""
+    state_keys: tuple[str, ...] = ()
+    """[turns] Equal where the policy had last seen the same before the turn (prompt or tool outputs); for GiGPO."""
