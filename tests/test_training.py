@@ -259,7 +259,7 @@ def test_a_non_finite_loss_keeps_the_last_good_checkpoint(toy: Toy, monkeypatch:
     monkeypatch.setattr(PPOTrainer, "update", update)
     kept = toy.run_dir / "checkpoints" / "step-000001"
     saved: list[str] = []
-    monkeypatch.setattr("agentrl.training.prune", lambda *_: saved.append((kept / "digests.json").read_text()))
+    monkeypatch.setattr("agentrl.training.saving.prune", lambda *_: saved.append((kept / "digests.json").read_text()))
     result = toy.train("evaluation.run_test=false", "evaluation.every_steps=1")
     assert (result.stopped_by, result.summary["steps"]) == ("non_finite", 1)
     assert [(kept / "digests.json").read_text()] == saved

@@ -153,9 +153,13 @@ class Measurement:
             **infrastructure_metrics(rollouts),
         }
 
-    def restore(self, *, best_step: int, best_reward: float) -> None:
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint remembers of the evaluations so far."""
+        return {"best_step": self.best_step, "best_reward": self.best_reward}
+
+    def restore(self, state: dict[str, Any]) -> None:
         """Go on from what an earlier process measured."""
-        self.best_step, self.best_reward = best_step, best_reward
+        self.best_step, self.best_reward = state["best_step"], state["best_reward"]
         record = read_json(self.run.path, f"evaluations/{BASELINE}.json")
         self.reports[BASELINE] = EvalReport.from_record(record)
 

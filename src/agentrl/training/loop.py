@@ -1,49 +1,34 @@
-"""`train`: from a config to a trained policy. The outer loop is `_Training.improve`, its body `take_step`.
+"""One run: `Training.improve` is the outer loop of the algorithm, `take_step` its body.
 
-load tasks, policy, reference -> check endpoints -> evaluate baseline -> warm up critic
--> repeat: roll out, update, (evaluate, checkpoint), guard -> evaluate best -> test once -> report
+evaluate baseline -> warm up critic -> repeat: roll out, update, (evaluate, save), guard
+-> evaluate best -> test once -> report
 """
 
 from __future__ import annotations
 
-import asyncio
 import resource
 import sys
-import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agentrl.config import RunConfig, to_yaml, training_sections
+from agentrl.config import RunConfig
 from agentrl.data.batches import TaskOrder
-from agentrl.data.tasks import Splits, load_tasks
-from agentrl.errors import CheckpointError, TrainingStopped
+from agentrl.data.tasks import Splits
+from agentrl.errors import TrainingStopped
 from agentrl.evaluation.measure import Measurement
 from agentrl.evaluation.report import write_report
-from agentrl.interrupts import Stop
-from agentrl.policy.checkpoint import (
-    load_checkpoint,
-    newest_checkpoint,
-    prune,
-    save_checkpoint,
-)
-from agentrl.policy.policy import Policy, check_baseline, folder_digest, load_policy
-from agentrl.policy.progress_bars import without_progress_bars
+from agentrl.policy.policy import Policy
 from agentrl.policy.reference import ReferencePolicy
 from agentrl.ppo.guards import violation
 from agentrl.ppo.trainer import PPOTrainer
-from agentrl.progress import Reporter, SilentReporter
+from agentrl.progress import Reporter
 from agentrl.rollout.engine import RolloutEngine
 from agentrl.rollout.outage import Outage, OutageGuard
 from agentrl.rollout.trajectory import to_trajectories
-from agentrl.runs import RunDirectory, default_run_dir, environment_manifest
-from agentrl.runs.lock import RunLock
-from agentrl.tools.lifecycle import LEDGER
-from agentrl.tools.preflight import check_endpoints
-from agentrl.tools.serve import serving
+from agentrl.runs import RunDirectory
+from agentrl.training.saving import Checkpoints
 from agentrl.types import Rollout, Task, Trajectory
 
 
@@ -58,120 +43,7 @@ class TrainingResult:
     """Name of the stop rule that ended the run, "interrupted", or None for a run that took all its steps."""
 
 
-def train(
-    config: RunConfig, *, run_dir: Path | None = None, resume: bool = False, reporter: Reporter | None = None
-) -> TrainingResult:
-    """Train a policy as `config` says; everything is kept in the run directory.
-
-    Works in a terminal, in CI and in a notebook (where a loop is already running, it moves to a thread of its own).
-
-    Args:
-        run_dir: new or empty, `runs/NAME-TIME` by default; with `resume`, the run to go on with.
-
-    Raises:
-        ConfigError: data, endpoints or device do not fit the config; nothing has been written.
-        BaselineError: the baseline cannot be trained from; nothing has been written.
-        CheckpointError: the run directory is in use, incomplete, or belongs to another config.
-    """
-    stop = Stop()
-
-    def run() -> TrainingResult:
-        with without_progress_bars():
-            return _train(config, run_dir, resume, reporter or SilentReporter(), stop)
-
-    if not _is_loop_running():
-        return run()
-    with ThreadPoolExecutor(1) as thread:
-        future = thread.submit(run)
-        try:
-            return future.result()
-        except KeyboardInterrupt:
-            stop()
-            return future.result()
-
-
-def _is_loop_running() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
-def _train(config: RunConfig, run_dir: Path | None, resume: bool, reporter: Reporter, stop: Stop) -> TrainingResult:
-    """Everything that can be wrong is found before the run directory is made."""
-    sections = training_sections(config)
-    if resume and run_dir is None:
-        raise CheckpointError("resume needs to know the run: give its run directory")
-    reporter.phase("loading tasks and baseline")
-    splits = load_tasks(sections.data)
-    policy = load_policy(config)
-    values = {"data.path": sections.data.path} if sections.data.path else {}
-    with (
-        tempfile.TemporaryDirectory(prefix="agentrl-") as logs,
-        serving(sections.tools.serve, values, log_dir=Path(logs)) as urls,
-    ):
-        base_url, probe = urls[0] if urls else "", splits.train[0]
-
-        async def work() -> TrainingResult:
-            await check_endpoints(
-                sections.tools.endpoints,
-                sections.grading,
-                item=probe.item,
-                messages=probe.messages,
-                base_url=base_url,
-                lifecycle=sections.tools.lifecycle,
-            )
-            engine = RolloutEngine.from_config(config, policy, base_url)
-            engine.check_prompts((*splits.train, *splits.validation, *splits.test))
-            await engine.sync(policy)  # an inference server shows here that it can serve the policy
-            with _open_run(config, splits, run_dir, resume) as run:
-                try:
-                    await engine.open_ledger(run.path)
-                    await _reap_siblings(engine, run.path)
-                    training = _Training(config, run, splits, policy, engine, reporter)
-                    return await stop.guard(training.improve(resume=resume), training.interrupted)
-                finally:
-                    await engine.aclose()
-                    _keep_logs(Path(logs), run)
-
-        return asyncio.run(work())
-
-
-def _open_run(config: RunConfig, splits: Splits, run_dir: Path | None, resume: bool) -> RunDirectory:
-    manifest = {
-        **environment_manifest(),
-        "data_digest": splits.digest(),
-        "tasks": str(splits),
-        "baseline_digest": folder_digest(check_baseline(config.workflow.baseline)),
-    }
-    folder = run_dir or default_run_dir(config.name)
-    if resume:
-        return RunDirectory.open(folder, to_yaml(config), manifest)
-    return RunDirectory.create(folder, config_yaml=to_yaml(config), manifest=manifest)
-
-
-async def _reap_siblings(engine: RolloutEngine, run: Path) -> None:
-    """Close the sandboxes that crashed runs beside this one left open; where somebody works they are in use."""
-    for ledger in sorted(run.absolute().parent.glob(f"*/{LEDGER}")):
-        if ledger.parent == run.absolute():
-            continue
-        with suppress(CheckpointError, OSError):
-            lock = RunLock.acquire(ledger.parent)
-            try:
-                await engine.reap(ledger.parent)
-            finally:
-                lock.release()
-
-
-def _keep_logs(logs: Path, run: RunDirectory) -> None:
-    """The servers started before there was a run directory; what they printed belongs in it."""
-    for log in logs.iterdir():
-        with (run.path / log.name).open("ab") as kept:
-            kept.write(log.read_bytes())
-
-
-class _Training:
+class Training:
     """The state of one run: what `improve` reads and writes."""
 
     def __init__(
@@ -197,6 +69,13 @@ class _Training:
         self.order = TaskOrder(splits.train, config.seed)
         self.history: list[dict[str, float]] = []
         self.measurement = Measurement(config, run, splits, policy, engine, self.rollouts, reporter)
+        self.checkpoints = Checkpoints(
+            run.checkpoint_path(""),
+            self.ppo,
+            reference_digest=self.reference_digest,
+            parts={"measurement": self.measurement},  # whatever else remembers from step to step joins here
+            keep_last=config.checkpoint.keep_last,
+        )
         self.step = 0
         self.is_training = False  # between steps, so that a checkpoint of now can be gone on from
         self.started = time.monotonic()
@@ -300,19 +179,8 @@ class _Training:
         self.run.append_metrics(self.history[-1])
 
     def save(self) -> None:
-        """A checkpoint to go on from; all but the newest few are deleted."""
-        state = {
-            "step": self.step,
-            "policy_version": self.policy.version,
-            "kl_coef": self.ppo.kl.coef,
-            "best_step": self.measurement.best_step,
-            "best_reward": self.measurement.best_reward,
-            "reference_digest": self.reference_digest,
-            "wall_seconds": self.wall_seconds,
-        }
-        folder = self.run.checkpoint_path(f"step-{self.step:06d}")
-        save_checkpoint(folder, self.policy, self.ppo.optimizer_tensors(), state)
-        prune(folder.parent, self.config.checkpoint.keep_last)
+        """A checkpoint to go on from."""
+        self.checkpoints.save(self.step, wall_seconds=self.wall_seconds)
 
     @property
     def wall_seconds(self) -> float:
@@ -320,19 +188,10 @@ class _Training:
 
     async def restore(self) -> bool:
         """Go back to the newest whole checkpoint; False where the run has none yet."""
-        folder, complaints = newest_checkpoint(self.run.checkpoint_path(""))
-        for complaint in complaints:
-            self.reporter.message(f"{complaint}; going back to an earlier one")
-        if folder is None:
+        state = self.checkpoints.restore(self.reporter)
+        if state is None:
             return False
-        tensors, state = load_checkpoint(folder, self.policy)
-        if state["reference_digest"] != self.reference_digest:
-            raise CheckpointError(f"{folder} was trained from another baseline than {self.config.workflow.baseline}")
-        self.ppo.load_optimizer_tensors(tensors)
-        self.ppo.kl.coef = state["kl_coef"]
-        self.step, self.policy.version = state["step"], state["policy_version"]
-        self.measurement.restore(best_step=state["best_step"], best_reward=state["best_reward"])
-        self.seconds_before = state["wall_seconds"]
+        self.step, self.seconds_before = state["step"], state["wall_seconds"]
         await self.engine.sync(self.policy)
         self.run.truncate_metrics(self.step)
         self.history = self.run.read_metrics()

@@ -1,0 +1,137 @@
+"""`train`: everything that can be wrong is found before the run directory is made; then the loop begins."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from agentrl.config import RunConfig, to_yaml, training_sections
+from agentrl.data.tasks import Splits, load_tasks
+from agentrl.errors import CheckpointError
+from agentrl.interrupts import Stop
+from agentrl.policy.policy import check_baseline, folder_digest, load_policy
+from agentrl.policy.progress_bars import without_progress_bars
+from agentrl.progress import Reporter, SilentReporter
+from agentrl.rollout.engine import RolloutEngine
+from agentrl.runs import RunDirectory, default_run_dir, environment_manifest
+from agentrl.runs.lock import RunLock
+from agentrl.tools.lifecycle import LEDGER
+from agentrl.tools.preflight import check_endpoints
+from agentrl.tools.serve import serving
+from agentrl.training.loop import Training, TrainingResult
+
+
+def train(
+    config: RunConfig, *, run_dir: Path | None = None, resume: bool = False, reporter: Reporter | None = None
+) -> TrainingResult:
+    """Train a policy as `config` says; everything is kept in the run directory.
+
+    Works in a terminal, in CI and in a notebook (where a loop is already running, it moves to a thread of its own).
+
+    Args:
+        run_dir: new or empty, `runs/NAME-TIME` by default; with `resume`, the run to go on with.
+
+    Raises:
+        ConfigError: data, endpoints or device do not fit the config; nothing has been written.
+        BaselineError: the baseline cannot be trained from; nothing has been written.
+        CheckpointError: the run directory is in use, incomplete, or belongs to another config.
+    """
+    stop = Stop()
+
+    def run() -> TrainingResult:
+        with without_progress_bars():
+            return _train(config, run_dir, resume, reporter or SilentReporter(), stop)
+
+    if not _is_loop_running():
+        return run()
+    with ThreadPoolExecutor(1) as thread:
+        future = thread.submit(run)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            stop()
+            return future.result()
+
+
+def _is_loop_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _train(config: RunConfig, run_dir: Path | None, resume: bool, reporter: Reporter, stop: Stop) -> TrainingResult:
+    """Load, check, open, and run the loop until it ends or somebody stops it."""
+    sections = training_sections(config)
+    if resume and run_dir is None:
+        raise CheckpointError("resume needs to know the run: give its run directory")
+    reporter.phase("loading tasks and baseline")
+    splits = load_tasks(sections.data)
+    policy = load_policy(config)
+    values = {"data.path": sections.data.path} if sections.data.path else {}
+    with (
+        tempfile.TemporaryDirectory(prefix="agentrl-") as logs,
+        serving(sections.tools.serve, values, log_dir=Path(logs)) as urls,
+    ):
+        base_url, probe = urls[0] if urls else "", splits.train[0]
+
+        async def work() -> TrainingResult:
+            await check_endpoints(
+                sections.tools.endpoints,
+                sections.grading,
+                item=probe.item,
+                messages=probe.messages,
+                base_url=base_url,
+                lifecycle=sections.tools.lifecycle,
+            )
+            engine = RolloutEngine.from_config(config, policy, base_url)
+            engine.check_prompts((*splits.train, *splits.validation, *splits.test))
+            await engine.sync(policy)  # an inference server shows here that it can serve the policy
+            with _open_run(config, splits, run_dir, resume) as run:
+                try:
+                    await engine.open_ledger(run.path)
+                    await _reap_siblings(engine, run.path)
+                    training = Training(config, run, splits, policy, engine, reporter)
+                    return await stop.guard(training.improve(resume=resume), training.interrupted)
+                finally:
+                    await engine.aclose()
+                    _keep_logs(Path(logs), run)
+
+        return asyncio.run(work())
+
+
+def _open_run(config: RunConfig, splits: Splits, run_dir: Path | None, resume: bool) -> RunDirectory:
+    manifest = {
+        **environment_manifest(),
+        "data_digest": splits.digest(),
+        "tasks": str(splits),
+        "baseline_digest": folder_digest(check_baseline(config.workflow.baseline)),
+    }
+    folder = run_dir or default_run_dir(config.name)
+    if resume:
+        return RunDirectory.open(folder, to_yaml(config), manifest)
+    return RunDirectory.create(folder, config_yaml=to_yaml(config), manifest=manifest)
+
+
+async def _reap_siblings(engine: RolloutEngine, run: Path) -> None:
+    """Close the sandboxes that crashed runs beside this one left open; where somebody works they are in use."""
+    for ledger in sorted(run.absolute().parent.glob(f"*/{LEDGER}")):
+        if ledger.parent == run.absolute():
+            continue
+        with suppress(CheckpointError, OSError):
+            lock = RunLock.acquire(ledger.parent)
+            try:
+                await engine.reap(ledger.parent)
+            finally:
+                lock.release()
+
+
+def _keep_logs(logs: Path, run: RunDirectory) -> None:
+    """The servers started before there was a run directory; what they printed belongs in it."""
+    for log in logs.iterdir():
+        with (run.path / log.name).open("ab") as kept:
+            kept.write(log.read_bytes())
