@@ -23,9 +23,9 @@ from agentrl.config import PolicyConfig, RunConfig
 from agentrl.errors import BaselineError, ConfigError
 from agentrl.inference.in_process import InProcessEngine
 from agentrl.policy.checkpoint import save_policy
+from agentrl.policy.critic import ValueHead
 from agentrl.policy.policy import (
     Policy,
-    ValueHead,
     check_baseline,
     folder_digest,
     load_policy,

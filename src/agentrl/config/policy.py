@@ -38,6 +38,11 @@ class PolicyConfig(Section):
     gradient_checkpointing: bool = Field(
         default=False, description="Recompute activations in the backward pass: less memory, more time."
     )
+    critic: Literal["detached", "shared", "separate"] = Field(
+        default="detached",
+        description="What the value head reads: the policy's hidden states, without (`detached`) or with (`shared`) a "
+        "gradient into them, or those of a second copy of the baseline that it trains for itself (`separate`).",
+    )
     value_hidden_size: PositiveInt = Field(default=256, description="Width of the value head's hidden layer, in units.")
     lora: LoRAConfig | None = Field(
         default=None,

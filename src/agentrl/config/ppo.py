@@ -120,7 +120,12 @@ class PPOConfig(Section):
     )
     learning_rate: NonNegative = Field(default=1.0e-5, description="Learning rate of the policy; 0 trains nothing.")
     value_learning_rate: NonNegative = Field(
-        default=1.0e-3, description="Learning rate of the value head, which starts at zero and reads a fixed trunk."
+        default=1.0e-3, description="Learning rate of the value head, which starts at zero whatever it reads."
+    )
+    critic_learning_rate: NonNegative = Field(
+        default=2.0e-5,
+        description="Learning rate of the trunk below the value head with `policy.critic: separate`: twice the "
+        "policy's default, as a critic should be ahead (arXiv:2503.01491).",
     )
     betas: Annotated[tuple[HalfOpen, HalfOpen], ALLOW_LISTS] = Field(
         default=(0.9, 0.95), description="Decay rates of AdamW's two moments."

@@ -20,6 +20,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from agentrl.chat import ChatFormat, check_append_only, load_template
 from agentrl.config import PolicyConfig, RunConfig
 from agentrl.errors import BaselineError, ConfigError
+from agentrl.policy.critic import copy_trunk, make_critic
 from agentrl.policy.lora import add_adapter
 
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
@@ -36,27 +37,6 @@ class PolicyOutput:
     """Entropy of the distribution that token t was drawn from, in nats."""
     values: Tensor
     """V(tokens before t): what the critic expected before the token was chosen."""
-
-
-class ValueHead(nn.Module):
-    """Expected reward to go, from the policy's hidden state before a token.
-
-    It reads the trunk without changing it: its gradient stops at the hidden state, so the critic may learn fast
-    beside a slow policy. The last layer starts at zero, so V = 0 before any training (OpenAI 2019 code).
-    """
-
-    def __init__(self, hidden_size: int, inner_size: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(hidden_size)
-        self.inner = nn.Linear(hidden_size, inner_size)
-        self.out = nn.Linear(inner_size, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """[..., hidden size] -> [...]."""
-        inner = nn.functional.gelu(self.inner(self.norm(hidden.detach().to(self.out.weight.dtype))))
-        return self.out(inner).squeeze(-1)  # type: ignore[no-any-return]
 
 
 class Policy:
@@ -81,6 +61,7 @@ class Policy:
                 f"the tokenizer has {len(tokenizer)} tokens, the model embeddings for {known}: "
                 "they do not belong together; restore the tokenizer that the checkpoint was trained with"
             )
+        trunk = copy_trunk(model, config)  # before it has adapters
         if config.lora is not None:
             add_adapter(model, config.lora)
         self.model = model.eval()  # no dropout anywhere: with it the first ratio would not be 1
@@ -89,9 +70,9 @@ class Policy:
         self.temperature = temperature
         self.version = 0
         self.device: torch.device = next(model.parameters()).device
-        self.value_head = ValueHead(model.config.get_text_config().hidden_size, config.value_hidden_size)
-        self.value_head.to(self.device)
-        self._checkpointed = _checkpointed_layers(model) if config.gradient_checkpointing else []
+        self.value_head = make_critic(model.config.get_text_config().hidden_size, config, trunk).to(self.device)
+        models = [each for each in (model, trunk) if each is not None and config.gradient_checkpointing]
+        self._checkpointed = [layer for each in models for layer in _checkpointed_layers(each)]
 
     def before_actions(self, token_ids: Tensor, action_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Hidden state [actions, hidden size] before each action token, and the logits [actions, V] it was drawn from.
@@ -114,13 +95,34 @@ class Policy:
             logits = self.model(input_ids=token_ids, use_cache=False).logits[0]
         return kept[0], logits
 
-    def evaluate(self, token_ids: Tensor, action_mask: Tensor, *, with_entropy_gradient: bool = False) -> PolicyOutput:
+    def value_features(self, token_ids: Tensor, action_mask: Tensor, before: Tensor | None = None) -> Tensor:
+        """[actions, hidden size] What the value head reads before each action: of its own trunk, or of the policy's.
+
+        Args:
+            before: the policy's hidden states, where `before_actions` has computed them already.
+        """
+        trunk = self.value_head.trunk
+        if trunk is None:
+            return self.before_actions(token_ids, action_mask)[0] if before is None else before
+        with self._recomputed_layers():
+            hidden: Tensor = trunk(input_ids=token_ids, use_cache=False).last_hidden_state
+        return hidden[:, :-1][action_mask[:, 1:]]
+
+    def evaluate(
+        self,
+        token_ids: Tensor,
+        action_mask: Tensor,
+        *,
+        with_entropy_gradient: bool = False,
+        with_values: bool = True,
+    ) -> PolicyOutput:
         """Log-probabilities, entropies and values of the action tokens.
 
         Args:
             token_ids: [B, T], padded on the right.
             action_mask: [B, T] bool; the first column is False.
             with_entropy_gradient: keep what a gradient through the entropy needs: two more [actions, V] tensors.
+            with_values: ask the critic; without it the values are 0 and a critic's own trunk is not run.
         """
         before, logits = self.before_actions(token_ids, action_mask)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / self.temperature
@@ -128,7 +130,10 @@ class Policy:
         chosen = all_logprobs.gather(-1, token_ids[action_mask][:, None]).squeeze(-1)
         with torch.set_grad_enabled(torch.is_grad_enabled() and with_entropy_gradient):
             entropy = -(all_logprobs.exp() * all_logprobs).sum(-1)
-        return PolicyOutput(*(_spread(part, action_mask) for part in (chosen, entropy, self.value_head(before))))
+        values = torch.zeros_like(chosen)
+        if with_values:
+            values = self.value_head(self.value_features(token_ids, action_mask, before))
+        return PolicyOutput(*(_spread(part, action_mask) for part in (chosen, entropy, values)))
 
     @torch.no_grad()
     def score(self, token_ids: Sequence[int], start: int, temperatures: Sequence[float]) -> list[tuple[float, ...]]:

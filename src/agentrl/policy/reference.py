@@ -24,14 +24,13 @@ class ReferencePolicy:
             return cls(policy)
         frozen = copy.copy(policy)
         frozen.model = copy.deepcopy(policy.model).requires_grad_(False).eval()
-        frozen.value_head = copy.deepcopy(policy.value_head).requires_grad_(False)
         return cls(frozen)
 
     @torch.no_grad()
     def logprobs(self, token_ids: Tensor, action_mask: Tensor) -> Tensor:
         """[B, T] log-probability of the action tokens under the reference, zero off the mask."""
         with without_adapter(self._frozen.model):
-            return self._frozen.evaluate(token_ids, action_mask).logprobs
+            return self._frozen.evaluate(token_ids, action_mask, with_values=False).logprobs
 
     def digest(self) -> str:
         """sha256 of the frozen weights; the same for a LoRA policy as for a copy of its baseline."""

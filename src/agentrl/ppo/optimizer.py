@@ -14,10 +14,18 @@ from agentrl.errors import CheckpointError
 
 def make_optimizer(named: Mapping[str, nn.Parameter], config: PPOConfig) -> torch.optim.AdamW:
     """AdamW's groups: policy before critic, each with its learning rate; vectors (norms, biases) do not decay."""
+    rates = {
+        "model.": config.learning_rate,
+        "value_head.trunk.": config.critic_learning_rate,
+        "value_head.": config.value_learning_rate,
+    }
+    parts: dict[str, list[nn.Parameter]] = {prefix: [] for prefix in rates}
+    for name, parameter in named.items():
+        parts[next(prefix for prefix in rates if name.startswith(prefix))].append(parameter)
     groups: list[dict[str, Any]] = []
-    for prefix, rate in (("model.", config.learning_rate), ("value_head.", config.value_learning_rate)):
+    for prefix, rate in rates.items():
         for is_matrix, decay in ((True, config.weight_decay), (False, 0.0)):
-            params = [p for name, p in named.items() if name.startswith(prefix) and (p.ndim > 1) is is_matrix]
+            params = [parameter for parameter in parts[prefix] if (parameter.ndim > 1) is is_matrix]
             if params:
                 groups.append({"params": params, "lr": rate, "weight_decay": decay})
     return torch.optim.AdamW(groups, betas=config.betas, eps=config.adam_eps)

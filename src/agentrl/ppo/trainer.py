@@ -108,7 +108,7 @@ class PPOTrainer:
     def warm_up_critic(self, trajectories: Sequence[Trajectory]) -> dict[str, float]:
         """Train the value head alone, `critic_warmup_steps` steps on one batch of the frozen policy's rollouts.
 
-        The trunk does not move, so its hidden states are computed once. The targets are Monte Carlo returns
+        No trunk moves, not even a critic's own, so the hidden states are computed once. The targets are Monte Carlo returns
         (lambda = 1): with the zero values of a fresh head, a smaller lambda would teach early tokens that nothing
         comes (VC-PPO, arXiv:2503.01491).
         """
@@ -119,7 +119,7 @@ class PPOTrainer:
         parts = [experience.rows(piece) for piece in pieces]
         with torch.no_grad():
             features = torch.cat(
-                [self.policy.before_actions(part.batch.token_ids, part.batch.action_mask)[0] for part in parts]
+                [self.policy.value_features(part.batch.token_ids, part.batch.action_mask) for part in parts]
             )
         targets = torch.cat([part.returns[part.batch.action_mask] for part in parts])
         value_head = {name: parameter for name, parameter in self._named.items() if name.startswith("value_head.")}
