@@ -13,8 +13,16 @@ from agentrl.config.inference import InferenceConfig
 from agentrl.config.loading import load_any_config, load_config, load_sft_config, to_yaml
 from agentrl.config.monitoring import MonitoringConfig
 from agentrl.config.policy import LoRAConfig, PolicyConfig
-from agentrl.config.ppo import GuardsConfig, KLConfig, PPOConfig, TokenPenaltyConfig
+from agentrl.config.ppo import GuardsConfig, KLConfig, PPOConfig
 from agentrl.config.release import GateConfig, ReleaseConfig
+from agentrl.config.rewards import (
+    DynamicSamplingConfig,
+    PotentialConfig,
+    ProcessRewardsConfig,
+    TokenPenaltyConfig,
+    ToolEfficiencyConfig,
+    TurnScoreConfig,
+)
 from agentrl.config.rollout import PricesConfig, RolloutConfig
 from agentrl.config.run import RunConfig, TrainingSections, missing_for_training, training_sections
 from agentrl.config.sft import SFTConfig, SFTRunConfig
@@ -31,6 +39,7 @@ from agentrl.config.workflow import WorkflowConfig
 __all__ = [
     "CheckpointConfig",
     "DataConfig",
+    "DynamicSamplingConfig",
     "EvaluationConfig",
     "GateConfig",
     "GradingConfig",
@@ -43,7 +52,9 @@ __all__ = [
     "MonitoringConfig",
     "PPOConfig",
     "PolicyConfig",
+    "PotentialConfig",
     "PricesConfig",
+    "ProcessRewardsConfig",
     "PythonToolConfig",
     "ReleaseConfig",
     "RolloutConfig",
@@ -52,9 +63,11 @@ __all__ = [
     "SFTRunConfig",
     "ServeConfig",
     "TokenPenaltyConfig",
+    "ToolEfficiencyConfig",
     "ToolEndpointConfig",
     "ToolsConfig",
     "TrainingSections",
+    "TurnScoreConfig",
     "WorkflowConfig",
     "load_any_config",
     "load_config",

@@ -11,6 +11,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from agentrl.config.rewards import (
+    DynamicSamplingConfig,
+    ProcessRewardsConfig,
+    TokenPenaltyConfig,
+    ToolEfficiencyConfig,
+)
 from agentrl.config.section import (
     ALLOW_LISTS,
     Count,
@@ -64,14 +70,6 @@ class KLConfig(Section):
                 f"found {self.coef:g} with controller: adaptive; "
                 f"allowed: from min_coef ({self.min_coef:g}) to max_coef ({self.max_coef:g})",
             )
-
-
-class TokenPenaltyConfig(Section):
-    """A light price on sampled tokens, for rollouts that succeed: ungated it teaches to give up on hard items."""
-
-    per_1000_tokens: NonNegative = Field(default=0.01, description="Reward lost per 1,000 sampled tokens; 0 is off.")
-    cap: NonNegative = Field(default=0.1, description="Most reward that one rollout can lose to the penalty.")
-    gate: float = Field(default=0.5, description="Only rollouts with at least this score pay.")
 
 
 class GuardsConfig(Section):
@@ -169,6 +167,15 @@ class PPOConfig(Section):
     token_penalty: TokenPenaltyConfig = Field(default=TokenPenaltyConfig(), description="The price of a sampled token.")
     malformed_call_penalty: NonNegative = Field(
         default=0.0, description="Reward taken off for each tool call that cannot be read."
+    )
+    tool_efficiency: ToolEfficiencyConfig | None = Field(
+        default=None, description="A price on tool calls, as a factor on the score; null is off."
+    )
+    process_rewards: ProcessRewardsConfig | None = Field(
+        default=None, description="Rewards for the way to the answer; null rewards the answer alone."
+    )
+    dynamic_sampling: DynamicSamplingConfig | None = Field(
+        default=None, description="Replace tasks whose samples all scored the same; null trains on what was drawn."
     )
     guards: GuardsConfig = Field(default=GuardsConfig(), description="Thresholds of the stop rules.")
 
