@@ -14,7 +14,7 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic.fields import FieldInfo
 
-from agentrl.config import RunConfig, SFTRunConfig
+from agentrl.config import DPORunConfig, RunConfig, SFTRunConfig
 from agentrl.config.gates import BUILT_IN_GATES
 from agentrl.config.messages import _allowed, _members
 from agentrl.config.section import Section
@@ -119,9 +119,10 @@ def page() -> str:
                 "These names can be written bare. A row with one of them and some keys changes those keys.",
                 gates(),
             ]
-    parts += ["## A file for `agentrl sft`", table(SFTRunConfig, "")]
-    for path, model in sections(SFTRunConfig, ""):
-        parts += [f"## {path}", _doc(model), table(model, path)]
+    for verb, model in (("sft", SFTRunConfig), ("dpo", DPORunConfig)):
+        parts += [f"## A file for `agentrl {verb}`", table(model, "")]
+        for path, section in sections(model, ""):
+            parts += [f"## {path}", _doc(section), table(section, path)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 

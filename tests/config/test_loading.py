@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentrl.config import RunConfig, load_any_config, load_config, load_sft_config, to_yaml
+from agentrl.config import RunConfig, load_any_config, load_config, load_dpo_config, load_sft_config, to_yaml
 from agentrl.errors import ConfigError
 
 SHORT_FORM = """\
@@ -239,9 +239,20 @@ def test_sft_and_training_configs_are_told_apart(write: Write) -> None:
     assert load_sft_config(sft, ["sft.epochs=2.5"]).sft.epochs == 2.5
     assert load_any_config(sft) == load_sft_config(sft)
     assert load_sft_config(write(to_yaml(load_sft_config(sft)))) == load_sft_config(sft)
+    dpo = write("dpo: {model: a, output: b, train: c}\n")
+    assert load_any_config(dpo) == load_dpo_config(dpo)
+    assert load_dpo_config(dpo).dpo.beta == 0.1
+
+
+def test_microbatches_divide_a_batch(write: Write) -> None:
+    text = "sft: {model: a, output: b, train: c, batch_size: 6, microbatch_size: 4}\n"
+    with pytest.raises(ConfigError, match=r"microbatch_size: found 4; allowed: a divisor of batch_size \(6\)"):
+        load_sft_config(write(text))
 
 
 def test_a_config_for_the_other_verb_is_named_as_such(write: Write) -> None:
-    assert refusal(write("sft: {}\n")) == "run.yaml:1: this is a config for `agentrl sft`, not for a training run"
+    assert refusal(write("sft: {}\n")) == "run.yaml:1: this is a config for `agentrl sft`, not for `agentrl train`"
     with pytest.raises(ConfigError, match="a config for `agentrl train`"):
         load_sft_config(write(WORKFLOW))
+    with pytest.raises(ConfigError, match="a config for `agentrl sft`, not for `agentrl dpo`"):
+        load_dpo_config(write("sft: {}\n"))

@@ -7,10 +7,11 @@ share a name. `loading.py` reads, `messages.py` explains. May import: floor 0 (e
 from __future__ import annotations
 
 from agentrl.config.data import DataConfig
+from agentrl.config.dpo import DPOConfig, DPORunConfig
 from agentrl.config.evaluation import CheckpointConfig, EvaluationConfig
 from agentrl.config.grading import GradingConfig
 from agentrl.config.inference import InferenceConfig
-from agentrl.config.loading import load_any_config, load_config, load_sft_config, to_yaml
+from agentrl.config.loading import load_any_config, load_config, load_dpo_config, load_sft_config, to_yaml
 from agentrl.config.monitoring import MonitoringConfig
 from agentrl.config.policy import LoRAConfig, PolicyConfig
 from agentrl.config.ppo import GuardsConfig, KLConfig, PPOConfig
@@ -26,6 +27,7 @@ from agentrl.config.rewards import (
 from agentrl.config.rollout import PricesConfig, RolloutConfig
 from agentrl.config.run import RunConfig, TrainingSections, missing_for_training, training_sections
 from agentrl.config.sft import SFTConfig, SFTRunConfig
+from agentrl.config.stage import StageCheckpointConfig, StageConfig, StageRunConfig
 from agentrl.config.tools import (
     LifecycleConfig,
     MCPServerConfig,
@@ -38,6 +40,8 @@ from agentrl.config.workflow import WorkflowConfig
 
 __all__ = [
     "CheckpointConfig",
+    "DPOConfig",
+    "DPORunConfig",
     "DataConfig",
     "DynamicSamplingConfig",
     "EvaluationConfig",
@@ -62,6 +66,9 @@ __all__ = [
     "SFTConfig",
     "SFTRunConfig",
     "ServeConfig",
+    "StageCheckpointConfig",
+    "StageConfig",
+    "StageRunConfig",
     "TokenPenaltyConfig",
     "ToolEfficiencyConfig",
     "ToolEndpointConfig",
@@ -71,6 +78,7 @@ __all__ = [
     "WorkflowConfig",
     "load_any_config",
     "load_config",
+    "load_dpo_config",
     "load_sft_config",
     "missing_for_training",
     "to_yaml",

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from agentrl.config import overrides as overriding
 from agentrl.config import source as reading
+from agentrl.config.dpo import DPORunConfig
 from agentrl.config.messages import explain
 from agentrl.config.run import RunConfig
 from agentrl.config.section import Section
@@ -31,25 +32,42 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         ConfigError: anything wrong with the file or an override; all mistakes in one message.
     """
-    source = _read(path, overrides)
-    if "sft" in source.values and "workflow" not in source.values:
-        raise ConfigError(f"{source.place(('sft',))}: this is a config for `agentrl sft`, not for a training run")
-    return _validate(source, RunConfig)
+    return _load(path, overrides, RunConfig)
 
 
 def load_sft_config(path: str | Path, overrides: Sequence[str] = ()) -> SFTRunConfig:
     """Load the config of `agentrl sft`; like `load_config`."""
-    source = _read(path, overrides)
-    if "workflow" in source.values and "sft" not in source.values:
-        raise ConfigError(f"{source.place(('workflow',))}: this is a config for `agentrl train`, not for `agentrl sft`")
-    return _validate(source, SFTRunConfig)
+    return _load(path, overrides, SFTRunConfig)
 
 
-def load_any_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig | SFTRunConfig:
-    """Load whichever of the two the file is: one with an `sft:` section is for `agentrl sft`."""
+def load_dpo_config(path: str | Path, overrides: Sequence[str] = ()) -> DPORunConfig:
+    """Load the config of `agentrl dpo`; like `load_config`."""
+    return _load(path, overrides, DPORunConfig)
+
+
+def load_any_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig | SFTRunConfig | DPORunConfig:
+    """Load whichever the file is: one with an `sft:` section is for `agentrl sft`, and so on."""
     source = _read(path, overrides)
-    is_sft = "sft" in source.values and "workflow" not in source.values
-    return _validate(source, SFTRunConfig) if is_sft else _validate(source, RunConfig)
+    kind = next((model for model, section in SECTIONS.items() if section in source.values), RunConfig)
+    return _validate(source, kind)
+
+
+SECTIONS: dict[type[RunConfig | SFTRunConfig | DPORunConfig], str] = {
+    RunConfig: "workflow",
+    SFTRunConfig: "sft",
+    DPORunConfig: "dpo",
+}
+"""The section that a file of each kind has and no other."""
+VERBS = {"workflow": "train", "sft": "sft", "dpo": "dpo"}
+
+
+def _load(path: str | Path, overrides: Sequence[str], model: type[AnyConfig]) -> AnyConfig:
+    source = _read(path, overrides)
+    own = next(section for kind, section in SECTIONS.items() if kind is model)
+    if own not in source.values and (found := next((s for s in VERBS if s in source.values), None)):
+        kinds = f"a config for `agentrl {VERBS[found]}`, not for `agentrl {VERBS[own]}`"
+        raise ConfigError(f"{source.place((found,))}: this is {kinds}")
+    return _validate(source, model)
 
 
 def to_yaml(config: Section) -> str:
