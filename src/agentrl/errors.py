@@ -4,6 +4,7 @@ AgentRLError
   ConfigError (ValueError)  a file, a key or a value that the user wrote
   BaselineError             a checkpoint or tokenizer that cannot be trained from
   CheckpointError           a run directory that cannot be written or resumed
+  RankError                 one of the processes of a run ended, so the others had to
   TrainingStopped           a guard ended the run; the run directory is complete up to that step
   ToolInputError            raised by a Python tool for the policy to read
   RolloutError              one boundary of one rollout broke; carries the rollout's id
@@ -30,6 +31,10 @@ class BaselineError(AgentRLError):
 
 class CheckpointError(AgentRLError):
     """A run directory is in use, incomplete or does not fit the config."""
+
+
+class RankError(AgentRLError):
+    """Several processes train one policy, and one of them has ended: the message names it, as far as is known."""
 
 
 class TrainingStopped(AgentRLError):

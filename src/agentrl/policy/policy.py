@@ -22,6 +22,7 @@ from agentrl.config import PolicyConfig, RunConfig
 from agentrl.errors import BaselineError, ConfigError
 from agentrl.policy.critic import copy_trunk, make_critic
 from agentrl.policy.lora import add_adapter
+from agentrl.policy.shards import whole
 
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 DIGESTED_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".model")  # weights, configs, every tokenizer format
@@ -203,7 +204,7 @@ def parameters_digest(named: Mapping[str, nn.Parameter]) -> str:
     digest = hashlib.sha256()
     for name, parameter in sorted(named.items()):
         digest.update(f"{name}{tuple(parameter.shape)}".encode())
-        digest.update(parameter.detach().flatten().view(torch.uint8).cpu().numpy().tobytes())
+        digest.update(whole(parameter.detach()).flatten().view(torch.uint8).cpu().numpy().tobytes())
     return f"sha256:{digest.hexdigest()}"
 
 

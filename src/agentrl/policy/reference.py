@@ -26,6 +26,11 @@ class ReferencePolicy:
         frozen.model = copy.deepcopy(policy.model).requires_grad_(False).eval()
         return cls(frozen)
 
+    @property
+    def policy(self) -> Policy:
+        """The frozen policy, or the LoRA policy whose base weights are meant."""
+        return self._frozen
+
     @torch.no_grad()
     def logprobs(self, token_ids: Tensor, action_mask: Tensor) -> Tensor:
         """[B, T] log-probability of the action tokens under the reference, zero off the mask."""

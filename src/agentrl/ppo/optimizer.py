@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from agentrl.config import PPOConfig
 from agentrl.errors import CheckpointError
+from agentrl.policy.shards import placed_like, whole
 
 
 def make_optimizer(named: Mapping[str, nn.Parameter], config: PPOConfig) -> torch.optim.AdamW:
@@ -34,7 +35,7 @@ def make_optimizer(named: Mapping[str, nn.Parameter], config: PPOConfig) -> torc
 def state_tensors(optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
     """A copy of the optimiser's state: `PARAMETER/KEY` -> tensor."""
     return {
-        f"{name}/{key}": value.clone()
+        f"{name}/{key}": whole(value).clone()
         for name, parameter in named.items()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
@@ -54,5 +55,4 @@ def load_state_tensors(
         if parameter is None or (tensor.ndim and tensor.shape != parameter.shape):
             raise CheckpointError(f"the optimiser state holds {full_name}, which does not fit the policy")
         # AdamW counts its steps on the CPU; its moments live beside the parameter.
-        device = tensor.device if key == "step" else parameter.device
-        optimizer.state[parameter][key] = tensor.to(device, copy=True)
+        optimizer.state[parameter][key] = tensor.clone() if key == "step" else placed_like(tensor, parameter)
