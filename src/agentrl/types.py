@@ -129,6 +129,8 @@ class Grade:
     """Why ungraded; empty when graded."""
     seconds: float = 0.0
     sub_scores: dict[str, float] = field(default_factory=dict)
+    turn_scores: tuple[float, ...] = ()
+    """[turns] From 0 to 1, how good each turn was; empty where the grader was not asked."""
 
     @property
     def is_graded(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from agentrl.config import TokenPenaltyConfig
+from agentrl.config import PPOConfig, TokenPenaltyConfig
 from agentrl.config.ppo import KLConfig
 from agentrl.evaluation import compare, evaluate_rollouts
 from agentrl.evaluation.infrastructure import conduct_metrics
@@ -18,7 +18,7 @@ from agentrl.types import FailureClass, Grade, Rollout, StopReason
 from tests.factories import make_rollout
 from tests.tiny import make_trainer, tiny_policy
 
-PENALTY = TokenPenaltyConfig(per_1000_tokens=1.0)
+PRICES = PPOConfig(token_penalty=TokenPenaltyConfig(per_1000_tokens=1.0), malformed_call_penalty=0.1)
 
 
 def group(task_id: str, scores: Sequence[float]) -> list[Rollout]:
@@ -46,7 +46,7 @@ def update(rollouts: Sequence[Rollout], **config: Any) -> tuple[dict[str, float]
     """What one update reports, all that it leaves behind, and the next step's beta."""
     policy = tiny_policy()
     trainer = make_trainer(policy, minibatches=3, epochs=2, **config)
-    metrics = trainer.update(to_trajectories(rollouts, PENALTY, malformed_call_penalty=0.1))
+    metrics = trainer.update(to_trajectories(rollouts, PRICES))
     state = {name: parameter.detach() for name, parameter in policy.named_parameters()}
     state |= {f"optimizer.{name}": tensor for name, tensor in trainer.optimizer_tensors().items()}
     return metrics, state, trainer.kl.coef

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from agentrl.config import TokenPenaltyConfig
+from agentrl.config import PPOConfig, TokenPenaltyConfig
 from agentrl.ppo.batch import check_trajectory, make_batch
-from agentrl.rollout.trajectory import to_trajectories, to_trajectory, token_penalty
+from agentrl.rollout.trajectory import to_trajectories, to_trajectory
 from agentrl.types import Grade, Rollout, StopReason
 from tests.factories import make_rollout
 
-FREE = TokenPenaltyConfig(per_1000_tokens=0.0)
-LIGHT = TokenPenaltyConfig()
+LIGHT = PPOConfig()
+FREE = PPOConfig(token_penalty=TokenPenaltyConfig(per_1000_tokens=0.0))
 
 
 def test_a_trajectory_is_the_prompt_and_then_each_turn_with_what_it_was_answered() -> None:
@@ -80,46 +80,22 @@ def test_asking_for_the_trajectory_of_a_failed_rollout_says_why_there_is_none(ma
         to_trajectory(make(), FREE)  # type: ignore[operator]
 
 
-@pytest.mark.parametrize(
-    ("score", "tokens", "expected"),
-    [
-        (1.0, 1000, 0.01),
-        (1.0, 250, 0.0025),
-        (0.5, 1000, 0.01),
-        (0.49, 1000, 0.0),  # failed: the penalty would teach to give up
-        (0.0, 100_000, 0.0),
-        (1.0, 10_000, 0.1),
-        (1.0, 1_000_000, 0.1),  # capped
-        (1.0, 0, 0.0),
-    ],
-)
-def test_the_token_penalty_is_gated_on_success_and_capped(score: float, tokens: int, expected: float) -> None:
-    assert token_penalty(score, tokens, LIGHT) == pytest.approx(expected)
-
-
-def test_the_reward_is_the_score_less_the_penalty_and_the_score_is_kept() -> None:
+def test_the_score_is_kept_beside_the_reward() -> None:
     trajectory = to_trajectory(make_rollout(tokens=500), LIGHT)
-    assert trajectory.score == 1.0
-    assert trajectory.reward == pytest.approx(0.995)
+    assert (trajectory.score, trajectory.reward) == (1.0, pytest.approx(0.995))
     assert to_trajectories([make_rollout(tokens=500)])[0].reward == 1.0  # no penalty unless asked for
 
 
-def test_each_malformed_call_costs_what_the_config_says() -> None:
-    rollout = make_rollout(tokens=500, score=0.25)
-    first, *others = rollout.turns
-    clumsy = replace(rollout, turns=(replace(first, malformed_calls=2), *others))
-    assert to_trajectory(clumsy, LIGHT, malformed_call_penalty=0.1).reward == pytest.approx(0.05)
-    assert to_trajectory(clumsy, LIGHT).reward == 0.25
-    [trajectory] = to_trajectories([clumsy], malformed_call_penalty=0.1)
-    assert (trajectory.reward, trajectory.score) == (pytest.approx(0.05), 0.25)
+def test_turns_that_saw_the_same_before_them_have_the_same_state_key() -> None:
+    rollout = make_rollout(tools=("search", "cat"))
+    keys = to_trajectory(rollout).state_keys
+    assert len(keys) == 3
+    assert keys[0] != keys[1] == keys[2]  # the prompt, and twice the same tool output
+    assert to_trajectory(make_rollout(sample_index=1, tools=("cat", "search"))).state_keys == keys
+    other = replace(rollout, turns=(replace(rollout.turns[0], observation_ids=(7, 9)), *rollout.turns[1:]))
+    assert to_trajectory(other).state_keys == (keys[0], to_trajectory(other).state_keys[1], keys[2])
+    assert to_trajectory(other).state_keys[1] != keys[1]
 
 
-def test_tool_output_costs_nothing() -> None:
-    short = make_rollout(tokens=30)
-    long = replace(short, turns=tuple(replace(turn, observation_ids=(7,) * 5000) for turn in short.turns))
-    assert to_trajectory(long, LIGHT).reward == to_trajectory(short, LIGHT).reward
-
-
-def test_where_every_task_failed_a_gated_penalty_leaves_nothing_to_learn() -> None:
-    rollouts = [make_rollout(f"t{i}", score=0.0, tokens=10 * (i + 1)) for i in range(4)]
-    assert {trajectory.reward for trajectory in to_trajectories(rollouts, LIGHT)} == {0.0}
+def test_without_process_rewards_no_turn_earns_anything_by_itself() -> None:
+    assert to_trajectory(make_rollout(), LIGHT).turn_rewards == ()

@@ -32,6 +32,11 @@ class GradingConfig(EndpointSection, GraderAddress):
         default="error",
         description="A score below 0 or above max_score: `error` leaves the rollout ungraded, `clamp` takes the limit.",
     )
+    turn_scores: bool = Field(
+        default=False,
+        description="The grader is sent `sample.turns` as well, and answers `turn_scores`, a number from 0 to 1 for "
+        "each of them; without them the rollout is ungraded.",
+    )
 
     def problems(self) -> Iterator[Problem]:
         yield from super().problems()

@@ -18,6 +18,7 @@ from agentrl.config.monitoring import MonitoringConfig, expand_metric_list
 from agentrl.config.policy import PolicyConfig
 from agentrl.config.ppo import PPOConfig
 from agentrl.config.release import ReleaseConfig
+from agentrl.config.rewards import MAX_TURN_SCORE_SHARE
 from agentrl.config.rollout import RolloutConfig
 from agentrl.config.section import Count, PathParts, Problem, RunName, Section, did_you_mean
 from agentrl.config.tools import ToolsConfig, expand_endpoint_list, served_by_nobody
@@ -56,6 +57,7 @@ class RunConfig(Section):
 
     def problems(self) -> Iterator[Problem]:
         yield from self._reward_model_is_the_grader()
+        yield from self._turn_scores_are_a_small_part()
         yield from self._sampling_is_not_truncated()
         yield from self._servers_can_be_sent_the_weights()
         yield from self._placeholders_have_a_meaning()
@@ -66,6 +68,20 @@ class RunConfig(Section):
         if self.grading is not None and wanted is not None and wanted != self.grading.name:
             hint = did_you_mean(wanted, [self.grading.name]) or f"; allowed: '{self.grading.name}'"
             yield Problem(("workflow", "reward_model"), f"no grader is named '{wanted}' under grading{hint}")
+
+    def _turn_scores_are_a_small_part(self) -> Iterator[Problem]:
+        scores = self.ppo.process_rewards.turn_scores if self.ppo.process_rewards else ()
+        if not scores or self.grading is None:
+            return
+        path: PathParts = ("ppo", "process_rewards", "turn_scores")
+        weight, limit = sum(score.weight for score in scores), MAX_TURN_SCORE_SHARE * self.grading.max_score
+        if weight > limit + 1e-9:
+            why = f"{MAX_TURN_SCORE_SHARE:.0%} of grading.max_score, as a judge of single turns is easily pleased"
+            yield Problem(path, f"found weights that sum to {weight:g}; allowed: at most {limit:g}, {why}")
+        for index, score in enumerate(scores):
+            if score.function is None and not self.grading.turn_scores:
+                repair = "set grading.turn_scores: true, or name a function"
+                yield Problem((*path, index), f"'{score.name}' is the grader's, which is not asked for it; {repair}")
 
     def _sampling_is_not_truncated(self) -> Iterator[Problem]:
         why = (

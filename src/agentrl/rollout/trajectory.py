@@ -1,28 +1,28 @@
-"""Rollout -> Trajectory: one token sequence, the mask of what the policy sampled, and the reward."""
+"""Rollout -> Trajectory: one token sequence, the mask of what the policy sampled, and the rewards."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Sequence
 
-from agentrl.config import TokenPenaltyConfig
+from agentrl.config import PPOConfig, TokenPenaltyConfig
+from agentrl.rollout.process_rewards import Signal
+from agentrl.rollout.rewards import outcome_reward
 from agentrl.types import Rollout, Trajectory
 
-
-def token_penalty(score: float, output_tokens: int, config: TokenPenaltyConfig) -> float:
-    """Reward to take off for length: per_1000_tokens * tokens / 1000, at most `cap`, only where the task succeeded.
-
-    Gated on score >= gate: an ungated penalty teaches giving up early on hard items. Tool output costs nothing.
-    """
-    if score < config.gate:
-        return 0.0
-    return min(config.per_1000_tokens * output_tokens / 1000, config.cap)
+SCORE_ALONE = PPOConfig(token_penalty=TokenPenaltyConfig(per_1000_tokens=0.0))
 
 
-def to_trajectory(rollout: Rollout, penalty: TokenPenaltyConfig, *, malformed_call_penalty: float = 0.0) -> Trajectory:
-    """The rollout as it was sampled, token for token; its reward is the score less what tokens and bad calls cost.
+def to_trajectory(rollout: Rollout, config: PPOConfig = SCORE_ALONE, signals: Sequence[Signal] = ()) -> Trajectory:
+    """The rollout as it was sampled, token for token, with what it earned.
+
+    Args:
+        config: the prices on tokens and calls; without it the reward is the score.
+        signals: process rewards, see `build_signals`.
 
     Raises:
         ValueError: the rollout has no grade, or infrastructure ended it.
+        ConfigError: a function of a signal failed.
     """
     if not rollout.is_valid or rollout.grade.score is None:
         raise ValueError(f"rollout {rollout.id} is not valid for training: {rollout.error or rollout.grade.reason}")
@@ -36,8 +36,6 @@ def to_trajectory(rollout: Rollout, penalty: TokenPenaltyConfig, *, malformed_ca
         logprobs += [*turn.engine_logprobs, *[0.0] * observed]
         turns += [index] * sampled + [-1] * observed
         versions += [turn.policy_version] * sampled + [-1] * observed
-    score = rollout.grade.score
-    cost = token_penalty(score, rollout.output_tokens, penalty) + malformed_call_penalty * rollout.malformed_calls
     return Trajectory(
         rollout_id=rollout.id,
         task_id=rollout.task.id,
@@ -46,21 +44,33 @@ def to_trajectory(rollout: Rollout, penalty: TokenPenaltyConfig, *, malformed_ca
         engine_logprobs=tuple(logprobs),
         turn_ids=tuple(turns),
         policy_versions=tuple(versions),
-        score=score,
-        reward=score - cost,
+        score=rollout.grade.score,
+        reward=outcome_reward(rollout, config),
+        turn_rewards=_turn_rewards(rollout, signals, config.gamma),
+        state_keys=_state_keys(rollout),
     )
 
 
 def to_trajectories(
-    rollouts: Iterable[Rollout], penalty: TokenPenaltyConfig | None = None, *, malformed_call_penalty: float = 0.0
+    rollouts: Iterable[Rollout], config: PPOConfig = SCORE_ALONE, signals: Sequence[Signal] = ()
 ) -> list[Trajectory]:
     """All rollouts that may be learned from. Ungraded and infra-failed ones are left out, never scored 0.
 
     So are rollouts whose prompt left no room for a single token: nothing was sampled.
     """
-    penalty = penalty or TokenPenaltyConfig(per_1000_tokens=0.0)
     return [
-        to_trajectory(rollout, penalty, malformed_call_penalty=malformed_call_penalty)
-        for rollout in rollouts
-        if rollout.is_valid and rollout.output_tokens
+        to_trajectory(rollout, config, signals) for rollout in rollouts if rollout.is_valid and rollout.output_tokens
     ]
+
+
+def _turn_rewards(rollout: Rollout, signals: Sequence[Signal], gamma: float) -> tuple[float, ...]:
+    """[turns] The signals' rewards together; empty without signals."""
+    if not signals:
+        return ()
+    return tuple(map(sum, zip(*(signal.rewards(rollout, gamma) for signal in signals), strict=True)))
+
+
+def _state_keys(rollout: Rollout) -> tuple[str, ...]:
+    """[turns] A hash of what the policy read last before each turn: the prompt, then what tools answered."""
+    read = [rollout.prompt_ids, *(turn.observation_ids for turn in rollout.turns[:-1])]
+    return tuple(hashlib.sha256(repr(tuple(ids)).encode()).hexdigest()[:16] for ids in read)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from agentrl.types import Rollout, Turn
+from agentrl.types import FailureClass, Grade, Rollout, StopReason, Task, ToolCall, ToolResult, Turn
 
 
 def to_trace(rollout: Rollout) -> dict[str, Any]:
@@ -26,6 +27,7 @@ def to_trace(rollout: Rollout) -> dict[str, Any]:
             "reason": rollout.grade.reason,
             "seconds": round(rollout.grade.seconds, 6),
             "sub_scores": rollout.grade.sub_scores,
+            "turn_scores": rollout.grade.turn_scores,
         },
         "seconds": round(rollout.seconds, 6),
         "output_tokens": rollout.output_tokens,
@@ -66,3 +68,45 @@ def _turn(turn: Turn) -> dict[str, Any]:
         "reasoning_tokens": turn.reasoning_tokens,
         "malformed_calls": turn.malformed_calls,
     }
+
+
+def from_trace(trace: Mapping[str, Any]) -> Rollout:
+    """The inverse of `to_trace`; log-probabilities and times are those that were written, rounded.
+
+    Raises:
+        KeyError, ValueError: it is no such record.
+    """
+    grade, broken_by = trace["grade"], trace["failure_class"]
+    return Rollout(
+        id=trace["id"],
+        task=Task(trace["task_id"], tuple(trace["messages"]), trace["item"]),
+        sample_index=trace["sample_index"],
+        seed=trace["seed"],
+        prompt_ids=tuple(trace["prompt_ids"]),
+        turns=tuple(_turn_from(turn) for turn in trace["turns"]),
+        stop_reason=StopReason(trace["stop_reason"]),
+        answer=trace["answer"],
+        seconds=trace["seconds"],
+        grade=Grade(
+            grade["score"], grade["reason"], grade["seconds"], grade["sub_scores"], tuple(grade.get("turn_scores", ()))
+        ),
+        error=trace["error"],
+        broken_by=FailureClass(broken_by) if broken_by else None,
+        cost_usd=trace["cost_usd"],
+    )
+
+
+def _turn_from(turn: Mapping[str, Any]) -> Turn:
+    return Turn(
+        token_ids=tuple(turn["token_ids"]),
+        engine_logprobs=tuple(turn["engine_logprobs"]),
+        text=turn["text"],
+        tool_calls=tuple(ToolCall(**call) for call in turn["tool_calls"]),
+        tool_results=tuple(ToolResult(**result) for result in turn["tool_results"]),
+        observation_ids=tuple(turn["observation_ids"]),
+        policy_version=turn["policy_version"],
+        seconds=turn["seconds"],
+        reasoning_tokens=turn["reasoning_tokens"],
+        malformed_calls=turn["malformed_calls"],
+        attempts=turn["attempts"],
+    )

@@ -23,15 +23,17 @@ RETRIES = 1
 ANSWER = "agentrl preflight: this is a connection test, not an answer."
 
 
-def sample_of(answer: str) -> dict[str, Any]:
+def sample_of(answer: str, *, with_turns: bool = False) -> dict[str, Any]:
     """What a grader is told of an episode that answered at once, without calling a tool."""
     message = {"role": "assistant", "content": answer}
+    turns = [{"text": answer, "tool_calls": [], "tool_results": []}]
     return {
         "output_text": answer,
         "output_json": None,
         "output_tools": [],
         "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
         "output_reasoning_summary": None,
+        **({"turns": turns} if with_turns else {}),
     }
 
 
@@ -154,7 +156,7 @@ async def _check_grader(
         )
     except ConfigError as error:
         return str(error)
-    body = {"sample": sample_of(ANSWER), "item": item, "trace_id": rollout_id}
+    body = {"sample": sample_of(ANSWER, with_turns=config.turn_scores), "item": item, "trace_id": rollout_id}
     try:
         reply = await endpoint.post(body, rollout_id=rollout_id)
     except EndpointFailure as failure:
@@ -171,4 +173,7 @@ async def _check_grader(
         return f"{where}: found score {score!r:.80}; a grader answers {{'score': a number}}"
     if not 0 <= score <= config.max_score:
         return f"{where}: found score {score!r:.80}; allowed: 0 to grading.max_score ({config.max_score:g})"
+    turn_scores = (reply.json or {}).get("turn_scores")
+    if config.turn_scores and not (isinstance(turn_scores, list) and len(turn_scores) == 1):
+        return f"{where}: found turn_scores {turn_scores!r:.80} of one turn; allowed: a list of one number"
     return ""

@@ -1,8 +1,9 @@
 """From a config to a trained policy: the outer loop, and what makes a run one that can be stopped and gone on with.
 
-    loop.py      one run, from the baseline's evaluation to the report: the algorithm's outer loop on one page
-    setup.py     `train`: all that is loaded, checked and opened before the first rollout
-    saving.py    what a checkpoint holds; saving it, and going back to it
+    loop.py        one run, from the baseline's evaluation to the report: the algorithm's outer loop on one page
+    setup.py       `train`: all that is loaded, checked and opened before the first rollout
+    saving.py      what a checkpoint holds; saving it, and going back to it
+    resampling.py  tasks that teach nothing make room for others
 
 Read `loop.py` first. May import: everything below, down to config and types.
 """

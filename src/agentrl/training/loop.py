@@ -17,6 +17,7 @@ from agentrl.config import RunConfig
 from agentrl.data.batches import TaskOrder
 from agentrl.data.tasks import Splits
 from agentrl.errors import TrainingStopped
+from agentrl.evaluation.discrimination import passed_signals
 from agentrl.evaluation.measure import Measurement
 from agentrl.evaluation.report import write_report
 from agentrl.policy.policy import Policy
@@ -28,6 +29,7 @@ from agentrl.rollout.engine import RolloutEngine
 from agentrl.rollout.outage import Outage, OutageGuard
 from agentrl.rollout.trajectory import to_trajectories
 from agentrl.runs import RunDirectory
+from agentrl.training.resampling import top_up
 from agentrl.training.saving import Checkpoints
 from agentrl.types import Rollout, Task, Trajectory
 
@@ -66,6 +68,7 @@ class Training:
         self.reference = ReferencePolicy.freeze(policy)
         self.reference_digest = self.reference.digest()
         self.ppo = PPOTrainer(policy, self.reference, config.ppo, seed=config.seed)
+        self.signals = passed_signals(config)
         self.order = TaskOrder(splits.train, config.seed)
         self.history: list[dict[str, float]] = []
         self.measurement = Measurement(config, run, splits, policy, engine, self.rollouts, reporter)
@@ -109,7 +112,8 @@ class Training:
         # 1. Roll out the current policy on the next tasks; where endpoints fail, wait for them.
         started = time.monotonic()
         tasks = self.order.batch(self.step + 1, ppo.tasks_per_step)
-        rollouts = await self.roll_out(tasks, self.step + 1)
+        drawn = await self.roll_out(tasks, self.step + 1)
+        rollouts, resampled = await self.top_up(drawn, self.step + 1)
         rolled_out = time.monotonic()
 
         # 2. Learn from every rollout that has a grade.
@@ -118,7 +122,8 @@ class Training:
         except FloatingPointError as error:
             raise TrainingStopped("non_finite", str(error)) from error
         self.step += 1
-        metrics |= self.measurement.describe(rollouts) | {
+        metrics |= self.measurement.describe(drawn) | resampled  # of the tasks as they came: others were chosen
+        metrics |= {
             "rolled_out_again": float(self.rollouts.rolled_out_again),
             "seconds_paused": self.rollouts.seconds_paused,
             "seconds_rollout": rolled_out - started,
@@ -146,17 +151,27 @@ class Training:
         """Whether something that is done every so many steps, and at the end, is to be done now."""
         return self.step % every_steps == 0 or self.step == self.config.ppo.steps
 
-    async def roll_out(self, tasks: list[Task], step: int) -> list[Rollout]:
+    async def roll_out(self, tasks: list[Task], step: int, suffix: str = "") -> list[Rollout]:
+        """All samples of the tasks; `suffix` is for what a step rolls out besides its own tasks."""
         rollouts = await self.rollouts.run(
-            tasks, samples_per_task=self.config.ppo.samples_per_task, seed=f"{self.config.seed}/train/{step}"
+            tasks, samples_per_task=self.config.ppo.samples_per_task, seed=f"{self.config.seed}/train/{step}{suffix}"
         )
-        self.run.write_rollouts(f"train-{step:06d}", rollouts)
+        self.run.write_rollouts(f"train-{step:06d}{suffix}", rollouts)
         return rollouts
+
+    async def top_up(self, drawn: list[Rollout], step: int) -> tuple[list[Rollout], dict[str, float]]:
+        """The rollouts with groups that teach nothing replaced, where `ppo.dynamic_sampling` asks for it."""
+        return await top_up(
+            drawn,
+            lambda tasks, number: self.roll_out(tasks, step, f"-again-{number}"),
+            tasks=self.splits.train,
+            config=self.config.ppo.dynamic_sampling,
+            seed=f"{self.config.seed}/again/{step}",
+        )
 
     def trajectories(self, rollouts: list[Rollout]) -> list[Trajectory]:
         """What may be learned from, with its rewards."""
-        ppo = self.config.ppo
-        return to_trajectories(rollouts, ppo.token_penalty, malformed_call_penalty=ppo.malformed_call_penalty)
+        return to_trajectories(rollouts, self.config.ppo, self.signals)
 
     async def warm_up_critic(self) -> None:
         """Rollouts of step 0's tasks teach the value head; step 1's advantages then do not start from nothing."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from agentrl.config import RunConfig, to_yaml, training_sections
 from agentrl.data.tasks import Splits, load_tasks
 from agentrl.errors import CheckpointError
+from agentrl.evaluation.discrimination import passed_signals
 from agentrl.interrupts import Stop
 from agentrl.policy.policy import check_baseline, folder_digest, load_policy
 from agentrl.policy.progress_bars import without_progress_bars
@@ -67,6 +68,7 @@ def _is_loop_running() -> bool:
 def _train(config: RunConfig, run_dir: Path | None, resume: bool, reporter: Reporter, stop: Stop) -> TrainingResult:
     """Load, check, open, and run the loop until it ends or somebody stops it."""
     sections = training_sections(config)
+    passed_signals(config)
     if resume and run_dir is None:
         raise CheckpointError("resume needs to know the run: give its run directory")
     reporter.phase("loading tasks and baseline")

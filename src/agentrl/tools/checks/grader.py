@@ -76,7 +76,7 @@ class GraderProbe:
 
     def _body(self, task: Task | None, answer: str, trace: str) -> dict[str, Any]:
         item = {**task.item, "messages": list(task.messages)} if task else {}
-        return {"sample": sample_of(answer), "item": item, "trace_id": trace}
+        return {"sample": sample_of(answer, with_turns=self._config.turn_scores), "item": item, "trace_id": trace}
 
     async def _grade(self, answer: str, task: Task | None) -> tuple[float, float]:
         """Score and seconds.
