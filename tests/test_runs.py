@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -175,24 +176,60 @@ def test_metrics_come_back_as_written_and_non_finite_numbers_as_null(tmp_path: P
         ]
 
 
-def test_metrics_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
+def test_metrics_are_replaced_whole_even_behind_a_torn_line(tmp_path: Path) -> None:
     with new_run(tmp_path) as run:
-        for step in range(5):
+        for step in (1, 2):
             run.append_metrics({"step": step})
-        run.truncate_metrics(after_step=2)
-        run.append_metrics({"step": 3})
-        assert [row["step"] for row in run.read_metrics()] == [0, 1, 2, 3]
-
-
-def test_a_torn_last_line_is_dropped_on_resume(tmp_path: Path) -> None:
-    with new_run(tmp_path) as run:
-        run.append_metrics({"step": 1})
-    with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 2, "rew')
-    assert read_metrics(tmp_path) == [{"step": 1}]
-    with RunDirectory.open(tmp_path, CONFIG) as run:
+        with (tmp_path / "metrics.jsonl").open("a") as file:
+            file.write('{"step": 3, "rew')
+        assert read_metrics(tmp_path) == [{"step": 1}, {"step": 2}]
+        run.replace_metrics([{"step": 1}])
         run.append_metrics({"step": 2})
         assert run.read_metrics() == [{"step": 1}, {"step": 2}]
+
+
+def test_a_run_goes_on_without_traces_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with new_run(tmp_path) as run:
+        monkeypatch.setattr(os, "fsync", full)
+        run.keep_rollouts("train-000001", [make_rollout()], told.append)
+        monkeypatch.undo()
+        run.keep_rollouts("train-000002", [make_rollout()], told.append)
+        assert run.lost_rollouts == ["train-000001"]
+    assert len(told) == 1
+    assert "train-000001.jsonl.gz cannot be written: No space left on device" in told[0]
+    assert [path.name for path in (tmp_path / "rollouts").iterdir()] == ["train-000002.jsonl.gz"]
+
+
+def test_what_the_disk_refuses_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with new_run(tmp_path) as run:
+        monkeypatch.setattr(os, "fsync", full)
+        for write in (lambda: run.append_metrics({}), lambda: run.replace_metrics([]), lambda: run.write_summary({})):
+            with pytest.raises(CheckpointError, match=rf"^{tmp_path}/\w+\.jsonl? cannot be written: No space"):
+                write()
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+def test_a_directory_that_is_no_longer_the_runs_is_noticed_and_not_made_again(tmp_path: Path, how: str) -> None:
+    with new_run(tmp_path / "run") as run:
+        run.check()
+        shutil.rmtree(run.path)
+        if how == "replaced":
+            new_run(run.path).close()
+        with pytest.raises(CheckpointError, match="is no longer the directory that this run was started in"):
+            run.check()
+        if how == "deleted":
+            with pytest.raises(CheckpointError, match=r"metrics\.jsonl cannot be written"):
+                run.append_metrics({})
+            run.keep_rollouts("train-000001", [make_rollout()], lambda _: None)
+            assert not run.path.exists()
 
 
 def test_a_damaged_line_inside_is_an_error_with_its_number(tmp_path: Path) -> None:

@@ -149,7 +149,10 @@ def test_a_run_directory_is_complete(toy: Toy, baseline: Path, capfd: pytest.Cap
         *(f"validation-{n}.jsonl.gz" for n in ("baseline", "000002", "final")),
         *(f"test-{n}.jsonl.gz" for n in (("baseline", "best") if result.summary["best_step"] else ("baseline",))),
     }
-    assert {path.name for path in (run / "checkpoints").iterdir()} == {"step-000001", "step-000002", "best"}
+    checkpoints = {path.name for path in (run / "checkpoints").iterdir()}
+    assert checkpoints >= {"step-000001", "step-000002", "best", "policy-000000", "start.json"}
+    assert checkpoints <= {"step-000001", "step-000002", "best", "policy-000000", "policy-000002", "start.json"}
+    assert (run / "checkpoints" / "best").resolve().name == f"policy-{result.summary['best_step']:06d}"
     trace = read_rollouts(run, "train-000001")[0]
     assert {"prompt_ids", "turns", "grade", "seconds", "stop_reason"} <= trace.keys()
     summary = json.loads((run / "summary.json").read_text())
@@ -240,7 +243,10 @@ def test_a_run_interrupted_before_its_first_step_begins_again(toy: Toy, monkeypa
         patch.setattr(PPOTrainer, "warm_up_critic", interrupted)
         assert toy.train(run_dir=parts).stopped_by == "interrupted"
     assert list((parts / "checkpoints").glob("step-*")) == []
+    baseline = parts / "rollouts" / "validation-baseline.jsonl.gz"
+    baseline.unlink()
     assert toy.train(run_dir=parts, resume=True).stopped_by is None
+    assert not baseline.exists()  # it was measured already
     assert_same_steps(parts, whole)
 
 
@@ -259,7 +265,10 @@ def test_a_non_finite_loss_keeps_the_last_good_checkpoint(toy: Toy, monkeypatch:
     monkeypatch.setattr(PPOTrainer, "update", update)
     kept = toy.run_dir / "checkpoints" / "step-000001"
     saved: list[str] = []
-    monkeypatch.setattr("agentrl.training.saving.prune", lambda *_: saved.append((kept / "digests.json").read_text()))
+    monkeypatch.setattr(
+        "agentrl.training.saving.prune",
+        lambda *_, **__: saved.append((kept / "digests.json").read_text()) if kept.exists() else None,
+    )
     result = toy.train("evaluation.run_test=false", "evaluation.every_steps=1")
     assert (result.stopped_by, result.summary["steps"]) == ("non_finite", 1)
     assert [(kept / "digests.json").read_text()] == saved

@@ -4,7 +4,7 @@ import json
 import os
 import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,15 @@ import torch
 
 from agentrl.errors import CheckpointError
 from agentrl.policy.checkpoint import (
-    damage,
     load_checkpoint,
     load_weights,
     newest_checkpoint,
     prune,
+    read_state,
     save_checkpoint,
     save_policy,
 )
+from agentrl.policy.folders import damage, point, recover
 from agentrl.policy.policy import Policy, folder_digest, weights_digest
 from agentrl.ppo.trainer import PPOTrainer
 from tests.tiny import make_trainer, sampled_trajectories, tiny_policy
@@ -273,11 +274,82 @@ def test_a_saved_policy_is_an_ordinary_folder_and_replaces_the_earlier_one(tmp_p
     assert first.digest() == second.digest()
 
 
-def test_pruning_keeps_the_newest_checkpoints_and_the_best_policy(tmp_path: Path) -> None:
-    for name in ("step-000005", "step-000010", "step-000015", "best"):
+def test_pruning_keeps_the_newest_checkpoints_those_of_every_so_many_steps_and_policies(tmp_path: Path) -> None:
+    names = [f"step-{step:06d}" for step in range(0, 30, 5)]
+    for name in (*names, "step-1000000", "policy-000005"):
         (tmp_path / name).mkdir()
-    prune(tmp_path, 2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "step-000010", "step-000015"]
+    prune(tmp_path, keep_last=2, keep_every_steps=10)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["policy-000005", "step-000010", "step-000020", "step-000025", "step-1000000"]
+    prune(tmp_path, keep_last=2)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["policy-000005", "step-000025", "step-1000000"]  # the millionth is newer, whatever its name says
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_a_process_killed_between_two_renames_leaves_a_whole_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int
+) -> None:
+    class Killed(BaseException):
+        """What no cleaning up follows."""
+
+    save_checkpoint(tmp_path / "step-000005", tiny_policy(), {}, {"life": 1})
+    replace, done = os.replace, []
+
+    def replace_until_killed(source: Path, target: Path) -> None:
+        if len(done) == renames:
+            raise Killed
+        replace(source, target)
+        done.append(target)
+
+    monkeypatch.setattr(os, "replace", replace_until_killed)
+    with pytest.raises(Killed) if renames < 2 else nullcontext():
+        save_checkpoint(tmp_path / "step-000005", tiny_policy(seed=9), {}, {"life": 2})
+    monkeypatch.undo()
+    recover(tmp_path)
+    assert newest_checkpoint(tmp_path) == (tmp_path / "step-000005", [])
+    assert read_state(tmp_path / "step-000005") == {"life": 2 if renames == 2 else 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000005"]
+
+
+def test_a_pointer_leads_to_the_old_folder_or_to_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("policy-000001", "policy-000002"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "name").write_text(name)
+    point(tmp_path / "best", "policy-000001")
+    replace = os.replace
+
+    def look_before(source: Path, target: Path) -> None:
+        assert (tmp_path / "best" / "name").read_text() == "policy-000001"
+        replace(source, target)
+        assert (tmp_path / "best" / "name").read_text() == "policy-000002"
+
+    monkeypatch.setattr(os, "replace", look_before)
+    point(tmp_path / "best", "policy-000002")
+    monkeypatch.undo()
+    (tmp_path / ".best.link").symlink_to("policy-000001")  # a kill before the swap
+    recover(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "policy-000001", "policy-000002"]
+    with pytest.raises(CheckpointError, match="policy-000001 cannot be pointed to policy-000002"):
+        point(tmp_path / "policy-000001", "policy-000002")
+
+
+def test_everything_in_a_checkpoint_is_forced_to_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power cut may leave the name without the bytes."""
+    plain, forced = os.fsync, list[str]()
+
+    def fsync(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        forced.append(str(path.relative_to(tmp_path)))
+        plain(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    save_checkpoint(tmp_path / "c", tiny_policy(), {}, STATE)
+    drafts = {name.removeprefix(".c.draft/") for name in forced if name.startswith(".c.draft/")}
+    assert drafts == files_of(tmp_path / "c").keys() | {"policy"}
+    assert forced[-2:] == [".c.draft", "."]
 
 
 def test_digests_are_written_for_every_file(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pydantic import Field
 
-from agentrl.config.section import PositiveInt, Section
+from agentrl.config.section import PositiveInt, Problem, Section
 
 
 class EvaluationConfig(Section):
@@ -23,7 +25,22 @@ class EvaluationConfig(Section):
 
 
 class CheckpointConfig(Section):
-    """The best by validation is kept beside the last ones."""
+    """What a run keeps on disk: checkpoints to go on from, and the policies that validation liked best."""
 
     every_steps: PositiveInt = Field(default=5, description="PPO steps between two checkpoints.")
     keep_last: PositiveInt = Field(default=2, description="Checkpoints to keep, the newest ones.")
+    keep_every_steps: PositiveInt | None = Field(
+        default=None,
+        description="Also keep the checkpoints of every so many steps, for good; a multiple of `every_steps`.",
+    )
+    keep_best: PositiveInt = Field(
+        default=3, description="Policies to keep, the best ones on validation, each as a Hugging Face directory."
+    )
+
+    def problems(self) -> Iterator[Problem]:
+        if self.keep_every_steps is not None and self.keep_every_steps % self.every_steps:
+            yield Problem(
+                ("keep_every_steps",),
+                f"found {self.keep_every_steps}; allowed: a multiple of checkpoint.every_steps ({self.every_steps}), "
+                "as there is no checkpoint at other steps",
+            )

@@ -12,12 +12,13 @@ from agentrl.evaluation.compare import evaluation_summary
 from agentrl.evaluation.evaluate import evaluate
 from agentrl.evaluation.infrastructure import conduct_metrics, infrastructure_metrics
 from agentrl.evaluation.metrics import EvalReport, evaluate_rollouts
-from agentrl.policy.checkpoint import load_weights, save_policy
+from agentrl.evaluation.selection import Ranked, Selection
+from agentrl.policy.checkpoint import load_weights
 from agentrl.policy.policy import Policy, check_baseline
 from agentrl.progress import Reporter
 from agentrl.rollout.engine import RolloutEngine
 from agentrl.rollout.outage import OutageGuard
-from agentrl.runs import RunDirectory, read_json
+from agentrl.runs import RunDirectory
 from agentrl.types import Rollout, Task
 
 BASELINE, FINAL, BEST = "validation-baseline", "validation-final", "validation-best"
@@ -28,8 +29,7 @@ class Measurement:
     """The evaluations of one run; each keeps its report and its rollouts in the run directory.
 
     Attributes:
-        best_step: the step whose weights are kept as the best ones; 0 is the baseline.
-        best_reward: on validation, with as many samples an item as the evaluations on the way take.
+        selection: the best policies so far, by validation with as many samples an item as evaluations on the way take.
     """
 
     def __init__(
@@ -48,12 +48,16 @@ class Measurement:
         self.test = splits.test if config.evaluation.run_test else ()
         self.pass_threshold = training_sections(config).grading.pass_threshold
         self.reports: dict[str, EvalReport] = {}
-        self.best_step = 0
-        self.best_reward = float("-inf")
+        self.selection = Selection(run.checkpoint_path(""), config.checkpoint.keep_best)
+
+    @property
+    def best_step(self) -> int:
+        """The step whose weights are the best ones; 0 is the baseline."""
+        return self.selection.best.step if self.selection.best else 0
 
     @property
     def best_path(self) -> Path:
-        return self.run.checkpoint_path("best")
+        return self.selection.best_path
 
     async def measure(self, name: str, tasks: tuple[Task, ...], samples: int) -> list[Rollout]:
         """Evaluate the current weights, keeping report and rollouts under `name`; returns the rollouts.
@@ -69,7 +73,7 @@ class Measurement:
             name=name,
             seed=f"{self.config.seed}/{name.split('-')[0]}",
         )
-        self.run.write_rollouts(name, rollouts)
+        self.run.keep_rollouts(name, rollouts, self.reporter.message)
         self.run.write_json(f"evaluations/{name}.json", report.to_record())
         self.reports[name] = report
         self.reporter.message(f"{name}: reward {report.reward:.3f}, {report.mean('tool_calls'):.1f} calls per episode")
@@ -98,13 +102,12 @@ class Measurement:
         }
 
     def keep_best(self, report: EvalReport, *, step: int) -> None:
-        """Keep the current weights as the best ones if validation says so, and enough of it has a grade."""
+        """Keep the current weights if validation says that they are among the best, and enough of it has a grade."""
         n_missing, limit = report.n_items_ungraded, self.config.ppo.guards.max_ungraded_fraction
         if n_missing > limit * (report.n_items + n_missing):
             self.reporter.message(f"{report.name}: {n_missing} items have no grade, so it chooses no checkpoint")
-        elif report.reward > self.best_reward:
-            self.best_reward, self.best_step = report.reward, step
-            save_policy(self.policy, self.best_path)
+        else:
+            self.selection.offer(self.policy, Ranked(step, report.reward))
 
     async def measure_result(self, step: int, *, is_final_whole: bool) -> None:
         """The last and the best policy on validation, baseline and best once on test.
@@ -155,13 +158,12 @@ class Measurement:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint remembers of the evaluations so far."""
-        return {"best_step": self.best_step, "best_reward": self.best_reward}
+        return {"baseline": self.reports[BASELINE].to_record(), "best": self.selection.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what an earlier process measured."""
-        self.best_step, self.best_reward = state["best_step"], state["best_reward"]
-        record = read_json(self.run.path, f"evaluations/{BASELINE}.json")
-        self.reports[BASELINE] = EvalReport.from_record(record)
+        self.reports[BASELINE] = EvalReport.from_record(state["baseline"])
+        self.selection.restore(state["best"])
 
     def summary(self) -> dict[str, Any]:
         """The entries of summary.json that come from evaluations; empty before the first."""

@@ -1,17 +1,14 @@
-"""Checkpoints: safetensors and JSON, written beside and renamed, with a digest of every file.
+"""Checkpoints: safetensors and JSON in folders that are there whole or not at all (see `folders.py`).
 
-A checkpoint is a folder: `policy/` is an ordinary Hugging Face directory, or a PEFT adapter's where only that is
-trained; `value_head.safetensors`, `optimizer.safetensors` and `state.json` are what else a run needs to go on.
-`digests.json` comes last: a folder without it, or with one that does not fit, was never finished.
+`policy/` is an ordinary Hugging Face directory, or a PEFT adapter's where only that is trained;
+`value_head.safetensors`, `optimizer.safetensors` and `state.json` are what else a run needs to go on.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from agentrl.errors import CheckpointError
+from agentrl.policy.folders import damage, new_folder
 from agentrl.policy.lora import (
     ADAPTER_WEIGHTS,
     base_parameters,
@@ -31,9 +29,8 @@ from agentrl.policy.lora import (
     save_adapter,
     save_merged,
 )
-from agentrl.policy.policy import Policy, file_digest
+from agentrl.policy.policy import Policy
 
-DIGESTS = "digests.json"
 ADAPTER = "adapter"
 
 
@@ -47,13 +44,12 @@ def save_checkpoint(folder: Path, policy: Policy, optimizer: dict[str, Tensor], 
     Raises:
         CheckpointError: it cannot be written; what stood there before is untouched.
     """
-    with _draft_of(folder) as draft:
+    with new_folder(folder) as draft:
         _write_weights(policy, draft / "policy")
         policy.tokenizer.save_pretrained(draft / "policy")
         save_file(policy.value_head.state_dict(), draft / "value_head.safetensors")
         save_file(optimizer, draft / "optimizer.safetensors")
-        (draft / "state.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
-        (draft / DIGESTS).write_text(json.dumps(_digests(draft), indent=2) + "\n", encoding="utf-8")
+        (draft / "state.json").write_text(json.dumps(state, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def save_policy(policy: Policy, folder: Path) -> None:
@@ -64,7 +60,7 @@ def save_policy(policy: Policy, folder: Path) -> None:
     Raises:
         CheckpointError: it cannot be written; what stood there before is untouched.
     """
-    with _draft_of(folder) as draft:
+    with new_folder(folder) as draft:
         if has_adapter(policy.model):
             save_merged(policy.model, draft)
             save_adapter(policy.model, draft / ADAPTER)
@@ -79,22 +75,8 @@ def publish_weights(policy: Policy, folder: Path) -> None:
     Raises:
         CheckpointError: it cannot be written.
     """
-    with _draft_of(folder) as draft:
+    with new_folder(folder, is_kept=False) as draft:
         _write_weights(policy, draft)
-
-
-@contextmanager
-def _draft_of(folder: Path) -> Iterator[Path]:
-    """A folder to fill, which then takes the place of `folder`; on a disk error it is gone and `folder` as it was."""
-    draft = folder.with_name(f".{folder.name}.draft")
-    try:
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
-        yield draft
-        _replace(draft, folder)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(draft, ignore_errors=True)  # a full disk needs the room
-        raise CheckpointError(f"{folder} cannot be written: {error}") from error
 
 
 def _write_weights(policy: Policy, folder: Path) -> None:
@@ -105,41 +87,19 @@ def _write_weights(policy: Policy, folder: Path) -> None:
         policy.model.save_pretrained(folder)
 
 
-def _replace(draft: Path, folder: Path) -> None:
-    """Put `draft` where `folder` is; at every moment one complete checkpoint has the name or is the `.old` one."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    try:
-        os.replace(draft, folder)
-    except OSError:
-        if old.exists():
-            os.replace(old, folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+def step_folders(checkpoints: Path) -> list[Path]:
+    """The `step-NNNNNN` folders, whole or not, oldest step first."""
+    return sorted((each for each in checkpoints.glob("step-*") if each.name[5:].isdigit()), key=step_of)
 
 
-def _digests(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != DIGESTS)
-    return {str(path.relative_to(folder)): file_digest(path) for path in files}
-
-
-def damage(folder: Path) -> str:
-    """What is wrong with a checkpoint; empty if it is whole."""
-    try:
-        recorded = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return f"{folder} was never finished (no readable {DIGESTS})"
-    found = _digests(folder)
-    wrong = sorted(name for name in recorded.keys() | found.keys() if recorded.get(name) != found.get(name))
-    return f"{folder} is damaged: {', '.join(wrong)} does not fit its digest" if wrong else ""
+def step_of(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
 
 
 def newest_checkpoint(checkpoints: Path) -> tuple[Path | None, list[str]]:
     """The newest whole `step-NNNNNN` folder, and what was wrong with newer ones."""
     complaints: list[str] = []
-    for folder in sorted(checkpoints.glob("step-*"), reverse=True):
+    for folder in reversed(step_folders(checkpoints)):
         if not (wrong := damage(folder)):
             return folder, complaints
         complaints.append(wrong)
@@ -156,8 +116,13 @@ def load_checkpoint(folder: Path, policy: Policy) -> tuple[dict[str, Tensor], di
         raise CheckpointError(wrong)
     load_weights(folder / "policy", policy)
     _fill(policy.value_head, load_file(folder / "value_head.safetensors"), folder)
-    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    return load_file(folder / "optimizer.safetensors"), state
+    return load_file(folder / "optimizer.safetensors"), read_state(folder)
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """The state that a checkpoint was saved with."""
+    state: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    return state
 
 
 def load_weights(folder: Path, policy: Policy) -> None:
@@ -201,7 +166,9 @@ def _fill(module: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> Non
         raise CheckpointError(f"{folder} does not fit the policy: {error}") from error
 
 
-def prune(checkpoints: Path, keep: int) -> None:
-    """Delete all but the newest `keep` of the `step-NNNNNN` folders."""
-    for folder in sorted(checkpoints.glob("step-*"))[:-keep]:
-        shutil.rmtree(folder, ignore_errors=True)
+def prune(checkpoints: Path, *, keep_last: int, keep_every_steps: int | None = None) -> None:
+    """Delete all but the newest `keep_last` of the `step-NNNNNN` folders and those of every so many steps."""
+    for folder in step_folders(checkpoints)[:-keep_last]:
+        step = step_of(folder)
+        if not (keep_every_steps and step and step % keep_every_steps == 0):
+            shutil.rmtree(folder, ignore_errors=True)

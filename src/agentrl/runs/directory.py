@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gzip
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -53,6 +53,8 @@ class RunDirectory:
 
     def __init__(self, path: Path, lock: RunLock) -> None:
         self.path = path
+        self.lost_rollouts: list[str] = []
+        """Names of the traces that could not be written."""
         self._lock = lock
 
     def __repr__(self) -> str:
@@ -126,7 +128,6 @@ class RunDirectory:
             if manifest is not None:
                 first = read_json(path, MANIFEST)
                 run.write_json(MANIFEST, {**first, "resumed": [*first.get("resumed", []), dict(manifest)]})
-            run._rewrite_metrics(run.read_metrics())  # a killed process may have left half a line
         except BaseException as error:
             lock.release()
             if isinstance(error, OSError):
@@ -135,22 +136,36 @@ class RunDirectory:
         return run
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
-        """One line of metrics.jsonl, on disk when this returns; NaN and infinity are written as null."""
-        line = to_json(row) + "\n"
-        with (self.path / METRICS).open("a", encoding="utf-8") as file:
-            file.write(line)
+        """One line of metrics.jsonl, on disk when this returns; NaN and infinity are written as null.
+
+        Raises:
+            CheckpointError: it cannot be written.
+        """
+        with _writing(self.path / METRICS), (self.path / METRICS).open("a", encoding="utf-8") as file:
+            file.write(to_json(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All rows so far."""
         return read_metrics(self.path)
 
-    def truncate_metrics(self, after_step: int) -> None:
-        """Drops rows of steps later than `after_step`: the resumed run takes them again."""
-        self._rewrite_metrics([row for row in self.read_metrics() if row.get("step", 0) <= after_step])
+    def replace_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """These rows in place of all that are there.
 
-    def _rewrite_metrics(self, rows: list[dict[str, Any]]) -> None:
-        if (self.path / METRICS).exists():
+        Raises:
+            CheckpointError: they cannot be written.
+        """
+        with _writing(self.path / METRICS):
             write_text(self.path / METRICS, "".join(to_json(row) + "\n" for row in rows))
+
+    def keep_rollouts(self, name: str, rollouts: Iterable[Rollout], tell: Callable[[str], None]) -> None:
+        """As `write_rollouts`, but a run goes on without traces that cannot be written: it tells, and counts them."""
+        try:
+            self.write_rollouts(name, rollouts)
+        except OSError as error:
+            self.lost_rollouts.append(name)
+            tell(f"{rollouts_path(self.path, name)} cannot be written: {error.strerror}; going on without these traces")
 
     def write_rollouts(self, name: str, rollouts: Iterable[Rollout]) -> Path:
         """Full traces to rollouts/NAME.jsonl.gz, one a line; an earlier file of that name is replaced."""
@@ -165,8 +180,13 @@ class RunDirectory:
         return read_rollouts(self.path, name)
 
     def write_json(self, name: str, obj: Any) -> Path:
-        """The object as `name` in the run directory; a reader sees the old file or the new one, never a part."""
-        write_text(self.path / name, to_json(obj, indent=2) + "\n")
+        """The object as `name` in the run directory; a reader sees the old file or the new one, never a part.
+
+        Raises:
+            CheckpointError: it cannot be written.
+        """
+        with _writing(self.path / name):
+            write_text(self.path / name, to_json(obj, indent=2) + "\n")
         return self.path / name
 
     def write_summary(self, summary: Mapping[str, Any]) -> Path:
@@ -176,6 +196,26 @@ class RunDirectory:
     def checkpoint_path(self, name: str) -> Path:
         """Where the checkpoint of that name belongs; it need not exist."""
         return self.path / CHECKPOINTS / name
+
+    def check(self) -> None:
+        """Find out before work is spent on it that nothing can be kept any more.
+
+        Raises:
+            CheckpointError: the directory is gone, is another one, or cannot be written in.
+        """
+        if not self._lock.is_of(self.path):
+            raise CheckpointError(f"{self.path} is no longer the directory that this run was started in")
+        for folder in (self.path, self.path / ROLLOUTS, self.path / CHECKPOINTS):
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise CheckpointError(f"{folder} cannot be written in any more")
+
+    def state(self) -> list[str]:
+        """For a checkpoint: the traces that could not be written."""
+        return self.lost_rollouts
+
+    def restore(self, state: list[str]) -> None:
+        """Go back to what a checkpoint knew."""
+        self.lost_rollouts = list(state)
 
     def close(self) -> None:
         """Lets other processes in."""
@@ -188,6 +228,19 @@ class RunDirectory:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """What the disk refuses is an error that names the file.
+
+    Raises:
+        CheckpointError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _refuse_if_used(path: Path, *, is_locked_by_us: bool = False) -> None:

@@ -55,6 +55,16 @@ class RunLock:
     def is_held(self) -> bool:
         return self._descriptor is not None
 
+    def is_of(self, run: Path) -> bool:
+        """Whether `run` is still the directory that was locked: neither deleted nor replaced."""
+        if self._descriptor is None:
+            return False
+        try:
+            found, held = os.stat(run / LOCK), os.fstat(self._descriptor)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino)
+
     def release(self) -> None:
         """Frees the directory; a second call does nothing."""
         if self._descriptor is not None:

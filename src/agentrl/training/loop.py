@@ -9,6 +9,8 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from typing import Any
 from agentrl.config import RunConfig
 from agentrl.data.batches import TaskOrder
 from agentrl.data.tasks import Splits
-from agentrl.errors import TrainingStopped
+from agentrl.errors import CheckpointError, TrainingStopped
 from agentrl.evaluation.discrimination import passed_signals
 from agentrl.evaluation.measure import Measurement
 from agentrl.evaluation.report import write_report
@@ -29,9 +31,13 @@ from agentrl.rollout.engine import RolloutEngine
 from agentrl.rollout.outage import Outage, OutageGuard
 from agentrl.rollout.trajectory import to_trajectories
 from agentrl.runs import RunDirectory
+from agentrl.training.history import History
 from agentrl.training.resampling import top_up
 from agentrl.training.saving import Checkpoints
 from agentrl.types import Rollout, Task, Trajectory
+
+DISK = "disk"
+"""The stop rule of a run directory that is full, gone or read-only."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +76,17 @@ class Training:
         self.ppo = PPOTrainer(policy, self.reference, config.ppo, seed=config.seed)
         self.signals = passed_signals(config)
         self.order = TaskOrder(splits.train, config.seed)
-        self.history: list[dict[str, float]] = []
+        self.history = History(run)
         self.measurement = Measurement(config, run, splits, policy, engine, self.rollouts, reporter)
         self.checkpoints = Checkpoints(
             run.checkpoint_path(""),
             self.ppo,
+            config.checkpoint,
             reference_digest=self.reference_digest,
-            parts={"measurement": self.measurement},  # whatever else remembers from step to step joins here
-            keep_last=config.checkpoint.keep_last,
+            data_digest=splits.digest(),
+            selection=self.measurement.selection,
+            # Whatever else remembers from step to step joins here.
+            parts={"measurement": self.measurement, "history": self.history, "run": run},
         )
         self.step = 0
         self.is_training = False  # between steps, so that a checkpoint of now can be gone on from
@@ -86,21 +95,43 @@ class Training:
 
     async def improve(self, *, resume: bool) -> TrainingResult:
         """The outer loop, to its end or to the first rule that stops it."""
+        stopped_by = None
         try:
             await self.start(resume=resume)
             while self.step < self.config.ppo.steps:
-                await self.take_step()
+                with stop_on_a_full_disk():
+                    await self.take_step()
         except TrainingStopped as stop:
-            return await self.finish(self.stopped(stop))
-        return await self.finish(None)
+            stopped_by = self.stopped(stop)
+        return await self.finish(stopped_by)
 
     async def start(self, *, resume: bool) -> None:
-        """Take up the newest checkpoint, or measure the baseline and warm up the critic."""
-        if not (resume and await self.restore()):
+        """Measure the baseline and warm up the critic, as far as an earlier process has not; or take up its last step.
+
+        Raises:
+            CheckpointError: there is a checkpoint that does not fit, or none can be written.
+        """
+        state = self.checkpoints.restore(self.reporter) if resume else None
+        if state is None:
             await self.measurement.measure_baseline()
+            self.checkpoints.save_start()
+        if state is not None and state["step"] is not None:
+            await self.go_on(state)
+        elif self.config.ppo.steps:
             await self.warm_up_critic()
+            self.checkpoints.save(0, wall_seconds=self.wall_seconds)
         self.reporter.phase("training")
+        self.is_training = self.config.ppo.steps > 0
+
+    async def go_on(self, state: dict[str, Any]) -> None:
+        """Take up what a checkpoint holds, and measure it where its process was interrupted in that."""
+        self.step, self.seconds_before = state["step"], state["wall_seconds"]
+        await self.engine.sync(self.policy)
+        self.reporter.message(f"resuming after step {self.step}")
         self.is_training = True
+        is_measured = not self.step or "reward_validation" in self.history.rows[-1]
+        if not is_measured and self.is_due(self.config.evaluation.every_steps):
+            await self.measure_step()
 
     async def take_step(self) -> None:
         """One step of PPO.
@@ -109,6 +140,7 @@ class Training:
             TrainingStopped: a rule says that there should be no further one.
         """
         ppo = self.config.ppo
+        self.run.check()
         # 1. Roll out the current policy on the next tasks; where endpoints fail, wait for them.
         started = time.monotonic()
         tasks = self.order.batch(self.step + 1, ppo.tasks_per_step)
@@ -137,14 +169,14 @@ class Training:
             await self.measure_step()
         if self.is_due(self.config.checkpoint.every_steps):
             self.save()
-        if fired := violation(self.history, ppo.guards):
+        if fired := violation(self.history.rows, ppo.guards):
             raise TrainingStopped(fired.rule, f"{fired.message}; best checkpoint: {self.measurement.best_path}")
 
     def stopped(self, stop: TrainingStopped) -> str:
         """Say which rule ended the run; returns its name."""
         self.reporter.message(f"stopped by {stop.rule}: {stop}")
         if isinstance(stop, Outage):
-            self.run.write_rollouts("withheld", stop.rollouts)
+            self.run.keep_rollouts("withheld", stop.rollouts, self.reporter.message)
         return stop.rule
 
     def is_due(self, every_steps: int) -> bool:
@@ -156,7 +188,7 @@ class Training:
         rollouts = await self.rollouts.run(
             tasks, samples_per_task=self.config.ppo.samples_per_task, seed=f"{self.config.seed}/train/{step}{suffix}"
         )
-        self.run.write_rollouts(f"train-{step:06d}{suffix}", rollouts)
+        self.run.keep_rollouts(f"train-{step:06d}{suffix}", rollouts, self.reporter.message)
         return rollouts
 
     async def top_up(self, drawn: list[Rollout], step: int) -> tuple[list[Rollout], dict[str, float]]:
@@ -182,16 +214,13 @@ class Training:
                 self.ppo.warm_up_critic(trajectories)
 
     def record(self, metrics: dict[str, float]) -> None:
-        """One line of metrics a step, written at once: what is interrupted later still counts."""
-        self.history.append({"step": self.step, **metrics})
-        self.run.append_metrics(self.history[-1])
+        """The step's line of metrics."""
+        self.history.add(self.step, metrics)
         self.reporter.step(self.step, self.config.ppo.steps, metrics)
 
     async def measure_step(self) -> None:
         """Validation after a step; its figures join the step's line of metrics."""
-        self.history[-1] |= await self.measurement.measure_step(self.step)
-        self.run.truncate_metrics(self.step - 1)
-        self.run.append_metrics(self.history[-1])
+        self.history.amend(await self.measurement.measure_step(self.step))
 
     def save(self) -> None:
         """A checkpoint to go on from."""
@@ -201,33 +230,19 @@ class Training:
     def wall_seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.started
 
-    async def restore(self) -> bool:
-        """Go back to the newest whole checkpoint; False where the run has none yet."""
-        state = self.checkpoints.restore(self.reporter)
-        if state is None:
-            return False
-        self.step, self.seconds_before = state["step"], state["wall_seconds"]
-        await self.engine.sync(self.policy)
-        self.run.truncate_metrics(self.step)
-        self.history = self.run.read_metrics()
-        self.reporter.message(f"resuming after step {self.step}")
-        self.is_training = True
-        is_unmeasured = self.history and "reward_validation" not in self.history[-1]
-        if is_unmeasured and self.is_due(self.config.evaluation.every_steps):  # interrupted in that evaluation
-            await self.measure_step()
-        return True
-
     async def finish(self, stopped_by: str | None) -> TrainingResult:
         """Save, measure what came of it, and sum up."""
-        is_mid_update = stopped_by == "non_finite"
-        if not is_mid_update and (self.step or stopped_by is None):  # else: go on from an earlier one, or afresh
-            self.save()
-        self.is_training = False
-        if stopped_by != Outage.RULE and self.measurement.reports:  # else nothing could be measured, or compared with
-            try:
-                await self.measurement.measure_result(self.step, is_final_whole=not is_mid_update)
-            except TrainingStopped as stop:
-                stopped_by = stopped_by or self.stopped(stop)
+        is_mid_update = stopped_by == "non_finite"  # then only an earlier checkpoint can be gone on from
+        is_measurable = bool(self.measurement.reports) and stopped_by not in (Outage.RULE, DISK)
+        try:
+            with stop_on_a_full_disk():
+                if self.is_training and not is_mid_update and stopped_by != DISK:
+                    self.save()
+                self.is_training = False
+                if is_measurable:
+                    await self.measurement.measure_result(self.step, is_final_whole=not is_mid_update)
+        except TrainingStopped as stop:
+            stopped_by = stopped_by or self.stopped(stop)
         return self.summarise(stopped_by)
 
     def summarise(self, stopped_by: str | None) -> TrainingResult:
@@ -242,17 +257,37 @@ class Training:
             "peak_rss_bytes": peak_rss_bytes(),
             "reference_digest_before": self.reference_digest,
             "reference_digest_after": self.reference.digest(),
+            "lost_rollouts": self.run.lost_rollouts,
             **self.measurement.summary(),
         }
-        self.run.write_summary(summary)
-        write_report(self.run.path)
+        try:
+            self.run.write_summary(summary)
+            write_report(self.run.path)
+        except (CheckpointError, OSError) as error:  # the caller is told the figures all the same
+            self.reporter.message(f"the summary could not be kept: {error}")
         return TrainingResult(self.run.path, summary, stopped_by)
 
     def interrupted(self) -> TrainingResult:
         """Save what is finished: a later `--resume` takes it up."""
         if self.is_training:
-            self.save()
+            try:
+                self.save()
+            except CheckpointError as error:
+                self.reporter.message(str(error))
         return self.summarise("interrupted")
+
+
+@contextmanager
+def stop_on_a_full_disk() -> Iterator[None]:
+    """What cannot be written ends a run as a stop rule does: all that was saved before is whole.
+
+    Raises:
+        TrainingStopped: in place of a CheckpointError.
+    """
+    try:
+        yield
+    except CheckpointError as error:
+        raise TrainingStopped(DISK, str(error)) from error
 
 
 def peak_rss_bytes() -> int:
