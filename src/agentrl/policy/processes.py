@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -98,6 +98,17 @@ class ProcessRanks(Ranks):
                 outcome = Outcome(work())
             except AgentRLError as error:
                 outcome = Outcome.of_error(error)
+        return cast(Value, cast(Outcome, self.broadcast(outcome)).unfold())
+
+    async def on_first_async(self, work: Coroutine[Any, Any, Value]) -> Value:
+        outcome: Outcome | None = None
+        if self.is_first:
+            try:
+                outcome = Outcome(await work)
+            except AgentRLError as error:
+                outcome = Outcome.of_error(error)
+        else:
+            work.close()
         return cast(Value, cast(Outcome, self.broadcast(outcome)).unfold())
 
     def ask_to_stop(self) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -80,6 +80,10 @@ class Ranks:
     def on_first(self, work: Callable[[], Value]) -> Value:
         """Do it on the first rank alone; every rank gets the result, or raises the error."""
         return work()
+
+    async def on_first_async(self, work: Coroutine[Any, Any, Value]) -> Value:
+        """As `on_first`, of work that waits."""
+        return await work
 
     def ask_to_stop(self) -> None:
         """Tell all ranks to come to an orderly end at their next rollouts; from a signal handler."""

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from agentrl.errors import TrainingStopped
 from agentrl.rollout.engine import RolloutEngine
+from agentrl.rollout.shared import SharedRollouts
 from agentrl.types import Rollout, Task
 
 FIRST_PAUSE_SECONDS = 1.0
@@ -39,6 +40,7 @@ class OutageGuard:
         max_lost_fraction: what may be missing of a batch, see `ppo.guards.max_ungraded_fraction`.
         max_outage_seconds: for one batch to be complete after its first failure.
         tell: is told of pauses, their cause and their end.
+        clock: in seconds; ranks that share rollouts must decide by the same one.
 
     Attributes:
         rolled_out_again: rollouts of the last batch that took more than one attempt.
@@ -47,13 +49,15 @@ class OutageGuard:
 
     def __init__(
         self,
-        engine: RolloutEngine,
+        engine: RolloutEngine | SharedRollouts,
         *,
         max_lost_fraction: float,
         max_outage_seconds: float,
         tell: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
+        self._clock = clock
         self._max_lost_fraction = max_lost_fraction
         self._max_outage_seconds = max_outage_seconds
         self._tell = tell
@@ -82,7 +86,7 @@ class OutageGuard:
         rollouts = await self._engine.run(tasks, samples_per_task=samples_per_task, seed=seed, on_done=on_done)
         if not self._are_too_many(lost := _lost(rollouts), rollouts):
             return rollouts
-        started, pause, n_pauses, again = time.monotonic(), FIRST_PAUSE_SECONDS, 0, set[int]()
+        started, pause, n_pauses, again = self._clock(), FIRST_PAUSE_SECONDS, 0, set[int]()
 
         async def roll_out_again(chosen: Sequence[int]) -> None:
             found = await self._engine.run_again([rollouts[i] for i in chosen])
@@ -91,7 +95,7 @@ class OutageGuard:
             again.update(chosen)
 
         while self._are_too_many(lost, rollouts):
-            left = started + self._max_outage_seconds - time.monotonic()
+            left = started + self._max_outage_seconds - self._clock()
             cause = describe_outage([rollouts[i] for i in lost], len(rollouts), self._max_lost_fraction)
             if left <= 0:
                 raise Outage(f"{cause}; waited {self._max_outage_seconds:g} s (max_outage_seconds)", rollouts)
@@ -108,7 +112,7 @@ class OutageGuard:
                 await roll_out_again([i for i in lost if i != probe])
             n_pauses, pause = n_pauses + 1, min(2 * pause, MAX_PAUSE_SECONDS)
             lost = _lost(rollouts)
-        self.rolled_out_again, self.seconds_paused = len(again), time.monotonic() - started
+        self.rolled_out_again, self.seconds_paused = len(again), self._clock() - started
         self._tell(f"going on after {self.seconds_paused:.0f} s: {len(again)} rollouts were rolled out again")
         return rollouts
 

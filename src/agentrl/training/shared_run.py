@@ -1,0 +1,65 @@
+"""A run directory that several ranks work in: the first one writes, and a disk error is one of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from agentrl.policy.ranks import Ranks
+from agentrl.runs import RunDirectory
+from agentrl.types import Rollout
+
+
+class SharedRun(RunDirectory):
+    """The run directory as every rank sees it; each writing method is called by all ranks.
+
+    Args:
+        path: the same on all ranks, and the same folder: checkpoints are read by each.
+        ranks: the first of them writes.
+        run: opened by the first rank; None on the others.
+    """
+
+    def __init__(self, path: Path, ranks: Ranks, run: RunDirectory | None) -> None:
+        self.path = path
+        self.lost_rollouts = run.lost_rollouts if run else []
+        self._ranks, self._run = ranks, run
+
+    def __repr__(self) -> str:
+        return f"SharedRun({str(self.path)!r}, rank {self._ranks.rank} of {self._ranks.count})"
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        self._write(lambda run: run.append_metrics(row))
+
+    def replace_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        self._write(lambda run: run.replace_metrics(rows))
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        return self._write(lambda run: run.read_metrics())
+
+    def keep_rollouts(self, name: str, rollouts: Iterable[Rollout], tell: Callable[[str], None]) -> None:
+        self._write(lambda run: run.keep_rollouts(name, rollouts, tell))
+
+    def write_rollouts(self, name: str, rollouts: Iterable[Rollout]) -> Path:
+        return self._write(lambda run: run.write_rollouts(name, rollouts))
+
+    def write_json(self, name: str, obj: Any) -> Path:
+        return self._write(lambda run: run.write_json(name, obj))
+
+    def check(self) -> None:
+        self._write(lambda run: run.check())
+
+    def restore(self, state: list[str]) -> None:
+        self._write(lambda run: run.restore(state))
+        self.lost_rollouts = self._run.lost_rollouts if self._run else list(state)
+
+    def close(self) -> None:
+        if self._run is not None:
+            self._run.close()
+
+    def _write(self, work: Callable[[RunDirectory], Any]) -> Any:
+        def on_first() -> Any:
+            assert self._run is not None
+            return work(self._run)
+
+        return self._ranks.on_first(on_first)
