@@ -15,9 +15,11 @@ from agentrl.evaluation.metrics import EvalReport, evaluate_rollouts
 from agentrl.evaluation.selection import Ranked, Selection
 from agentrl.policy.checkpoint import load_weights
 from agentrl.policy.policy import Policy, check_baseline
+from agentrl.policy.ranks import Ranks
 from agentrl.progress import Reporter
 from agentrl.rollout.engine import RolloutEngine
 from agentrl.rollout.outage import OutageGuard
+from agentrl.rollout.shared import SharedRollouts
 from agentrl.runs import RunDirectory
 from agentrl.types import Rollout, Task
 
@@ -38,9 +40,10 @@ class Measurement:
         run: RunDirectory,
         splits: Splits,
         policy: Policy,
-        engine: RolloutEngine,
+        engine: RolloutEngine | SharedRollouts,
         rollouts: OutageGuard,
         reporter: Reporter,
+        ranks: Ranks | None = None,
     ) -> None:
         self.config, self.run, self.policy, self.reporter = config, run, policy, reporter
         self.engine, self.rollouts = engine, rollouts
@@ -48,7 +51,7 @@ class Measurement:
         self.test = splits.test if config.evaluation.run_test else ()
         self.pass_threshold = training_sections(config).grading.pass_threshold
         self.reports: dict[str, EvalReport] = {}
-        self.selection = Selection(run.checkpoint_path(""), config.checkpoint.keep_best)
+        self.selection = Selection(run.checkpoint_path(""), config.checkpoint.keep_best, ranks)
 
     @property
     def best_step(self) -> int:

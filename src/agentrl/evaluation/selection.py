@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from agentrl.policy.checkpoint import save_policy
 from agentrl.policy.folders import point
 from agentrl.policy.policy import Policy
+from agentrl.policy.ranks import Ranks
 
 
 class Ranked(NamedTuple):
@@ -27,9 +28,11 @@ class Selection:
     Args:
         folder: `checkpoints/` of the run.
         keep: how many.
+        ranks: the first of them writes; all of them know what is kept.
     """
 
-    def __init__(self, folder: Path, keep: int) -> None:
+    def __init__(self, folder: Path, keep: int, ranks: Ranks | None = None) -> None:
+        self._ranks = ranks or Ranks()
         self.folder = folder
         self.keep = keep
         self.ranked: list[Ranked] = []
@@ -55,7 +58,7 @@ class Selection:
         others = [each for each in self.ranked if each.step != found.step]  # measured again: the new figure counts
         ranked = sorted([*others, found], key=lambda each: (-each.reward, each.step))[: self.keep]
         if found in ranked:
-            save_policy(policy, self.path(found.step))
+            self._ranks.on_first(lambda: save_policy(policy, self.path(found.step)))
         self.ranked = ranked
         self._point()
 
@@ -73,9 +76,10 @@ class Selection:
     def restore(self, state: list[Any]) -> None:
         """Go back to what a checkpoint knew; folders that somebody deleted since are out of the race."""
         ranked = [Ranked(int(step), float(reward)) for step, reward in state]
-        self.ranked = [each for each in ranked if self.path(each.step).is_dir()]
+        self.ranked = self._ranks.on_first(lambda: [each for each in ranked if self.path(each.step).is_dir()])
         self._point()
 
     def _point(self) -> None:
         if self.best is not None:
-            point(self.best_path, self.path(self.best.step).name)
+            target = self.path(self.best.step).name
+            self._ranks.on_first(lambda: point(self.best_path, target))

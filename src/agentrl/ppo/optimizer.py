@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from agentrl.config import PPOConfig
 from agentrl.errors import CheckpointError
-from agentrl.policy.shards import placed_like, whole
+from agentrl.policy.shards import is_shard, placed_like, whole
 
 
 def make_optimizer(named: Mapping[str, nn.Parameter], config: PPOConfig) -> torch.optim.AdamW:
@@ -33,9 +33,9 @@ def make_optimizer(named: Mapping[str, nn.Parameter], config: PPOConfig) -> torc
 
 
 def state_tensors(optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """A copy of the optimiser's state: `PARAMETER/KEY` -> tensor."""
+    """A copy of the optimiser's state: `PARAMETER/KEY` -> tensor; shards are put together, in CPU memory."""
     return {
-        f"{name}/{key}": whole(value).clone()
+        f"{name}/{key}": whole(value).cpu() if is_shard(value) else value.clone()
         for name, parameter in named.items()
         for key, value in optimizer.state.get(parameter, {}).items()
     }

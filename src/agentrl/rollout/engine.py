@@ -145,6 +145,9 @@ class RolloutEngine:
         """Names of the tools that there are."""
         return self._toolbox.names
 
+    clock = staticmethod(time.monotonic)
+    """In seconds: what its users decide by time is decided by this."""
+
     async def run(
         self,
         tasks: Sequence[Task],

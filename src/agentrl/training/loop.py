@@ -23,12 +23,14 @@ from agentrl.evaluation.discrimination import passed_signals
 from agentrl.evaluation.measure import Measurement
 from agentrl.evaluation.report import write_report
 from agentrl.policy.policy import Policy
+from agentrl.policy.ranks import Ranks
 from agentrl.policy.reference import ReferencePolicy
 from agentrl.ppo.guards import violation
 from agentrl.ppo.trainer import PPOTrainer
 from agentrl.progress import Reporter
 from agentrl.rollout.engine import RolloutEngine
 from agentrl.rollout.outage import Outage, OutageGuard
+from agentrl.rollout.shared import SharedRollouts
 from agentrl.rollout.trajectory import to_trajectories
 from agentrl.runs import RunDirectory
 from agentrl.training.history import History
@@ -60,26 +62,30 @@ class Training:
         run: RunDirectory,
         splits: Splits,
         policy: Policy,
-        engine: RolloutEngine,
+        engine: RolloutEngine | SharedRollouts,
         reporter: Reporter,
+        ranks: Ranks | None = None,
     ) -> None:
         self.config, self.run, self.splits, self.reporter = config, run, splits, reporter
-        self.policy, self.engine = policy, engine
+        self.policy, self.engine, self.ranks = policy, engine, ranks or Ranks()
         self.rollouts = OutageGuard(
             engine,
             max_lost_fraction=config.ppo.guards.max_ungraded_fraction,
             max_outage_seconds=config.ppo.guards.max_outage_seconds,
             tell=reporter.message,
+            clock=engine.clock,
         )
-        self.reference = ReferencePolicy.freeze(policy)
-        self.reference_digest = self.reference.digest()
-        self.ppo = PPOTrainer(policy, self.reference, config.ppo, seed=config.seed)
+        reference = ReferencePolicy.freeze(policy)
+        self.reference_digest = reference.digest()
+        trained, self.reference = self.ranks.shard(policy, reference)
+        self.ppo = PPOTrainer(trained, self.reference, config.ppo, seed=config.seed)
         self.signals = passed_signals(config)
         self.order = TaskOrder(splits.train, config.seed)
         self.history = History(run)
-        self.measurement = Measurement(config, run, splits, policy, engine, self.rollouts, reporter)
+        self.measurement = Measurement(config, run, splits, policy, engine, self.rollouts, reporter, self.ranks)
         self.checkpoints = Checkpoints(
             run.checkpoint_path(""),
+            policy,
             self.ppo,
             config.checkpoint,
             reference_digest=self.reference_digest,
@@ -87,6 +93,7 @@ class Training:
             selection=self.measurement.selection,
             # Whatever else remembers from step to step joins here.
             parts={"measurement": self.measurement, "history": self.history, "run": run},
+            ranks=self.ranks,
         )
         self.step = 0
         self.is_training = False  # between steps, so that a checkpoint of now can be gone on from
@@ -153,6 +160,7 @@ class Training:
             metrics = self.ppo.update(self.trajectories(rollouts))
         except FloatingPointError as error:
             raise TrainingStopped("non_finite", str(error)) from error
+        self.ranks.collect_weights()
         self.step += 1
         metrics |= self.measurement.describe(drawn) | resampled  # of the tasks as they came: others were chosen
         metrics |= {
@@ -161,7 +169,7 @@ class Training:
             "seconds_rollout": rolled_out - started,
             "seconds_update": time.monotonic() - rolled_out,
         }
-        self.record(metrics)
+        self.record(self.ranks.broadcast(metrics))  # times differ from rank to rank, decisions must not
         await self.engine.sync(self.policy)
 
         # 3. Measure, save, and stop when something went bad.
@@ -262,7 +270,7 @@ class Training:
         }
         try:
             self.run.write_summary(summary)
-            write_report(self.run.path)
+            self.ranks.on_first(lambda: write_report(self.run.path))
         except (CheckpointError, OSError) as error:  # the caller is told the figures all the same
             self.reporter.message(f"the summary could not be kept: {error}")
         return TrainingResult(self.run.path, summary, stopped_by)

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from agentrl.config import CheckpointConfig
 from agentrl.errors import CheckpointError
 from agentrl.evaluation.selection import Selection
@@ -24,6 +26,8 @@ from agentrl.policy.checkpoint import (
     step_folders,
 )
 from agentrl.policy.folders import damage, recover
+from agentrl.policy.policy import Policy
+from agentrl.policy.ranks import Ranks
 from agentrl.policy.rng import restore_rng, rng_state
 from agentrl.ppo.trainer import PPOTrainer
 from agentrl.progress import Reporter
@@ -47,16 +51,19 @@ class Checkpoints:
 
     Args:
         folder: `checkpoints/` of the run.
-        ppo: whose policy, optimiser and KL controller are saved and filled.
+        policy: whose weights are saved and filled.
+        ppo: its trainer, with the optimiser's state and the KL controller.
         reference_digest: of the weights that the run started from; a checkpoint of others is refused.
         data_digest: of the tasks, whose order is a function of it, the seed and the step.
         selection: the best policies; those that a kept checkpoint would go back to are kept too.
         parts: what else remembers, by the name that its state has in the checkpoint.
+        ranks: the first of them writes, all of them read.
     """
 
     def __init__(
         self,
         folder: Path,
+        policy: Policy,
         ppo: PPOTrainer,
         config: CheckpointConfig,
         *,
@@ -64,8 +71,10 @@ class Checkpoints:
         data_digest: str,
         selection: Selection,
         parts: Mapping[str, Part],
+        ranks: Ranks,
     ) -> None:
-        self.folder, self.ppo, self.config = folder, ppo, config
+        self.folder, self.policy, self.ppo, self.config = folder, policy, ppo, config
+        self.ranks = ranks
         self.reference_digest, self.data_digest = reference_digest, data_digest
         self.selection, self.parts = selection, parts
         self._saved: dict[str, Any] | None = None
@@ -77,22 +86,26 @@ class Checkpoints:
             CheckpointError: it cannot be written; earlier ones are untouched.
         """
         state = self._state(step)
-        if state == self._saved:
+        if self.ranks.broadcast(state == self._saved):
             return
-        folder = self.folder / f"step-{step:06d}"
-        save_checkpoint(folder, self.ppo.policy, self.ppo.optimizer_tensors(), {**state, "wall_seconds": wall_seconds})
+        optimizer = self.ppo.optimizer_tensors()  # of all ranks, where weights are in shards
+        self.ranks.on_first(lambda: self._write(step, optimizer, {**state, "wall_seconds": wall_seconds}))
         self._saved = state
+
+    def _write(self, step: int, optimizer: dict[str, Tensor], state: dict[str, Any]) -> None:
+        save_checkpoint(self.folder / f"step-{step:06d}", self.policy, optimizer, state)
         prune(self.folder, keep_last=self.config.keep_last, keep_every_steps=self.config.keep_every_steps)
         self.selection.tidy(self._policies_of_earlier_checkpoints())
 
     def save_start(self) -> None:
         """Note that the baseline was measured: its weights need no saving, so this costs nothing."""
-        write_text(self.folder / START, to_json({**self._state(0), "wall_seconds": 0.0}, indent=2) + "\n")
+        text = to_json({**self._state(0), "wall_seconds": 0.0}, indent=2) + "\n"
+        self.ranks.on_first(lambda: write_text(self.folder / START, text))
 
     def _state(self, step: int) -> dict[str, Any]:
         state = {
             "step": step,
-            "policy_version": self.ppo.policy.version,
+            "policy_version": self.policy.version,
             "kl_coef": self.ppo.kl.coef,
             "reference_digest": self.reference_digest,
             "data": {"seed": self.ppo.seed, "next_step": step + 1, "digest": self.data_digest},
@@ -119,14 +132,14 @@ class Checkpoints:
         Raises:
             CheckpointError: it belongs to another baseline or another architecture.
         """
-        recover(self.folder)
-        folder, complaints = newest_checkpoint(self.folder)
+        self.ranks.on_first(lambda: recover(self.folder))
+        folder, complaints = self.ranks.on_first(lambda: newest_checkpoint(self.folder))
         for complaint in complaints:
             where = f"going back to {folder}" if folder else "there is no earlier one"
             reporter.message(f"{complaint}; {where}")
         if folder is None:
             return self._restore_start(reporter)
-        tensors, state = load_checkpoint(folder, self.ppo.policy)
+        tensors, state = load_checkpoint(folder, self.policy)
         if state["reference_digest"] != self.reference_digest:
             raise CheckpointError(f"{folder} was trained from another baseline than this run's")
         self.ppo.load_optimizer_tensors(tensors)
@@ -152,7 +165,8 @@ class Checkpoints:
 
     def _fill(self, state: dict[str, Any]) -> None:
         self.ppo.kl.coef = state["kl_coef"]
-        self.ppo.policy.version = state["policy_version"]
+        self.policy.version = state["policy_version"]
+        self.ranks.spread_weights()
         for name, part in self.parts.items():
             if name in state["parts"]:  # else it was switched on since, and starts afresh
                 part.restore(state["parts"][name])

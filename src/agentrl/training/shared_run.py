@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from agentrl.policy.ranks import Ranks
 from agentrl.runs import RunDirectory
 from agentrl.types import Rollout
+
+Result = TypeVar("Result")
 
 
 class SharedRun(RunDirectory):
@@ -35,7 +37,7 @@ class SharedRun(RunDirectory):
         self._write(lambda run: run.replace_metrics(rows))
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        return self._write(lambda run: run.read_metrics())
+        return self._write(RunDirectory.read_metrics)
 
     def keep_rollouts(self, name: str, rollouts: Iterable[Rollout], tell: Callable[[str], None]) -> None:
         self._write(lambda run: run.keep_rollouts(name, rollouts, tell))
@@ -57,8 +59,8 @@ class SharedRun(RunDirectory):
         if self._run is not None:
             self._run.close()
 
-    def _write(self, work: Callable[[RunDirectory], Any]) -> Any:
-        def on_first() -> Any:
+    def _write(self, work: Callable[[RunDirectory], Result]) -> Result:
+        def on_first() -> Result:
             assert self._run is not None
             return work(self._run)
 
