@@ -237,3 +237,25 @@ def test_a_vllm_server_can_be_sent_the_weights(policy: dict[str, Any], inference
 def test_a_vllm_server_elsewhere_needs_a_folder_that_both_see() -> None:
     assert load(policy=LORA, inference={**SERVER, "url": "http://gpu-1:8000", "adapter_dir": "/mnt/adapters"})
     assert load(inference={**SERVER, "weights": "full"}).inference.weights == "full"
+
+
+def process(weights: tuple[float, ...], **score: Any) -> dict[str, Any]:
+    scores = [{"name": f"rubric{i}", "weight": weight, **score} for i, weight in enumerate(weights)]
+    return {"process_rewards": {"report": "report.json", "turn_scores": scores}}
+
+
+def test_turn_scores_are_at_most_a_fifth_of_the_best_score() -> None:
+    grader = {"name": "g", "url": "http://localhost/g", "turn_scores": True}
+    assert load(grading=grader, ppo=process((0.1, 0.1)))
+    assert load(grading={**grader, "max_score": 5.0}, ppo=process((1.0,)))
+    assert "found weights that sum to 0.3; allowed: at most 0.2, 20% of grading.max_score" in refusal(
+        grading=grader, ppo=process((0.2, 0.1))
+    )
+
+
+def test_turn_scores_of_the_grader_must_be_asked_for() -> None:
+    grader = {"name": "g", "url": "http://localhost/g"}
+    assert "turn_scores[0]: 'rubric0' is the grader's, which is not asked for it; set grading.turn_scores" in refusal(
+        grading=grader, ppo=process((0.1,))
+    )
+    assert load(grading=grader, ppo=process((0.1,), function="my.rubric:read"))

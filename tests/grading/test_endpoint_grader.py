@@ -186,3 +186,28 @@ def test_a_grader_is_built_by_its_type() -> None:
         ConfigError, match=r"grading\.type: found 'endpiont'; allowed: endpoint; did you mean 'endpoint'"
     ):
         build_grader(config.model_copy(update={"type": "endpiont"}))
+
+
+def test_a_grader_that_scores_turns_is_sent_them_and_answers_a_number_for_each() -> None:
+    bodies: list[dict[str, Any]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        bodies.append(json.loads(request.content))
+        return httpx.Response(200, json={"score": 1, "turn_scores": [0, 0.5, 1]})
+
+    rollout = make_rollout(tools=("search", "cat"), score=None, output="found it")
+    assert grade(answer, rollout, turn_scores=True).turn_scores == (0.0, 0.5, 1.0)
+    turns = bodies[0]["sample"]["turns"]
+    assert [turn["text"] for turn in turns] == [turn.text for turn in rollout.turns]
+    assert [[call["function"]["name"] for call in turn["tool_calls"]] for turn in turns] == [["search"], ["cat"], []]
+    assert turns[0]["tool_results"] == [{"call_id": turns[0]["tool_calls"][0]["id"], "output": "found it"}]
+    assert grade(answer, rollout).turn_scores == ()
+    assert "turns" not in bodies[1]["sample"]
+
+
+@pytest.mark.parametrize("turn_scores", [None, [1.0], [1.0, 1.0, 1.5], [1.0, 1.0, "1"], [1.0, 1.0, True], 1.0])
+def test_unusable_turn_scores_leave_the_rollout_ungraded(turn_scores: Any) -> None:
+    reply = {"score": 1.0} if turn_scores is None else {"score": 1.0, "turn_scores": turn_scores}
+    found = grade(lambda _: httpx.Response(200, json=reply), make_rollout(score=None), turn_scores=True)
+    assert found.score is None
+    assert "allowed: a list of 3 numbers from 0 to 1, one a turn" in found.reason

@@ -1,4 +1,6 @@
-"""`agentrl doctor`: is what a run stands on sound? `template` looks at a checkpoint's chat template."""
+"""`agentrl doctor`: is what a run stands on sound? `template` looks at a checkpoint's chat template, `rewards` at
+whether process rewards tell good answers from bad ones.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agentrl.cli.exits import RUN_FAILED
-from agentrl.cli.options import Json
+from agentrl.cli.options import Config, Json, Set
 
 if TYPE_CHECKING:
     from agentrl.chat import AppendOnlyReport, ChatFormat
+    from agentrl.evaluation.discrimination import Discrimination
 
 doctor = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Look for what would make a run learn the wrong thing."
@@ -99,4 +102,53 @@ def _lines(chat: ChatFormat, report: AppendOnlyReport) -> list[tuple[str, str]]:
             ("  as rendered", repr(report.follow_up.rendered)),
         ]
     lines.append(("verdict", "fit for training" if report.is_fit else "not fit for training"))
+    return lines
+
+
+@doctor.command()
+def rewards(
+    config: Config,
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run whose rollouts are looked at.")],
+    overrides: Set = [],  # noqa: B006  (typer reads the default)
+    as_json: Json = False,
+) -> None:
+    """Do the process rewards of CONFIG tell good answers from bad ones?
+
+    On the training and validation rollouts of a run; its test rollouts stay unread. The findings are written to
+    `ppo.process_rewards.report`, without which training does not start. Exit 1 where a signal failed.
+    """
+    from agentrl.config import load_config, training_sections
+    from agentrl.errors import ConfigError
+    from agentrl.evaluation.discrimination import discriminate, logged_groups, to_record
+    from agentrl.rollout.process_rewards import build_signals
+    from agentrl.runs.files import to_json, write_text
+
+    resolved = load_config(config, overrides)
+    process, grading = resolved.ppo.process_rewards, training_sections(resolved).grading
+    if process is None:
+        raise ConfigError(f"{config}: found no ppo.process_rewards; there is nothing to look at")
+    sources, groups = logged_groups(run_dir)
+    signals = build_signals(process, grading.name)
+    found = [discriminate(groups, signal, pass_threshold=grading.pass_threshold) for signal in signals]
+    record = to_record(found, sources)
+    write_text(Path(process.report), to_json(record, indent=2) + "\n")
+    if as_json:
+        print(to_json(record, indent=2))
+    else:
+        print("\n".join(_rewards_lines(found)))
+        print(f"{sum(map(len, groups))} rollouts of {len(groups)} groups of one task; written to {process.report}")
+    if any(each.problem for each in found):
+        raise typer.Exit(RUN_FAILED)
+
+
+def _rewards_lines(found: list[Discrimination]) -> list[str]:
+    """A line for each signal: how well it tells, and what follows."""
+    width = max(len("signal"), *(len(each.name) for each in found))
+    lines = [f"{'signal':<{width}}  tasks    AUC  correlation  contradicting  verdict"]
+    for each in found:
+        auc = "-" if each.auc is None else f"{each.auc:.3f}"
+        correlation = "-" if each.correlation is None else f"{each.correlation:+.3f}"
+        verdict = f"refused: {each.problem}" if each.problem else "passed"
+        figures = f"{each.n_tasks:>5}  {auc:>5}  {correlation:>11}  {each.contradicting_steps:>13.1%}"
+        lines.append(f"{each.name:<{width}}  {figures}  {verdict}")
     return lines

@@ -16,8 +16,11 @@ from statistics import fmean
 from typing import Any
 
 from agentrl.config import RunConfig, training_sections
-from agentrl.errors import ConfigError
+from agentrl.errors import CheckpointError, ConfigError
 from agentrl.rollout.process_rewards import Signal, build_signals
+from agentrl.runs import read_rollouts
+from agentrl.runs.files import ROLLOUTS
+from agentrl.runs.traces import from_trace
 from agentrl.types import Rollout
 
 MIN_AUC = 0.55
@@ -109,6 +112,25 @@ def _correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
     if of_a < 1e-12 or of_b < 1e-12:
         return None
     return float(sum(x * y for x, y in zip(a, b, strict=True)) / (of_a * of_b) ** 0.5)
+
+
+def logged_groups(run: Path) -> tuple[list[str], list[list[Rollout]]]:
+    """Names of a run's files of training and validation rollouts, and the rollouts of each task in each file.
+
+    One file is of one policy, so that the groups differ in what was done and not in who did it.
+
+    Raises:
+        CheckpointError: there are none, or a file is damaged.
+    """
+    found = sorted(path.name.removesuffix(".jsonl.gz") for path in (run / ROLLOUTS).glob("*.jsonl.gz"))
+    names = [name for name in found if name.split("-")[0] in ("train", "validation")]
+    if not names:
+        raise CheckpointError(f"{run}: no rollouts of training or validation are recorded here")
+    groups: dict[tuple[str, str], list[Rollout]] = {}
+    for name in names:
+        for trace in read_rollouts(run, name):
+            groups.setdefault((name, trace["task_id"]), []).append(from_trace(trace))
+    return names, list(groups.values())
 
 
 def to_record(found: Sequence[Discrimination], sources: Sequence[str]) -> dict[str, Any]:
