@@ -14,8 +14,16 @@ from agentrl.types import Rollout, Task
 if TYPE_CHECKING:
     from agentrl.policy.policy import Policy
     from agentrl.policy.processes import ProcessRanks
+    from agentrl.policy.ranks import Ranks
 
 POLL_SECONDS = 0.5  # how often a rank looks whether another was told to stop
+
+
+def shared_rollouts(engine: RolloutEngine, ranks: Ranks, *, is_remote: bool) -> RolloutEngine | SharedRollouts:
+    """The engine to roll out with: this process' own, where it is alone."""
+    from agentrl.policy.processes import ProcessRanks  # it loads torch
+
+    return SharedRollouts(engine, ranks, is_remote=is_remote) if isinstance(ranks, ProcessRanks) else engine
 
 
 class SharedRollouts:

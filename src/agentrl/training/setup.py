@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 from agentrl.config import RunConfig, to_yaml, training_sections
@@ -13,16 +12,19 @@ from agentrl.data.tasks import Splits, load_tasks
 from agentrl.errors import CheckpointError
 from agentrl.evaluation.discrimination import passed_signals
 from agentrl.interrupts import Stop
+from agentrl.policy.launch import open_ranks
 from agentrl.policy.policy import check_baseline, folder_digest, load_policy
 from agentrl.policy.progress_bars import without_progress_bars
+from agentrl.policy.ranks import Ranks
 from agentrl.progress import Reporter, SilentReporter
 from agentrl.rollout.engine import RolloutEngine
+from agentrl.rollout.shared import shared_rollouts
 from agentrl.runs import RunDirectory, default_run_dir, environment_manifest
-from agentrl.runs.lock import RunLock
-from agentrl.tools.lifecycle import LEDGER
 from agentrl.tools.preflight import check_endpoints
-from agentrl.tools.serve import serving
+from agentrl.training.ledgers import open_ledgers
 from agentrl.training.loop import Training, TrainingResult
+from agentrl.training.servers import shared_serving
+from agentrl.training.shared_run import SharedRun
 
 
 def train(
@@ -43,8 +45,9 @@ def train(
     stop = Stop()
 
     def run() -> TrainingResult:
-        with without_progress_bars():
-            return _train(config, run_dir, resume, reporter or SilentReporter(), stop)
+        ranks = open_ranks(config)
+        with without_progress_bars(), ranks.ending_together():
+            return _train(config, run_dir, resume, reporter or SilentReporter(), stop, ranks)
 
     if not _is_loop_running():
         return run()
@@ -65,7 +68,9 @@ def _is_loop_running() -> bool:
     return True
 
 
-def _train(config: RunConfig, run_dir: Path | None, resume: bool, reporter: Reporter, stop: Stop) -> TrainingResult:
+def _train(
+    config: RunConfig, run_dir: Path | None, resume: bool, reporter: Reporter, stop: Stop, ranks: Ranks
+) -> TrainingResult:
     """Load, check, open, and run the loop until it ends or somebody stops it."""
     sections = training_sections(config)
     passed_signals(config)
@@ -77,59 +82,66 @@ def _train(config: RunConfig, run_dir: Path | None, resume: bool, reporter: Repo
     values = {"data.path": sections.data.path} if sections.data.path else {}
     with (
         tempfile.TemporaryDirectory(prefix="agentrl-") as logs,
-        serving(sections.tools.serve, values, log_dir=Path(logs)) as urls,
+        shared_serving(ranks, sections.tools.serve, values, log_dir=Path(logs)) as urls,
     ):
         base_url, probe = urls[0] if urls else "", splits.train[0]
 
         async def work() -> TrainingResult:
-            await check_endpoints(
-                sections.tools.endpoints,
-                sections.grading,
-                item=probe.item,
-                messages=probe.messages,
-                base_url=base_url,
-                lifecycle=sections.tools.lifecycle,
+            await ranks.on_first_async(
+                check_endpoints(
+                    sections.tools.endpoints,
+                    sections.grading,
+                    item=probe.item,
+                    messages=probe.messages,
+                    base_url=base_url,
+                    lifecycle=sections.tools.lifecycle,
+                )
             )
-            engine = RolloutEngine.from_config(config, policy, base_url)
-            engine.check_prompts((*splits.train, *splits.validation, *splits.test))
+            own_engine = RolloutEngine.from_config(config, policy, base_url)
+            own_engine.check_prompts((*splits.train, *splits.validation, *splits.test))
+            engine = shared_rollouts(own_engine, ranks, is_remote=config.inference.kind == "vllm")
             await engine.sync(policy)  # an inference server shows here that it can serve the policy
-            with _open_run(config, splits, run_dir, resume) as run:
+            with _open_run(config, splits, run_dir, resume, ranks) as run:
                 try:
-                    await engine.open_ledger(run.path)
-                    await _reap_siblings(engine, run.path)
-                    training = Training(config, run, splits, policy, engine, reporter)
-                    return await stop.guard(training.improve(resume=resume), training.interrupted)
+                    await open_ledgers(own_engine, run.path, ranks, has_lifecycle=sections.tools.lifecycle is not None)
+                    training = Training(config, run, splits, policy, engine, reporter, ranks)
+                    ask = ranks.ask_to_stop if ranks.count > 1 else None
+                    result = await stop.guard(training.improve(resume=resume), training.interrupted, ask)
                 finally:
-                    await engine.aclose()
+                    await own_engine.aclose()
                     _keep_logs(Path(logs), run)
+                ranks.gather([])  # nobody's servers stop while another still closes its sandboxes
+                return result
 
         return asyncio.run(work())
 
 
-def _open_run(config: RunConfig, splits: Splits, run_dir: Path | None, resume: bool) -> RunDirectory:
+def _open_run(config: RunConfig, splits: Splits, run_dir: Path | None, resume: bool, ranks: Ranks) -> RunDirectory:
+    """The run directory, new or to go on in; of several ranks the first one opens it."""
+    if ranks.count == 1:
+        return _open_alone(config, splits, run_dir, resume, ranks)
+    opened: list[RunDirectory] = []
+
+    def open_first() -> Path:
+        opened.append(_open_alone(config, splits, run_dir, resume, ranks))
+        return opened[0].path
+
+    path = ranks.on_first(open_first)
+    return SharedRun(path, ranks, opened[0] if opened else None)
+
+
+def _open_alone(config: RunConfig, splits: Splits, run_dir: Path | None, resume: bool, ranks: Ranks) -> RunDirectory:
     manifest = {
         **environment_manifest(),
         "data_digest": splits.digest(),
         "tasks": str(splits),
+        "processes": ranks.count,
         "baseline_digest": folder_digest(check_baseline(config.workflow.baseline)),
     }
     folder = run_dir or default_run_dir(config.name)
     if resume:
         return RunDirectory.open(folder, to_yaml(config), manifest)
     return RunDirectory.create(folder, config_yaml=to_yaml(config), manifest=manifest)
-
-
-async def _reap_siblings(engine: RolloutEngine, run: Path) -> None:
-    """Close the sandboxes that crashed runs beside this one left open; where somebody works they are in use."""
-    for ledger in sorted(run.absolute().parent.glob(f"*/{LEDGER}")):
-        if ledger.parent == run.absolute():
-            continue
-        with suppress(CheckpointError, OSError):
-            lock = RunLock.acquire(ledger.parent)
-            try:
-                await engine.reap(ledger.parent)
-            finally:
-                lock.release()
 
 
 def _keep_logs(logs: Path, run: RunDirectory) -> None:
