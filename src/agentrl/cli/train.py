@@ -34,7 +34,7 @@ def train(
     """
     from agentrl.config import load_config, training_sections
     from agentrl.errors import ConfigError
-    from agentrl.progress import reporter_for
+    from agentrl.progress import SilentReporter, reporter_for
 
     if resume and run_dir is None:
         raise ConfigError("--resume needs to know the run: add --run-dir DIR")
@@ -48,11 +48,14 @@ def train(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from agentrl.training import train as run_training  # after the checks: it loads torch
 
-    reporter = reporter_for()
+    is_first = int(os.environ.get("RANK", "0")) == 0  # of the processes of a launcher: the others work in silence
+    reporter = reporter_for() if is_first else SilentReporter()
     try:
         result = run_training(resolved, run_dir=run_dir, resume=resume, reporter=reporter)
     finally:
         reporter.close()
+    if not is_first:
+        return
     _print_result(result, as_json=as_json)
     if result.stopped_by == "interrupted":
         again = how_to_resume(config, result.run_dir, overrides)
