@@ -14,6 +14,13 @@ import numpy as np
 import torch
 
 
+def seed_rng(seed: int) -> None:
+    """Start every generator from the run's seed."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
 def rng_state() -> dict[str, Any]:
     """Where every generator stands; with the GPUs', where there are any."""
     version, internal, gauss = random.getstate()

@@ -123,6 +123,8 @@ class RunDirectory:
                     " or start afresh in another --run-dir"
                 )
             run = cls(path, lock)
+            for left_over in path.rglob(f".*{PARTIAL}"):  # a killed process was writing it
+                left_over.unlink()
             if changes:
                 write_text(path / CONFIG, config_yaml)
             if manifest is not None:

@@ -16,6 +16,7 @@ from agentrl.policy.launch import open_ranks
 from agentrl.policy.policy import check_baseline, folder_digest, load_policy
 from agentrl.policy.progress_bars import without_progress_bars
 from agentrl.policy.ranks import Ranks
+from agentrl.policy.rng import seed_rng
 from agentrl.progress import Reporter, SilentReporter
 from agentrl.rollout.engine import RolloutEngine
 from agentrl.rollout.shared import shared_rollouts
@@ -77,6 +78,7 @@ def _train(
     if resume and run_dir is None:
         raise CheckpointError("resume needs to know the run: give its run directory")
     reporter.phase("loading tasks and baseline")
+    seed_rng(config.seed)  # for what draws from the global generators: loaders, Python tools
     splits = load_tasks(sections.data)
     policy = load_policy(config)
     values = {"data.path": sections.data.path} if sections.data.path else {}
