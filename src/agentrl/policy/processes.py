@@ -28,6 +28,7 @@ Value = TypeVar("Value")
 BUCKET_ELEMENTS = 2**24  # 64 MB of float32: large enough for the bandwidth, small beside the gradients themselves
 TALK_TIMEOUT = timedelta(hours=12)  # one may wait for another's rollouts through an outage; a death shows at once
 LAST_WORDS_SECONDS = 5.0  # that a dying process may take to be gone
+SPEAKING_SECONDS = 2.0  # that a rank may take to say why
 
 
 class ProcessRanks(Ranks):
@@ -129,25 +130,28 @@ class ProcessRanks(Ranks):
         try:
             yield
         except RankError:
-            if not self._may_speak():
-                raise SystemExit(1) from None
+            self._leave_unless_first()
             raise
         except AgentRLError as error:
-            if not self._may_speak(f"rank {self.rank}: {type(error).__name__}: {error}"):
-                raise SystemExit(1) from None
+            self._leave_unless_first(f"rank {self.rank}: {type(error).__name__}: {error}")
             raise
         except BaseException as error:  # a bug keeps its traceback
             if isinstance(error, RuntimeError) and _is_of_collective(error):  # in a sharded forward or backward pass
-                if not self._may_speak():
-                    raise SystemExit(1) from None
-                raise RankError(self._why(error)) from error
-            self._may_speak(f"rank {self.rank}: {type(error).__name__}: {error}")
+                lost = RankError(self._why(error))
+                self._leave_unless_first()
+                raise lost from error
+            self._is_first_to_fail(f"rank {self.rank}: {type(error).__name__}: {error}")
             raise
         else:
             dist.destroy_process_group()
 
-    def _may_speak(self, last_words: str = "") -> bool:
-        """Whether nobody has said why all this ends."""
+    def _leave_unless_first(self, last_words: str = "") -> None:
+        """Return on the rank that is to say why all this ends."""
+        if not self._is_first_to_fail(last_words):
+            time.sleep(SPEAKING_SECONDS)  # the launcher ends all when one has ended
+            raise SystemExit(1) from None
+
+    def _is_first_to_fail(self, last_words: str) -> bool:
         try:
             if last_words:
                 self._store.set(f"last words of {self.rank}", last_words)

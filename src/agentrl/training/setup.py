@@ -9,7 +9,7 @@ from pathlib import Path
 
 from agentrl.config import RunConfig, to_yaml, training_sections
 from agentrl.data.tasks import Splits, load_tasks
-from agentrl.errors import CheckpointError
+from agentrl.errors import CheckpointError, RankError
 from agentrl.evaluation.discrimination import passed_signals
 from agentrl.interrupts import Stop
 from agentrl.policy.launch import open_ranks
@@ -109,6 +109,9 @@ def _train(
                     training = Training(config, run, splits, policy, engine, reporter, ranks)
                     ask = ranks.ask_to_stop if ranks.count > 1 else None
                     result = await stop.guard(training.improve(resume=resume), training.interrupted, ask)
+                except RankError as error:
+                    again = f"go on from its last checkpoint with --resume --run-dir {run.path}"
+                    raise RankError(f"{error}; {again}") from error
                 finally:
                     await own_engine.aclose()
                     _keep_logs(Path(logs), run)
