@@ -7,7 +7,6 @@ child trains as `agentrl train` does, counts the *points* that it passes, and ki
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import shutil
