@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-SHOWN = (("reward_train", "reward", ".3f"), ("kl_per_token", "KL", ".4f"), ("tool_calls", "calls/episode", ".1f"))
+SHOWN = (
+    ("reward_train", "reward", ".3f"),
+    ("kl_per_token", "KL", ".4f"),
+    ("tool_calls", "calls/episode", ".1f"),
+    ("train_loss", "loss", ".4f"),
+    ("reward_margin", "margin", ".3f"),
+)
 """Metrics that a line shows, where the step has them: key in metrics.jsonl, label, format. KL is in nats per token."""
 
 

@@ -11,7 +11,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agentrl.config import SFTRunConfig
 from agentrl.errors import BaselineError, ConfigError
-from agentrl.stages.sft import IGNORED, encode, encode_file, read_conversations, run_sft
+from agentrl.stages.conversations import IGNORED, encode, encode_file, read_conversations
+from agentrl.stages.course import StageResult
+from agentrl.stages.sft import run_sft
 from tests.engine_fixtures import CALL, END, TEMPLATE, make_tokenizer, qwen3
 
 FUNCTION = {"name": "look", "arguments": {"key": "a"}}
@@ -44,6 +46,10 @@ def start(tmp_path: Path) -> Path:
     return tmp_path / "start"
 
 
+def fine_tune(start: Path, train: Path, run_dir: str = "run", **options: Any) -> StageResult:
+    return run_sft(sft_config(start, train, **options), run_dir=start.parent / run_dir)
+
+
 def sft_config(start: Path, train: Path, **options: Any) -> SFTRunConfig:
     section = {"model": str(start), "output": str(start.parent / "out"), "train": str(train), "threads": 1, **options}
     return SFTRunConfig.model_validate({"sft": section})
@@ -54,15 +60,15 @@ def test_the_loss_falls_and_the_checkpoint_can_be_loaded(start: Path, capfd: pyt
     rows = [conversation(rng.choice(["yes", "no"])) for _ in range(30)]
     train = write(start.parent / "train.jsonl", rows)
     options = {"validation": str(train), "batch_size": 6, "learning_rate": 0.02}
-    untrained = run_sft(sft_config(start, train, **{**options, "epochs": 0.2, "learning_rate": 1e-12}))
-    result = run_sft(sft_config(start, train, **options, epochs=6))
+    untrained = fine_tune(start, train, "one", **{**options, "epochs": 0.2, "learning_rate": 1e-12}).summary
+    result = fine_tune(start, train, "two", **options, epochs=6).summary
     assert (untrained["steps"], result["steps"]) == (1, 30)
     assert untrained["validation_loss"] > 4
     assert result["validation_loss"] < 1
     assert result["tokens"] == sum(len(encode(make_tokenizer(), row["messages"], 999)["input_ids"]) for row in rows)
     captured = capfd.readouterr()
     out = Path(result["output"])
-    assert {path.name for path in out.parent.iterdir()} == {"start", "train.jsonl", "out"}
+    assert {path.name for path in out.parent.iterdir()} == {"start", "train.jsonl", "out", "one", "two"}
     model, tokenizer = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
     prompt = tokenizer.apply_chat_template(rows[0]["messages"][:1], add_generation_prompt=True, return_tensors="pt")
     said = model.generate(**prompt, max_new_tokens=2, do_sample=False)[0, prompt["input_ids"].shape[1] :]
@@ -75,7 +81,7 @@ def test_the_loss_falls_and_the_checkpoint_can_be_loaded(start: Path, capfd: pyt
 def test_the_reported_loss_is_that_of_assistant_tokens(start: Path) -> None:
     rows = [conversation("yes")]
     train = write(start.parent / "train.jsonl", rows)
-    result = run_sft(sft_config(start, train, validation=str(train), learning_rate=1e-12, batch_size=1))
+    result = fine_tune(start, train, validation=str(train), learning_rate=1e-12, batch_size=1).summary
     row = encode(make_tokenizer(), rows[0]["messages"], 999)
     model = AutoModelForCausalLM.from_pretrained(start)
     with torch.no_grad():
@@ -151,18 +157,18 @@ def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
 
 def test_a_missing_or_empty_file_is_named(start: Path) -> None:
     with pytest.raises(ConfigError, match=r"nothing\.jsonl: no such file"):
-        run_sft(sft_config(start, start.parent / "nothing.jsonl"))
+        fine_tune(start, start.parent / "nothing.jsonl")
     with pytest.raises(ConfigError, match="holds no conversation"):
-        run_sft(sft_config(start, write(start.parent / "train.jsonl", [])))
+        fine_tune(start, write(start.parent / "train.jsonl", []))
 
 
 def test_a_starting_checkpoint_that_cannot_be_used_is_refused(start: Path) -> None:
     train = write(start.parent / "train.jsonl", [conversation("yes")])
     with pytest.raises(BaselineError, match=r"sft\.model: no folder"):
-        run_sft(sft_config(start.parent / "nothing", train))
+        fine_tune(start.parent / "nothing", train)
     make_tokenizer(TEMPLATE.replace("{% generation %}", "").replace("{% endgeneration %}", "")).save_pretrained(start)
     with pytest.raises(BaselineError, match="the chat template marks no assistant tokens"):
-        run_sft(sft_config(start, train))
+        fine_tune(start, train)
     (start / "model.safetensors").unlink()
     with pytest.raises(BaselineError, match="cannot be loaded"):
-        run_sft(sft_config(start, train))
+        fine_tune(start, train)

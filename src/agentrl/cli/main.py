@@ -8,8 +8,10 @@ import typer
 
 from agentrl.cli.check import check
 from agentrl.cli.doctor import doctor
+from agentrl.cli.dpo import dpo
 from agentrl.cli.endpoints import endpoints
 from agentrl.cli.exits import Verbs
+from agentrl.cli.pairs import pairs
 from agentrl.cli.plan import plan
 from agentrl.cli.rollouts import rollouts
 from agentrl.cli.sft import sft
@@ -23,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 good, 1 the run failed, 2 usage or config, 130 interrupted (a checkpoint was saved).",
 )
-for verb in (check, plan, rollouts, sft, train):
+for verb in (check, plan, rollouts, sft, train, pairs, dpo):
     app.command()(verb)
 app.add_typer(doctor, name="doctor")
 app.add_typer(endpoints, name="endpoints")

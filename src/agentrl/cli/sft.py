@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
-
 from agentrl.cli.options import Config, Json, Set
+from agentrl.cli.train import Resume, RunDir
 
 
-def sft(config: Config, overrides: Set = [], as_json: Json = False) -> None:  # noqa: B006  (typer reads the default)
+def sft(
+    config: Config,
+    run_dir: RunDir = None,
+    resume: Resume = False,
+    overrides: Set = [],  # noqa: B006  (typer reads the default)
+    as_json: Json = False,
+) -> None:
     """Make a baseline: fine-tune on conversations.
 
-    The loss is on assistant tokens only.
+    The loss is on assistant tokens only. Ctrl-C saves a checkpoint and says how to go on.
     """
+    from agentrl.cli.stage import run_stage
     from agentrl.config import load_sft_config
 
-    resolved = load_sft_config(config, overrides)  # before the slow imports: a typo is told at once
-
-    from agentrl.stages.sft import run_sft
-
-    result = run_sft(resolved)
-    if as_json:
-        print(json.dumps(result, indent=2, ensure_ascii=False))
-        return
-    for key, value in result.items():
-        print(f"{key}: {value:.4g}" if isinstance(value, float) else f"{key}: {value}")
+    run_stage("sft", load_sft_config, config, run_dir, resume=resume, overrides=overrides, as_json=as_json)

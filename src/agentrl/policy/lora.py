@@ -25,10 +25,13 @@ BASE = ".base_layer"  # what PEFT adds to the name of a layer's own weights
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
-def add_adapter(model: Any, config: LoRAConfig) -> None:
+def add_adapter(model: Any, config: LoRAConfig, *, place: str = "policy.lora") -> None:
     """Freeze the model and give its linear layers adapters; they start as no change at all (B is zero).
 
     Adapters are float32 beside base weights of any precision: a small step would vanish in bfloat16.
+
+    Args:
+        place: where the config stands, for messages.
 
     Raises:
         BaselineError: the model has no layers of the configured names.
@@ -43,7 +46,7 @@ def add_adapter(model: Any, config: LoRAConfig) -> None:
     try:
         model.add_adapter(peft_config, NAME)
     except ValueError as error:  # PEFT names the modules that it did not find
-        raise BaselineError(f"policy.lora: the baseline cannot have such adapters: {error}") from error
+        raise BaselineError(f"{place}: the baseline cannot have such adapters: {error}") from error
     for parameter in adapter_parameters(model).values():
         parameter.data = parameter.data.float()
 

@@ -1,0 +1,246 @@
+"""The course of one stage: from a checkpoint to a run directory and another checkpoint."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+from transformers.utils import logging
+
+from agentrl.config import DPORunConfig, SFTRunConfig, StageConfig, to_yaml
+from agentrl.errors import BaselineError, CheckpointError, ConfigError
+from agentrl.interrupts import noting_signals
+from agentrl.policy.checkpoint import newest_checkpoint
+from agentrl.policy.folders import new_folder, recover
+from agentrl.policy.lora import add_adapter, has_adapter, save_adapter, save_merged
+from agentrl.policy.policy import file_digest, folder_digest, weights_digest
+from agentrl.policy.progress_bars import without_progress_bars
+from agentrl.progress import Reporter, SilentReporter
+from agentrl.runs import RunDirectory, default_run_dir, environment_manifest, read_json
+from agentrl.stages.order import training_order
+from agentrl.stages.record import Record
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage came to."""
+
+    run_dir: Path
+    summary: dict[str, Any]
+    """The contents of summary.json."""
+    stopped_by: str | None
+    """"interrupted", or None where all steps were taken and `output` was written."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """One stage, loaded and checked: nothing has been written yet.
+
+    Attributes:
+        name: of its section in the config: sft or dpo.
+        lengths: tokens of every example.
+        facts: what else its summary tells.
+        make_trainer: from arguments that all stages have, a trainer of `trainers.py`.
+    """
+
+    config: SFTRunConfig | DPORunConfig
+    name: str
+    model: Any
+    tokenizer: Any
+    lengths: Sequence[int]
+    facts: Mapping[str, Any]
+    make_trainer: Callable[[dict[str, Any]], Any]
+
+    @property
+    def section(self) -> StageConfig:
+        found: StageConfig = getattr(self.config, self.name)
+        return found
+
+    def run(self, run_dir: Path | None, *, resume: bool, reporter: Reporter | None) -> StageResult:
+        """Train to the end, or until somebody stops it; what is there is saved either way.
+
+        Raises:
+            CheckpointError: the run directory is in use, holds another run, or cannot be written.
+            TrainingStopped: the loss or the gradient is not a number any more.
+        """
+        with self._open(run_dir, resume=resume) as run:
+            return self._train(run, reporter or SilentReporter(), resume=resume)
+
+    def _open(self, run_dir: Path | None, *, resume: bool) -> RunDirectory:
+        if resume and run_dir is None:
+            raise CheckpointError("resume needs to know the run: give its run directory")
+        folder, section = run_dir or default_run_dir(self.config.name), self.section
+        files = {"train": section.train, "validation": section.validation}
+        inputs = {"model": folder_digest(Path(section.model))}
+        inputs |= {key: file_digest(Path(path)) for key, path in files.items() if path}
+        manifest = {**environment_manifest(), "inputs": inputs}
+        if not resume:
+            return RunDirectory.create(folder, config_yaml=to_yaml(self.config), manifest=manifest)
+        recorded = (read_json(folder, "manifest.json") or {}).get("inputs", inputs)
+        changed = [
+            f"{self.name}.{key}: {recorded.get(key)} in the run, {inputs[key]} now"
+            for key in inputs
+            if recorded.get(key) != inputs[key]
+        ]
+        run = RunDirectory.open(folder, to_yaml(self.config), manifest)
+        if changed:
+            run.close()
+            raise CheckpointError(
+                f"{folder} was started with other contents:\n  " + "\n  ".join(changed) + "\nbring them back, or start"
+                " afresh in another --run-dir"
+            )
+        return run
+
+    def _train(self, run: RunDirectory, reporter: Reporter, *, resume: bool) -> StageResult:
+        section = self.section
+        batch, folder = section.batch_size, run.checkpoint_path("")
+        recover(folder)
+        checkpoint, complaints = newest_checkpoint(folder) if resume else (None, [])
+        for complaint in complaints:
+            reporter.message(f"{complaint}; going back to an earlier one")
+        order = training_order(self.lengths, epochs=section.epochs, batch_size=batch, seed=self.config.seed)
+        total = -(-len(order) // batch)
+        with noting_signals(reporter.message) as stop:
+            record = Record(
+                run,
+                reporter,
+                total=total,
+                every_steps=section.checkpoint.every_steps,
+                validates=section.validation is not None,
+                stop=stop,
+            )
+            trainer = self.make_trainer(trainer_arguments(section, folder, self.config.seed))
+            trainer.place(order=order, keep_last=section.checkpoint.keep_last)
+            trainer.add_callback(record)
+            done = int(checkpoint.name.removeprefix("step-")) if checkpoint else 0
+            record.go_on_after(done if checkpoint else -1)
+            if checkpoint:
+                reporter.message(f"resuming after step {done}")
+            elif record.validates:
+                trainer.evaluate()
+            reporter.phase(f"training: {total} steps")
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        is_finished = trainer.state.global_step == total
+        summary = self._summary(record, trainer.state.global_step, None if is_finished else "interrupted")
+        if is_finished:
+            summary |= self._write_output()
+        run.write_summary(summary)
+        return StageResult(run.path, summary, summary["stopped_by"])
+
+    def _summary(self, record: Record, steps: int, stopped_by: str | None) -> dict[str, Any]:
+        trained = [parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad]
+        before = {f"{key}_before": value for key, value in record.rows[0].items() if key.startswith("validation_")}
+        return {
+            "name": self.config.name,
+            "seed": self.config.seed,
+            "steps": steps,
+            "stopped_by": stopped_by,
+            "wall_seconds": sum(row.get("seconds_step", 0.0) for row in record.rows),
+            "parameters": self.model.num_parameters(),
+            "trained_parameters": sum(trained),
+            **self.facts,
+            "train_loss": record.mean("train_loss"),
+            **before,
+            **record.last("validation_"),
+        }
+
+    def _write_output(self) -> dict[str, Any]:
+        """An ordinary Hugging Face directory, there whole or not at all: the start of the next stage."""
+        folder = Path(self.section.output)
+        with new_folder(folder, is_kept=False) as draft:
+            if has_adapter(self.model):
+                save_merged(self.model, draft)
+                save_adapter(self.model, draft / "adapter")
+            else:
+                self.model.save_pretrained(draft)
+            if self.section.save_dtype == "float16":
+                AutoModelForCausalLM.from_pretrained(draft, dtype=torch.float16).save_pretrained(draft)
+            self.tokenizer.save_pretrained(draft)
+        weights = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+        return {"output": str(folder), "digest": folder_digest(folder), "weights": weights_digest(weights)}
+
+
+def trainer_arguments(section: StageConfig, folder: Path, seed: int) -> dict[str, Any]:
+    """Arguments of transformers' that all stages have."""
+    at_once = section.microbatch_size or section.batch_size
+    return {
+        "output_dir": str(folder),
+        "num_train_epochs": 1,  # the order of the examples holds all passes
+        "per_device_train_batch_size": at_once,
+        "gradient_accumulation_steps": section.batch_size // at_once,
+        "per_device_eval_batch_size": at_once,
+        "learning_rate": section.learning_rate,
+        "warmup_steps": section.warmup_fraction,
+        "lr_scheduler_type": "cosine",
+        "weight_decay": section.weight_decay,
+        "max_grad_norm": section.max_grad_norm,
+        "max_length": None,  # trl would cut, or drop, without a word
+        "bf16": section.dtype == "bfloat16",
+        "gradient_checkpointing": section.gradient_checkpointing,
+        "use_cpu": not torch.cuda.is_available(),
+        "seed": seed,
+        "save_strategy": "no",  # `Record` says when
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+
+
+def load_start(config: SFTRunConfig | DPORunConfig, name: str) -> tuple[Any, Any]:
+    """Tokenizer and model that the stage starts from, with fresh adapters where it trains such.
+
+    Raises:
+        BaselineError: the checkpoint is missing, cannot be loaded, or cannot have these adapters.
+        ConfigError: `output` cannot be written to without losing something else.
+    """
+    section: StageConfig = getattr(config, name)
+    check_output(section, name)
+    if section.threads:
+        torch.set_num_threads(section.threads)
+    set_seed(config.seed)  # adapters begin with random numbers
+    if not Path(section.model).is_dir():  # a name is not looked up on a hub
+        raise BaselineError(f"{name}.model: no folder {section.model}; give the checkpoint's folder to start from")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(section.model)
+        model = AutoModelForCausalLM.from_pretrained(section.model, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise BaselineError(f"{name}.model: {section.model} cannot be loaded: {error}") from error
+    if section.lora is not None:
+        add_adapter(model, section.lora, place=f"{name}.lora")
+    return tokenizer, model
+
+
+def check_output(section: StageConfig, name: str) -> None:
+    """Refuse to replace what is no checkpoint, or the one that is started from."""
+    output = Path(section.output)
+    if output.resolve() == Path(section.model).resolve():
+        raise ConfigError(f"{name}.output: {output} is {name}.model too; name another folder")
+    is_other = output.is_dir() and any(output.iterdir()) and not (output / "config.json").is_file()
+    if is_other or (output.exists() and not output.is_dir()):
+        raise ConfigError(f"{name}.output: {output} is there, and is no checkpoint; name another folder")
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """trl and transformers print logs where results belong, draw bars, look for a hub, and explain themselves."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    import datasets
+
+    verbosity = logging.get_verbosity()
+    datasets.disable_progress_bars()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        with without_progress_bars(), redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of what transformers will rename
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
