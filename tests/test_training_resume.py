@@ -27,6 +27,9 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
     "adaptive beta": {
         "ppo": {"kl": {"coef": 0.05, "controller": "adaptive", "target_kl_per_trajectory": 0.01, "horizon": 20}}
     },
+    "shared critic": {"policy": {"lora": None, "critic": "shared"}},
+    "separate critic": {"policy": {"lora": {"rank": 4, "alpha": 8}, "critic": "separate"}},
+    "dynamic sampling": {"ppo": {"dynamic_sampling": {"max_rounds": 2}}},
     **{f"preset {name}": {"ppo": {"preset": name}} for name in presets()},
 }
 SHORT = {"steps": 10, "tasks_per_step": 2, "samples_per_task": 3, "critic_warmup_steps": 2}
