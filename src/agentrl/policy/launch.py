@@ -32,7 +32,7 @@ def open_ranks(config: RunConfig) -> Ranks:
         _check_not_left_alone()
         return Ranks()
     _check_precision(config)
-    sharding = _wanted_sharding()
+    sharding = wanted_sharding()
     from accelerate import PartialState  # loads much, which a process by itself does without
 
     from agentrl.policy.policy import pick_device
@@ -62,7 +62,7 @@ def _check_precision(config: RunConfig) -> None:
         )
 
 
-def _wanted_sharding() -> Sharding | None:
+def wanted_sharding() -> Sharding | None:
     """FSDP2 as the launcher's environment describes it, or None for replicated weights."""
     from agentrl.policy.sharding import Sharding
 
