@@ -21,6 +21,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from agentrl.chat import BUDGET_SPENT, MALFORMED, announce_budget
 from agentrl.config import load_config, load_sft_config
+from agentrl.progress import QuietReporter
 from agentrl.stages.sft import run_sft
 from agentrl.training import train
 from examples.finqa import lexicon
@@ -126,7 +127,7 @@ def main() -> None:
         tokenizer.save_pretrained(WORK / "pretrained")
     write_demonstrations(WORK / "demonstrations.jsonl", "train", arguments.demonstrations, arguments.seed)
     write_demonstrations(WORK / "demonstrations-validation.jsonl", "validation", 100, arguments.seed + 1)
-    sft = run_sft(load_sft_config("configs/finqa-sft.yaml"))
+    sft = run_sft(load_sft_config("configs/finqa-sft.yaml"), reporter=QuietReporter()).summary
     print(sft, flush=True)
     policy = Qwen3ForCausalLM.from_pretrained(sft["output"])
     copying = copy_accuracy(policy, tokenizer, prompt=PROMPT, seed=99)

@@ -55,7 +55,7 @@ def write_model_card(
 
     Args:
         arguments: of examples.finqa.baseline.
-        sft: what run_sft returned.
+        sft: the summary of run_sft.
         copying: what copy_accuracy returned.
         measured: the baseline's entry of summary.json.
         minutes: wall time of the whole build.
