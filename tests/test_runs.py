@@ -16,6 +16,8 @@ import pytest
 from agentrl.errors import CheckpointError
 from agentrl.runs import RunDirectory, default_run_dir, environment_manifest, read_metrics
 from agentrl.runs import directory as directory_module
+from agentrl.runs.directory import check_place
+from agentrl.runs.identity import run_hash
 from agentrl.runs.manifest import _without_secrets
 from agentrl.types import StopReason
 from tests.factories import make_rollout
@@ -147,9 +149,60 @@ def test_resume_shows_how_the_config_differs(tmp_path: Path) -> None:
     assert "ppo.learning_rate: 1e-05 in the run, 2e-05 now" in message
     assert "seed: 17 in the run, absent now" in message
     assert "tools[0]: absent in the run, 'a' now" in message
-    assert "Only ppo.guards.max_outage_seconds, ppo.steps may change" in message
+    assert message.endswith("--allow-change ppo.learning_rate --allow-change seed --allow-change tools[0]")
     assert (tmp_path / "config.yaml").read_text() == CONFIG
     RunDirectory.open(tmp_path, CONFIG).close()  # the refusal held no lock
+
+
+@pytest.mark.parametrize("allowed", [["ppo.learning_rate", "seed"], ["ppo", "seed"]], ids=["keys", "a section"])
+def test_a_change_that_is_allowed_is_recorded_and_is_none_the_next_time(tmp_path: Path, allowed: list[str]) -> None:
+    new_run(tmp_path).close()
+    changed = CONFIG.replace("1.0e-05", "2.0e-05").replace("17", "18")
+    with pytest.raises(CheckpointError, match=r"--allow-change seed$"):
+        RunDirectory.open(tmp_path, changed, {}, allow_change=allowed[:1])
+    RunDirectory.open(tmp_path, changed, {}, allow_change=allowed).close()
+    assert (tmp_path / "config.yaml").read_text() == changed
+    (entry,) = json.loads((tmp_path / "manifest.json").read_text())["resumed"]
+    assert entry["changes"] == [
+        {"key": "ppo.learning_rate", "before": 1e-05, "after": 2e-05},
+        {"key": "seed", "before": 17, "after": 18},
+    ]
+    RunDirectory.open(tmp_path, changed, {}).close()
+
+
+def test_a_key_does_not_allow_its_namesakes(tmp_path: Path) -> None:
+    RunDirectory.create(tmp_path, config_yaml="ppo: {steps_a: 1}\n", manifest={}).close()
+    with pytest.raises(CheckpointError, match=r"ppo\.steps_a: 1 in the run, 2 now"):
+        RunDirectory.open(tmp_path, "ppo: {steps_a: 2}\n", allow_change=["ppo.steps", "p"])
+
+
+VERSIONS = {"model": "m", "dataset": "d", "tokenizer": "t", "grader": None, "tools": {"look": "1"}, "agentrl": "1"}
+
+
+@pytest.mark.parametrize("key", ["dataset", "tokenizer", "grader"])
+def test_other_data_another_tokenizer_or_grader_is_another_run(tmp_path: Path, key: str) -> None:
+    RunDirectory.create(tmp_path, config_yaml=CONFIG, manifest={"versions": VERSIONS}).close()
+    now = {"versions": {**VERSIONS, key: "new", "agentrl": "2"}}
+    with pytest.raises(CheckpointError, match=rf"\n  versions\.{key}: {VERSIONS[key]!r} in the run, 'new' now\n"):
+        RunDirectory.open(tmp_path, CONFIG, now)
+    RunDirectory.open(tmp_path, CONFIG, now, allow_change=[f"versions.{key}"]).close()
+    RunDirectory.open(tmp_path, CONFIG, now).close()  # the run has this version now
+    with pytest.raises(CheckpointError, match="'new' in the run"):
+        RunDirectory.open(tmp_path, CONFIG, {"versions": VERSIONS})
+
+
+def test_a_run_of_other_weights_cannot_be_allowed(tmp_path: Path) -> None:
+    RunDirectory.create(tmp_path, config_yaml=CONFIG, manifest={"versions": VERSIONS}).close()
+    with pytest.raises(CheckpointError, match=r"other weights:\n  versions\.model: 'm' in the run, 'n' now"):
+        RunDirectory.open(tmp_path, CONFIG, {"versions": {**VERSIONS, "model": "n"}}, allow_change=["versions"])
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_another_version_of_anything_is_another_run_hash(name: str) -> None:
+    config = {"seed": 17}
+    plain = run_hash(config, VERSIONS)
+    assert plain == run_hash(dict(config), dict(reversed(VERSIONS.items())))
+    assert len({plain, run_hash(config, {**VERSIONS, name: "other"}), run_hash({"seed": 18}, VERSIONS)}) == 3
 
 
 def test_resume_may_change_the_number_of_steps(tmp_path: Path) -> None:
@@ -157,7 +210,24 @@ def test_resume_may_change_the_number_of_steps(tmp_path: Path) -> None:
     longer = CONFIG.replace("20", "40")
     with RunDirectory.open(tmp_path, longer, manifest={"python": "3.12"}) as run:
         assert (run.path / "config.yaml").read_text() == longer
-    assert json.loads((tmp_path / "manifest.json").read_text()) == {"python": "3.11", "resumed": [{"python": "3.12"}]}
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    change = {"key": "ppo.steps", "before": 20, "after": 40}
+    assert manifest == {"python": "3.11", "resumed": [{"python": "3.12", "changes": [change]}]}
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_place_is_looked_at_without_a_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resume: bool) -> None:
+    if resume:
+        new_run(tmp_path / "run").close()
+    before = all_paths(tmp_path)
+    check_place(tmp_path / "run", resume=resume)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root, who may run this test, may write everywhere
+    denied = tmp_path / "run" if resume else tmp_path
+    with pytest.raises(CheckpointError, match=f"run cannot be written: no permission to write in {denied}$"):
+        check_place(tmp_path / "run", resume=resume)
+    assert all_paths(tmp_path) == before
+    with pytest.raises(CheckpointError, match="already holds a run" if resume else "holds no run to resume"):
+        check_place(tmp_path / "run", resume=not resume)
 
 
 def test_resume_needs_a_run(tmp_path: Path) -> None:

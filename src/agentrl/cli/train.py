@@ -19,12 +19,19 @@ if TYPE_CHECKING:
 
 RunDir = Annotated[Path | None, typer.Option(help="Where the run is kept.  [default: runs/NAME-TIME]")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on in --run-dir, from its last checkpoint.")]
+AllowChange = Annotated[
+    list[str],
+    typer.Option(
+        metavar="KEY", help="With --resume: go on though this key, or section, has changed since. May be repeated."
+    ),
+]
 
 
 def train(
     config: Config,
     run_dir: RunDir = None,
     resume: Resume = False,
+    allow_change: AllowChange = [],  # noqa: B006  (typer reads the default)
     overrides: Set = [],  # noqa: B006  (typer reads the default)
     as_json: Json = False,
 ) -> None:
@@ -38,6 +45,8 @@ def train(
 
     if resume and run_dir is None:
         raise ConfigError("--resume needs to know the run: add --run-dir DIR")
+    if allow_change and not resume:
+        raise ConfigError("--allow-change is about a run that is gone on with: add --resume")
     resolved = load_config(config, overrides)
     try:
         training_sections(resolved)
@@ -51,7 +60,7 @@ def train(
     is_first = int(os.environ.get("RANK", "0")) == 0  # of the processes of a launcher: the others work in silence
     reporter = reporter_for() if is_first else SilentReporter()
     try:
-        result = run_training(resolved, run_dir=run_dir, resume=resume, reporter=reporter)
+        result = run_training(resolved, run_dir=run_dir, resume=resume, allow_change=allow_change, reporter=reporter)
     finally:
         reporter.close()
     if not is_first:

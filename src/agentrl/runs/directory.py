@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from agentrl.runs.files import (
     to_json,
     write_text,
 )
+from agentrl.runs.identity import MAY_BE_NEWER, MAY_CHANGE, NEVER_CHANGES, Change, changes
 from agentrl.runs.lock import LOCK, RunLock
 from agentrl.runs.traces import to_trace
 from agentrl.types import Rollout
@@ -34,9 +35,6 @@ CONFIG = "config.yaml"
 MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
 CHECKPOINTS = "checkpoints"
-
-MAY_CHANGE = frozenset({"ppo.steps", "ppo.guards.max_outage_seconds"})
-"""Keys that a resumed run may set anew: more steps, or more patience, are the same run; all else is another one."""
 
 
 def default_run_dir(name: str, base: str | Path = "runs") -> Path:
@@ -96,40 +94,41 @@ class RunDirectory:
         return cls(path, lock)
 
     @classmethod
-    def open(cls, path: Path, config_yaml: str, manifest: Mapping[str, Any] | None = None) -> RunDirectory:
-        """An existing run, to go on in it with the same config (`ppo.steps` may differ and is then updated).
+    def open(
+        cls,
+        path: Path,
+        config_yaml: str,
+        manifest: Mapping[str, Any] | None = None,
+        *,
+        allow_change: Sequence[str] = (),
+    ) -> RunDirectory:
+        """An existing run, to go on in it with the identity that it had; its config.yaml then is the new one.
 
         Args:
-            manifest: of the process that resumes; kept under `resumed` in manifest.json.
+            manifest: of the process that resumes, with its `versions`; kept under `resumed` in manifest.json.
+            allow_change: keys, or sections of keys, that may differ; the changes are kept with the manifest.
 
         Raises:
-            CheckpointError: there is no run, it is in use, it is damaged, or its config differs (with the difference).
+            CheckpointError: there is no run, it is in use, it is damaged, or it differs (with the difference).
         """
         path = Path(path)
-        if not (path / CONFIG).is_file() or not (path / MANIFEST).is_file():
-            raise CheckpointError(f"{path} holds no run to resume: leave --resume out, or name another --run-dir")
+        check_place(path, resume=True)
         try:
             lock = RunLock.acquire(path)
         except OSError as error:
             raise CheckpointError(f"{path} cannot be written: {error.strerror}") from error
         try:
-            recorded = (path / CONFIG).read_text("utf-8")
-            changes = list(_config_changes(recorded, config_yaml, path / CONFIG))
-            if refused := [text for key, text in changes if key not in MAY_CHANGE]:
-                raise CheckpointError(
-                    f"{path} was started with another config:\n  "
-                    + "\n  ".join(refused)
-                    + f"\nOnly {', '.join(sorted(MAY_CHANGE))} may change when a run is resumed: undo the change,"
-                    " or start afresh in another --run-dir"
-                )
+            recorded = read_json(path, MANIFEST)
+            found = _identity_changes(path, recorded, config_yaml, manifest or {})
+            _refuse_changes(path, found, allow_change)
             run = cls(path, lock)
             for left_over in path.rglob(f".*{PARTIAL}"):  # a killed process was writing it
                 left_over.unlink()
-            if changes:
+            if found:
                 write_text(path / CONFIG, config_yaml)
             if manifest is not None:
-                first = read_json(path, MANIFEST)
-                run.write_json(MANIFEST, {**first, "resumed": [*first.get("resumed", []), dict(manifest)]})
+                entry = {**manifest, "changes": [change.to_record() for change in found]}
+                run.write_json(MANIFEST, {**recorded, "resumed": [*recorded.get("resumed", []), entry]})
         except BaseException as error:
             lock.release()
             if isinstance(error, OSError):
@@ -245,6 +244,56 @@ def _writing(path: Path) -> Iterator[None]:
         raise CheckpointError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
+def check_place(path: Path, *, resume: bool) -> None:
+    """Find out before anything is loaded that `create`, or `open`, would be refused; writes nothing.
+
+    Raises:
+        CheckpointError: as they do.
+    """
+    if resume:
+        if not (path / CONFIG).is_file() or not (path / MANIFEST).is_file():
+            raise CheckpointError(f"{path} holds no run to resume: leave --resume out, or name another --run-dir")
+        there = path
+    else:
+        _refuse_if_used(path)
+        there = next(each for each in (path, *path.absolute().parents) if each.exists())
+        if not there.is_dir():
+            raise CheckpointError(f"cannot create the run directory {path}: {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise CheckpointError(f"{path} cannot be written: no permission to write in {there}")
+
+
+def _identity_changes(
+    path: Path, recorded: Mapping[str, Any], config_yaml: str, manifest: Mapping[str, Any]
+) -> list[Change]:
+    """How config and versions differ from those that the run had last."""
+    try:
+        before, after = (yaml.safe_load(text) for text in ((path / CONFIG).read_text("utf-8"), config_yaml))
+    except yaml.YAMLError as error:
+        raise CheckpointError(f"{path / CONFIG} is damaged: {error}") from error
+    last = [recorded, *recorded.get("resumed", [])][-1].get("versions", {})
+    now = manifest.get("versions", {})
+    compared = (last.keys() & now.keys()) - MAY_BE_NEWER
+    old, new = ({key: versions[key] for key in compared} for versions in (last, now))
+    return [*changes(before or {}, after or {}), *changes(old, new, "versions")]
+
+
+def _refuse_changes(path: Path, found: Sequence[Change], allow_change: Sequence[str]) -> None:
+    never = [change for change in found if change.is_below(NEVER_CHANGES)]
+    if never:
+        raise CheckpointError(
+            f"{path} was started from other weights:\n  {never[0]}\nStart afresh in another --run-dir"
+        )
+    refused = [change for change in found if not change.is_below((*MAY_CHANGE, *allow_change))]
+    if refused:
+        keys = " ".join(f"--allow-change {change.key}" for change in refused)
+        raise CheckpointError(
+            f"{path} is another run:\n  "
+            + "\n  ".join(map(str, refused))
+            + f"\nUndo the change, start afresh in another --run-dir, or go on all the same, which is recorded: {keys}"
+        )
+
+
 def _refuse_if_used(path: Path, *, is_locked_by_us: bool = False) -> None:
     """What a `create` that was killed left behind (a lock file, no manifest, nothing recorded) counts as empty."""
     if not path.exists():
@@ -275,25 +324,3 @@ def _undo(path: Path) -> None:
 def _cannot_create(path: Path, error: OSError) -> str:
     parent = next((each for each in path.absolute().parents if each.exists()), path)
     return f"cannot create the run directory {path}: {error.strerror or error} (in {parent}); choose another --run-dir"
-
-
-def _config_changes(recorded: str, current: str, path: Path) -> Iterator[tuple[str, str]]:
-    try:
-        before, after = _flat(yaml.safe_load(recorded)), _flat(yaml.safe_load(current))
-    except yaml.YAMLError as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from error
-    for key in sorted(before.keys() | after.keys()):
-        if key not in before:
-            yield key, f"{key}: absent in the run, {after[key]!r} now"
-        elif key not in after:
-            yield key, f"{key}: {before[key]!r} in the run, absent now"
-        elif before[key] != after[key]:
-            yield key, f"{key}: {before[key]!r} in the run, {after[key]!r} now"
-
-
-def _flat(value: Any, key: str = "") -> dict[str, Any]:
-    if isinstance(value, dict) and value:
-        return {k: v for name, item in value.items() for k, v in _flat(item, f"{key}.{name}" if key else name).items()}
-    if isinstance(value, list) and value:
-        return {k: v for index, item in enumerate(value) for k, v in _flat(item, f"{key}[{index}]").items()}
-    return {key: value}

@@ -53,6 +53,8 @@ class EndpointTool:
         url = served_url(f"tool {config.name}", config.server_url, base_url)
         self.endpoint = Endpoint(f"tool {config.name}", url, config.headers, transport=transport, **config.call_options)
         """Its health and its statistics."""
+        self.last_body: dict[str, Any] | None = None
+        """The newest answer, where it was a JSON object: it may say more than `output`, such as its `version`."""
 
     def __repr__(self) -> str:
         return f"EndpointTool({self.name!r}, {self.endpoint.shown_url!r})"
@@ -75,6 +77,7 @@ class EndpointTool:
             reply = await self.endpoint.post(payload, rollout_id=rollout_id, check=_outside_the_protocol)
         except EndpointFailure as failure:
             raise ToolError(str(failure), rollout_id=rollout_id) from failure
+        self.last_body = reply.json
         output = self._output(reply, rollout_id)
         return tool_result(
             call,

@@ -46,7 +46,7 @@ async def check_endpoints(
     base_url: str = "",
     lifecycle: LifecycleConfig | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
-) -> None:
+) -> dict[str, str]:
     """Call each tool with empty arguments and the grader with a stand-in answer, all at once, as one rollout.
 
     Where episodes have sandboxes, one is opened before and closed after.
@@ -57,12 +57,15 @@ async def check_endpoints(
         item, messages: a real task's, so that the grader finds what it looks for.
         base_url: what `{serve}` stands for.
 
+    Returns:
+        The versions that endpoints told of themselves, by "tool NAME", "grader NAME" and "rubric NAME".
+
     Raises:
         ConfigError: lists every endpoint that is down, refuses us, or answers outside the protocol.
     """
     rollout_id = f"trace_{uuid.uuid4()}"
     async with _sandbox(lifecycle, rollout_id, item or {}, base_url, transport):
-        await _check(tools, grading, rollout_id, item or {}, messages, base_url, transport)
+        return await _check(tools, grading, rollout_id, item or {}, messages, base_url, transport)
 
 
 @asynccontextmanager
@@ -105,15 +108,23 @@ async def _check(
     messages: Sequence[dict[str, Any]],
     base_url: str,
     transport: httpx.AsyncBaseTransport | None,
-) -> None:
-    checks = [_check_tool(each, rollout_id, item, base_url, transport) for each in tools]
+) -> dict[str, str]:
+    told: dict[str, str] = {}
+    checks = [_check_tool(each, rollout_id, item, base_url, transport, told) for each in tools]
     if grading is not None:
         row = {**item, "messages": list(messages)}
-        checks.append(_check_grader(grading, rollout_id, row, base_url, transport))
+        checks.append(_check_grader(grading, rollout_id, row, base_url, transport, told))
     broken = [problem for problem in await asyncio.gather(*checks) if problem]
     if broken:
         lines = "".join(f"\n- {problem}" for problem in broken)
         raise ConfigError(f"{len(broken)} of {len(checks)} endpoints cannot be used:{lines}")
+    return told
+
+
+def _note_version(told: dict[str, str], name: str, body: dict[str, Any] | None, key: str = "version") -> None:
+    """What an answer says of the version of the thing that gave it, if it does."""
+    if isinstance(version := (body or {}).get(key), str | int | float):
+        told[name] = str(version)
 
 
 async def _check_tool(
@@ -122,8 +133,9 @@ async def _check_tool(
     item: dict[str, Any],
     base_url: str,
     transport: httpx.AsyncBaseTransport | None,
+    told: dict[str, str],
 ) -> str:
-    """What is wrong with the tool; empty if it can be used."""
+    """What is wrong with the tool; empty if it can be used, and then its version is noted in `told`."""
     try:
         tool = EndpointTool(_hasty(config), base_url, transport=transport)
     except ConfigError as error:
@@ -134,6 +146,7 @@ async def _check_tool(
         return str(error)
     finally:
         await tool.aclose()
+    _note_version(told, f"tool {config.name}", tool.last_body)
     return ""
 
 
@@ -143,8 +156,9 @@ async def _check_grader(
     item: dict[str, Any],
     base_url: str,
     transport: httpx.AsyncBaseTransport | None,
+    told: dict[str, str],
 ) -> str:
-    """What is wrong with the grader; empty if it can be used."""
+    """What is wrong with the grader; empty if it can be used, and then its versions are noted in `told`."""
     name = f"grader {config.name}"
     try:
         endpoint = Endpoint(
@@ -166,6 +180,8 @@ async def _check_grader(
     where = f"{name} at {endpoint.shown_url}"
     if reply.status in INFRASTRUCTURE_STATUSES:
         return f"{where}: answered {reply.status}{excerpt(reply.text)}{advice('status', reply.status)}"
+    _note_version(told, name, reply.json)
+    _note_version(told, f"rubric {config.name}", reply.json, "rubric_version")
     if reply.status >= 400:
         return ""
     score = (reply.json or {}).get("score")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from agentrl.config import RunConfig, to_yaml, training_sections
-from agentrl.data.tasks import Splits, load_tasks
+from agentrl.data.tasks import load_tasks
 from agentrl.errors import CheckpointError, RankError
 from agentrl.evaluation.discrimination import passed_signals
 from agentrl.interrupts import Stop
@@ -21,15 +25,23 @@ from agentrl.progress import Reporter, SilentReporter
 from agentrl.rollout.engine import RolloutEngine
 from agentrl.rollout.shared import shared_rollouts
 from agentrl.runs import RunDirectory, default_run_dir, environment_manifest
+from agentrl.runs.directory import check_place
+from agentrl.runs.identity import run_hash
 from agentrl.tools.preflight import check_endpoints
 from agentrl.training.ledgers import open_ledgers
 from agentrl.training.loop import Training, TrainingResult
 from agentrl.training.servers import shared_serving
 from agentrl.training.shared_run import SharedRun
+from agentrl.training.versions import versions
 
 
 def train(
-    config: RunConfig, *, run_dir: Path | None = None, resume: bool = False, reporter: Reporter | None = None
+    config: RunConfig,
+    *,
+    run_dir: Path | None = None,
+    resume: bool = False,
+    allow_change: Sequence[str] = (),
+    reporter: Reporter | None = None,
 ) -> TrainingResult:
     """Train a policy as `config` says; everything is kept in the run directory.
 
@@ -37,18 +49,23 @@ def train(
 
     Args:
         run_dir: new or empty, `runs/NAME-TIME` by default; with `resume`, the run to go on with.
+        allow_change: with `resume`, the keys that may have changed since, such as `ppo.learning_rate`, `grading` or
+            `versions.dataset`; what did change is recorded in the manifest.
 
     Raises:
         ConfigError: data, endpoints or device do not fit the config; nothing has been written.
         BaselineError: the baseline cannot be trained from; nothing has been written.
         CheckpointError: the run directory is in use, incomplete, or belongs to another config.
     """
+    if resume and run_dir is None:
+        raise CheckpointError("resume needs to know the run: give its run directory")
     stop = Stop()
 
     def run() -> TrainingResult:
         ranks = open_ranks(config)
         with without_progress_bars(), ranks.ending_together():
-            return _train(config, run_dir, resume, reporter or SilentReporter(), stop, ranks)
+            place = Place(run_dir or default_run_dir(config.name), resume, tuple(allow_change))
+            return _train(config, place, reporter or SilentReporter(), stop, ranks)
 
     if not _is_loop_running():
         return run()
@@ -69,14 +86,22 @@ def _is_loop_running() -> bool:
     return True
 
 
-def _train(
-    config: RunConfig, run_dir: Path | None, resume: bool, reporter: Reporter, stop: Stop, ranks: Ranks
-) -> TrainingResult:
+@dataclass(frozen=True)
+class Place:
+    """Where a run is kept."""
+
+    folder: Path
+    resume: bool
+    """Go on with the run that is there."""
+    allow_change: tuple[str, ...] = ()
+    """Keys in which it may differ from that run."""
+
+
+def _train(config: RunConfig, place: Place, reporter: Reporter, stop: Stop, ranks: Ranks) -> TrainingResult:
     """Load, check, open, and run the loop until it ends or somebody stops it."""
     sections = training_sections(config)
     passed_signals(config)
-    if resume and run_dir is None:
-        raise CheckpointError("resume needs to know the run: give its run directory")
+    ranks.on_first(lambda: check_place(place.folder, resume=place.resume))
     reporter.phase("loading tasks and baseline")
     seed_rng(config.seed)  # for what draws from the global generators: loaders, Python tools
     splits = load_tasks(sections.data)
@@ -89,7 +114,7 @@ def _train(
         base_url, probe = urls[0] if urls else "", splits.train[0]
 
         async def work() -> TrainingResult:
-            await ranks.on_first_async(
+            told = await ranks.on_first_async(
                 check_endpoints(
                     sections.tools.endpoints,
                     sections.grading,
@@ -103,12 +128,18 @@ def _train(
             own_engine.check_prompts((*splits.train, *splits.validation, *splits.test))
             engine = shared_rollouts(own_engine, ranks, is_remote=config.inference.kind == "vllm")
             await engine.sync(policy)  # an inference server shows here that it can serve the policy
-            with _open_run(config, splits, run_dir, resume, ranks) as run:
+            manifest = {
+                **environment_manifest(),
+                "processes": ranks.count,
+                "baseline_digest": folder_digest(check_baseline(config.workflow.baseline)),
+                "versions": versions(config, splits, policy.tokenizer, told),
+            }
+            with _open_run(config, place, manifest, ranks) as run:
                 try:
                     await open_ledgers(own_engine, run.path, ranks, has_lifecycle=sections.tools.lifecycle is not None)
                     training = Training(config, run, splits, policy, engine, reporter, ranks)
                     ask = ranks.ask_to_stop if ranks.count > 1 else None
-                    result = await stop.guard(training.improve(resume=resume), training.interrupted, ask)
+                    result = await stop.guard(training.improve(resume=place.resume), training.interrupted, ask)
                 except RankError as error:
                     again = f"go on from its last checkpoint with --resume --run-dir {run.path}"
                     raise RankError(f"{error}; {again}") from error
@@ -121,36 +152,29 @@ def _train(
         return asyncio.run(work())
 
 
-def _open_run(config: RunConfig, splits: Splits, run_dir: Path | None, resume: bool, ranks: Ranks) -> RunDirectory:
+def _open_run(config: RunConfig, place: Place, manifest: dict[str, Any], ranks: Ranks) -> RunDirectory:
     """The run directory, new or to go on in; of several ranks the first one opens it."""
     if ranks.count == 1:
-        return _open_alone(config, splits, run_dir, resume, ranks)
+        return _open_alone(config, place, manifest)
     opened: list[RunDirectory] = []
 
     def open_first() -> Path:
-        opened.append(_open_alone(config, splits, run_dir, resume, ranks))
+        opened.append(_open_alone(config, place, manifest))
         return opened[0].path
 
     path = ranks.on_first(open_first)
     return SharedRun(path, ranks, opened[0] if opened else None)
 
 
-def _open_alone(config: RunConfig, splits: Splits, run_dir: Path | None, resume: bool, ranks: Ranks) -> RunDirectory:
-    manifest = {
-        **environment_manifest(),
-        "data_digest": splits.digest(),
-        "tasks": str(splits),
-        "processes": ranks.count,
-        "baseline_digest": folder_digest(check_baseline(config.workflow.baseline)),
-    }
-    folder = run_dir or default_run_dir(config.name)
-    if resume:
-        return RunDirectory.open(folder, to_yaml(config), manifest)
-    return RunDirectory.create(folder, config_yaml=to_yaml(config), manifest=manifest)
+def _open_alone(config: RunConfig, place: Place, manifest: dict[str, Any]) -> RunDirectory:
+    manifest = {**manifest, "run_hash": run_hash(config.model_dump(mode="json"), manifest["versions"])}
+    if place.resume:
+        return RunDirectory.open(place.folder, to_yaml(config), manifest, allow_change=place.allow_change)
+    return RunDirectory.create(place.folder, config_yaml=to_yaml(config), manifest=manifest)
 
 
 def _keep_logs(logs: Path, run: RunDirectory) -> None:
     """The servers started before there was a run directory; what they printed belongs in it."""
     for log in logs.iterdir():
-        with (run.path / log.name).open("ab") as kept:
+        with suppress(OSError), (run.path / log.name).open("ab") as kept:  # full or gone: the run has said so itself
             kept.write(log.read_bytes())
