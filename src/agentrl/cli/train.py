@@ -17,6 +17,9 @@ from agentrl.cli.options import Config, Json, Set
 if TYPE_CHECKING:
     from agentrl.training import TrainingResult
 
+EXIT_CODES = {None: 0, "interrupted": INTERRUPTED}
+"""By what stopped the run; any rule that is not named here has failed it."""
+
 RunDir = Annotated[Path | None, typer.Option(help="Where the run is kept.  [default: runs/NAME-TIME]")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on in --run-dir, from its last checkpoint.")]
 AllowChange = Annotated[
@@ -64,7 +67,7 @@ def train(
     finally:
         reporter.close()
     if not is_first:
-        return
+        raise typer.Exit(EXIT_CODES.get(result.stopped_by, RUN_FAILED))
     _print_result(result, as_json=as_json)
     if result.stopped_by == "interrupted":
         again = how_to_resume(config, result.run_dir, overrides)

@@ -46,6 +46,9 @@ class ProcessRanks(Ranks):
         self._peers: list[tuple[str, int]] = [("", 0)] * self.count
         dist.all_gather_object(self._peers, (socket.gethostname(), os.getpid()), group=self._talk)
 
+    def __str__(self) -> str:
+        return f"{self.count} processes, each with all weights, on {self.device.type}"
+
     def channel(self) -> Channel:
         """Objects in an order of their own; made by all ranks at the same point of the program."""
         return Channel(self, dist.new_group(backend="gloo", timeout=TALK_TIMEOUT))

@@ -31,6 +31,9 @@ class Ranks:
         """Whether this process writes files and talks."""
         return self.rank == 0
 
+    def __str__(self) -> str:
+        return "one process"
+
     # The update: passes are shared, what they yield is summed.
 
     def share(self, pieces: Sequence[Tensor]) -> list[Tensor]:

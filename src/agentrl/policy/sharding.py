@@ -48,6 +48,9 @@ class ShardedRanks(ProcessRanks):
         self._whole: Policy | None = None
         self._twin: Policy | None = None
 
+    def __str__(self) -> str:
+        return f"{self.count} processes, weights in shards (FSDP2), on {self.device.type}"
+
     def share(self, pieces: Sequence[Tensor]) -> list[Tensor]:
         mine = super().share(pieces)
         each = -(-len(pieces) // self.count)

@@ -102,6 +102,8 @@ def _train(config: RunConfig, place: Place, reporter: Reporter, stop: Stop, rank
     sections = training_sections(config)
     passed_signals(config)
     ranks.on_first(lambda: check_place(place.folder, resume=place.resume))
+    if ranks.count > 1:
+        reporter.message(str(ranks))
     reporter.phase("loading tasks and baseline")
     seed_rng(config.seed)  # for what draws from the global generators: loaders, Python tools
     splits = load_tasks(sections.data)
