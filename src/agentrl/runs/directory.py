@@ -187,6 +187,8 @@ class RunDirectory:
             CheckpointError: it cannot be written.
         """
         with _writing(self.path / name):
+            if (folder := (self.path / name).parent) != self.path:
+                folder.mkdir(exist_ok=True)
             write_text(self.path / name, to_json(obj, indent=2) + "\n")
         return self.path / name
 

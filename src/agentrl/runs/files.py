@@ -50,8 +50,10 @@ def _plain(value: Any) -> Any:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that takes the place of `path` when the block ends well and vanishes when it does not."""
-    path.parent.mkdir(exist_ok=True)  # not its parents: a run directory that somebody deleted is not made again
+    """A binary file that takes the place of `path` when the block ends well and vanishes when it does not.
+
+    Its folder has to be there: a run directory that somebody deleted is not made again.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
         with temporary.open("wb") as file:
