@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
@@ -247,11 +248,12 @@ def _is_gone(host: str, pid: int) -> bool:
         return False
     try:
         os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
     except ProcessLookupError:
         return True
-    except PermissionError:
+    except OSError:  # another user's, or a system that tells no more
         return False
-    return False
+    return state in "ZX"  # dead, and its parent has not looked yet
 
 
 def _buckets(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:
