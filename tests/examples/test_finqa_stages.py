@@ -28,7 +28,7 @@ def test_finqa_sft(tmp_path: Path) -> None:
     write_demonstrations(tmp_path / "train.jsonl", "train", 8, seed=1)
     overrides = [
         f"sft.model={BASELINE}", f"sft.output={tmp_path / 'out'}", f"sft.train={tmp_path / 'train.jsonl'}",
-        f"sft.validation={tmp_path / 'validation.jsonl'}", "sft.batch_size=4",
+        f"sft.validation={tmp_path / 'train.jsonl'}", "sft.batch_size=4",
     ]  # fmt: skip
     result = run_sft(load_sft_config("configs/finqa-sft.yaml", overrides), run_dir=tmp_path / "run").summary
     assert (result["steps"], result["conversations"]) == (2, 8)

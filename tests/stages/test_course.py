@@ -48,12 +48,13 @@ def start(tmp_path: Path) -> Path:
 
 def stage(kind: str, start: Path, run_dir: str = "run", *, reporter: Any = None, **options: Any) -> StageResult:
     """Ten steps of four examples, three passes and a bit."""
-    folder, resume = start.parent, options.pop("resume", False)
+    folder, resume, allow_change = start.parent, options.pop("resume", False), options.pop("allow_change", ())
     config = {"sft": sft_config, "dpo": dpo_config}[kind](
         start, folder / f"{kind}.jsonl", **{"batch_size": 4, "epochs": 3.3, "learning_rate": 1e-2, **options}
     )
     run: Any = {"sft": run_sft, "dpo": run_dpo}[kind]
-    result: StageResult = run(config, run_dir=folder / run_dir, resume=resume, reporter=reporter)
+    place = {"run_dir": folder / run_dir, "resume": resume, "allow_change": allow_change}
+    result: StageResult = run(config, **place, reporter=reporter)
     return result
 
 
@@ -147,12 +148,19 @@ def test_resuming_with_another_config_or_other_contents_is_refused(start: Path) 
     data = start.parent / "sft.jsonl"
     text = data.read_text()
     data.write_text(text + text.splitlines()[0] + "\n")
-    with pytest.raises(CheckpointError, match=r"sft\.train"):
+    with pytest.raises(CheckpointError, match=r"versions\.train: '\w+' in the run"):
         stage("sft", start, resume=True)
     data.write_text(text)
     with pytest.raises(CheckpointError, match="already holds a run: go on in it with --resume"):
         stage("sft", start)
-    assert stage("sft", start, resume=True).summary["steps"] == 10  # and the lock was let go of
+    changes: dict[str, Any] = {"learning_rate": 2e-2, "checkpoint": {"every_steps": 5}}
+    assert stage("sft", start, resume=True, allow_change=["sft.learning_rate"], **changes).summary["steps"] == 10
+    model = AutoModelForCausalLM.from_pretrained(start)
+    with torch.no_grad():
+        model.model.norm.weight.mul_(1.1)
+    model.save_pretrained(start)
+    with pytest.raises(CheckpointError, match="was started from other weights"):
+        stage("sft", start, resume=True, allow_change=["sft", "versions"], **changes)
 
 
 def test_a_run_without_a_checkpoint_begins_anew(start: Path) -> None:

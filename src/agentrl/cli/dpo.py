@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from agentrl.cli.options import Config, Json, Set
-from agentrl.cli.train import Resume, RunDir
+from agentrl.cli.train import AllowChange, Resume, RunDir
 
 
 def dpo(
     config: Config,
     run_dir: RunDir = None,
     resume: Resume = False,
+    allow_change: AllowChange = [],  # noqa: B006  (typer reads the default)
     overrides: Set = [],  # noqa: B006  (typer reads the default)
     as_json: Json = False,
 ) -> None:
@@ -20,4 +21,5 @@ def dpo(
     from agentrl.cli.stage import run_stage
     from agentrl.config import load_dpo_config
 
-    run_stage("dpo", load_dpo_config, config, run_dir, resume=resume, overrides=overrides, as_json=as_json)
+    options = {"run_dir": run_dir, "resume": resume, "allow_change": allow_change}
+    run_stage("dpo", load_dpo_config, config, options, overrides=overrides, as_json=as_json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,8 @@ def run_stage(
     verb: str,
     load: Callable[[Path, Sequence[str]], Any],
     config: Path,
-    run_dir: Path | None,
+    options: Mapping[str, Any],
     *,
-    resume: bool,
     overrides: Sequence[str],
     as_json: bool,
 ) -> None:
@@ -30,32 +29,45 @@ def run_stage(
 
     Args:
         load: the loader of such configs.
+        options: run_dir, resume and allow_change.
     """
     from agentrl.progress import duration, reporter_for
     from agentrl.runs.files import to_json
 
-    if resume and run_dir is None:
+    if options["resume"] and options["run_dir"] is None:
         raise ConfigError("--resume needs to know the run: add --run-dir DIR")
+    if options["allow_change"] and not options["resume"]:
+        raise ConfigError("--allow-change is about a run that is gone on with: add --resume")
     resolved = load(config, overrides)  # before the slow imports: a typo is told at once
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     reporter = reporter_for()
     try:
         reporter.phase("loading checkpoint and data")
-        result: StageResult = _runner(verb)(resolved, run_dir=run_dir, resume=resume, reporter=reporter)
+        result: StageResult = _runner(verb)(resolved, **options, reporter=reporter)
     finally:
         reporter.close()
     if as_json:
         print(to_json({"run_dir": str(result.run_dir), **result.summary}, indent=2))
     else:
-        for key, value in result.summary.items():
-            if value is not None and key != "wall_seconds":
-                print(f"{key}: {value:.4g}" if isinstance(value, float) else f"{key}: {value}")
-        print(f"{duration(result.summary['wall_seconds'])}; run directory: {result.run_dir}")
+        for line in _lines(result.summary) if result.stopped_by is None else ():
+            print(line)
+        took = duration(result.summary["wall_seconds"])
+        print(f"{result.summary['steps']} steps, {took}; run directory: {result.run_dir}")
     sys.stdout.flush()
     if result.stopped_by is not None:
         sets = [word for override in overrides for word in ("--set", override)]
         again = ["agentrl", verb, str(config), "--run-dir", str(result.run_dir), "--resume", *sets]
         fail(f"interrupted; the last checkpoint is saved. Go on with:\n  {shlex.join(again)}", INTERRUPTED)
+
+
+def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    """What a person wants to see of a summary; figures of validation as `before -> after`."""
+    for key, value in summary.items():
+        if value is None or key in ("name", "seed", "steps", "wall_seconds") or key.endswith("_before"):
+            continue
+        text = f"{value:.4g}" if isinstance(value, float) else str(value)
+        before = summary.get(f"{key}_before")
+        yield f"{key}: {text}" if before is None else f"{key}: {before:.4g} -> {text}"
 
 
 def _runner(verb: str) -> Callable[..., StageResult]:

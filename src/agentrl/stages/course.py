@@ -15,6 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 from transformers.utils import logging
 
+from agentrl import __version__
 from agentrl.config import DPORunConfig, SFTRunConfig, StageConfig, to_yaml
 from agentrl.errors import BaselineError, CheckpointError, ConfigError
 from agentrl.interrupts import noting_signals
@@ -24,7 +25,8 @@ from agentrl.policy.lora import add_adapter, has_adapter, save_adapter, save_mer
 from agentrl.policy.policy import file_digest, folder_digest, weights_digest
 from agentrl.policy.progress_bars import without_progress_bars
 from agentrl.progress import Reporter, SilentReporter
-from agentrl.runs import RunDirectory, default_run_dir, environment_manifest, read_json
+from agentrl.runs import RunDirectory, default_run_dir, environment_manifest
+from agentrl.runs.directory import check_place
 from agentrl.stages.order import training_order
 from agentrl.stages.record import Record
 
@@ -64,40 +66,29 @@ class Course:
         found: StageConfig = getattr(self.config, self.name)
         return found
 
-    def run(self, run_dir: Path | None, *, resume: bool, reporter: Reporter | None) -> StageResult:
+    def run(self, folder: Path, *, resume: bool, allow_change: Sequence[str], reporter: Reporter | None) -> StageResult:
         """Train to the end, or until somebody stops it; what is there is saved either way.
 
         Raises:
             CheckpointError: the run directory is in use, holds another run, or cannot be written.
             TrainingStopped: the loss or the gradient is not a number any more.
         """
-        with self._open(run_dir, resume=resume) as run:
+        with self._open(folder, resume=resume, allow_change=allow_change) as run:
             return self._train(run, reporter or SilentReporter(), resume=resume)
 
-    def _open(self, run_dir: Path | None, *, resume: bool) -> RunDirectory:
-        if resume and run_dir is None:
-            raise CheckpointError("resume needs to know the run: give its run directory")
-        folder, section = run_dir or default_run_dir(self.config.name), self.section
+    def _open(self, folder: Path, *, resume: bool, allow_change: Sequence[str]) -> RunDirectory:
+        section = self.section
         files = {"train": section.train, "validation": section.validation}
-        inputs = {"model": folder_digest(Path(section.model))}
-        inputs |= {key: file_digest(Path(path)) for key, path in files.items() if path}
-        manifest = {**environment_manifest(), "inputs": inputs}
+        versions = {
+            "model": folder_digest(Path(section.model)),
+            **{name: file_digest(Path(path)) for name, path in files.items() if path},
+            "agentrl": __version__,
+        }
+        config, manifest = to_yaml(self.config), {**environment_manifest(), "versions": versions}
         if not resume:
-            return RunDirectory.create(folder, config_yaml=to_yaml(self.config), manifest=manifest)
-        recorded = (read_json(folder, "manifest.json") or {}).get("inputs", inputs)
-        changed = [
-            f"{self.name}.{key}: {recorded.get(key)} in the run, {inputs[key]} now"
-            for key in inputs
-            if recorded.get(key) != inputs[key]
-        ]
-        run = RunDirectory.open(folder, to_yaml(self.config), manifest)
-        if changed:
-            run.close()
-            raise CheckpointError(
-                f"{folder} was started with other contents:\n  " + "\n  ".join(changed) + "\nbring them back, or start"
-                " afresh in another --run-dir"
-            )
-        return run
+            return RunDirectory.create(folder, config_yaml=config, manifest=manifest)
+        freely = (f"{self.name}.checkpoint", f"{self.name}.output", f"{self.name}.threads")
+        return RunDirectory.open(folder, config, manifest, allow_change=(*freely, *allow_change))
 
     def _train(self, run: RunDirectory, reporter: Reporter, *, resume: bool) -> StageResult:
         section = self.section
@@ -193,6 +184,19 @@ def trainer_arguments(section: StageConfig, folder: Path, seed: int) -> dict[str
         "report_to": "none",
         "disable_tqdm": True,
     }
+
+
+def place_of(config: SFTRunConfig | DPORunConfig, run_dir: Path | None, *, resume: bool) -> Path:
+    """The run directory, found fit before anything is loaded.
+
+    Raises:
+        CheckpointError: it cannot be made, or there is no run to resume.
+    """
+    if resume and run_dir is None:
+        raise CheckpointError("resume needs to know the run: give its run directory")
+    folder = run_dir or default_run_dir(config.name)
+    check_place(folder, resume=resume)
+    return folder
 
 
 def load_start(config: SFTRunConfig | DPORunConfig, name: str) -> tuple[Any, Any]:

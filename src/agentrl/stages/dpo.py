@@ -7,6 +7,7 @@ log pi of a segment is the sum over its action tokens: the shared prefix is not 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,17 @@ from peft.tuners.lora import LoraLayer
 from agentrl.config import DPORunConfig
 from agentrl.errors import ConfigError
 from agentrl.progress import Reporter
-from agentrl.stages.course import Course, StageResult, load_start, quietly
+from agentrl.stages.course import Course, StageResult, load_start, place_of, quietly
 from agentrl.stages.pair_file import Row, keep_short, longest, read_pairs
 
 
 def run_dpo(
-    config: DPORunConfig, *, run_dir: Path | None = None, resume: bool = False, reporter: Reporter | None = None
+    config: DPORunConfig,
+    *,
+    run_dir: Path | None = None,
+    resume: bool = False,
+    allow_change: Sequence[str] = (),
+    reporter: Reporter | None = None,
 ) -> StageResult:
     """Train `dpo.model` on pairs of segments and save it to `dpo.output` with its tokenizer.
 
@@ -28,6 +34,7 @@ def run_dpo(
 
     Args:
         run_dir: new or empty, `runs/NAME-TIME` by default; with `resume`, the run to go on with.
+        allow_change: keys of the config, or `versions.train` and `versions.validation`, that a resumed run may change.
 
     Raises:
         ConfigError: a file of pairs is missing, empty, malformed, of another tokenizer, or has too many long ones.
@@ -37,6 +44,7 @@ def run_dpo(
     """
     with quietly():
         dpo = config.dpo
+        folder = place_of(config, run_dir, resume=resume)
         tokenizer, model = load_start(config, "dpo")
         if isinstance(model.get_output_embeddings(), LoraLayer):  # trl multiplies by the layer's own weights
             raise ConfigError("dpo.lora.target_modules: found the output layer; allowed: any other linear layer")
@@ -59,7 +67,7 @@ def run_dpo(
             )
 
         course = Course(config, "dpo", model, tokenizer, [longest(row) for row in train], facts, make_trainer)
-        return course.run(run_dir, resume=resume, reporter=reporter)
+        return course.run(folder, resume=resume, allow_change=allow_change, reporter=reporter)
 
 
 def _pairs(config: DPORunConfig, path: str, tokenizer: Any, prefix: str, facts: dict[str, Any]) -> list[Row]:

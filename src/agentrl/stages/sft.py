@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,22 @@ from agentrl.chat import ChatFormat
 from agentrl.config import SFTRunConfig
 from agentrl.progress import Reporter
 from agentrl.stages.conversations import encode_file
-from agentrl.stages.course import Course, StageResult, load_start, quietly
+from agentrl.stages.course import Course, StageResult, load_start, place_of, quietly
 
 
 def run_sft(
-    config: SFTRunConfig, *, run_dir: Path | None = None, resume: bool = False, reporter: Reporter | None = None
+    config: SFTRunConfig,
+    *,
+    run_dir: Path | None = None,
+    resume: bool = False,
+    allow_change: Sequence[str] = (),
+    reporter: Reporter | None = None,
 ) -> StageResult:
     """Fine-tune `sft.model` on conversations and save it to `sft.output` with its tokenizer.
 
     Args:
         run_dir: new or empty, `runs/NAME-TIME` by default; with `resume`, the run to go on with.
+        allow_change: keys of the config, or `versions.train` and `versions.validation`, that a resumed run may change.
 
     Raises:
         ConfigError: a data file is missing, empty or malformed.
@@ -28,6 +35,7 @@ def run_sft(
     """
     with quietly():
         sft = config.sft
+        folder = place_of(config, run_dir, resume=resume)
         tokenizer, model = load_start(config, "sft")
         ChatFormat(tokenizer)
         train = encode_file(tokenizer, Path(sft.train), sft.max_length)
@@ -49,4 +57,4 @@ def run_sft(
 
         lengths = [len(row["input_ids"]) for row in train]
         course = Course(config, "sft", model, tokenizer, lengths, facts, make_trainer)
-        return course.run(run_dir, resume=resume, reporter=reporter)
+        return course.run(folder, resume=resume, allow_change=allow_change, reporter=reporter)
