@@ -602,6 +602,34 @@ def test_weights_change_only_between_sessions() -> None:
     within(story())
 
 
+def test_with_weights_of_its_own_it_samples_from_those_of_the_last_sync() -> None:
+    """Meanwhile the model runs and learns, in another thread."""
+    model = seeded(qwen3)
+    alone, engine, policy = make_engine(seeded(qwen3)), make_engine(model, own_weights=True), FakePolicy(model, 1)
+
+    def learn() -> None:
+        for _ in range(5):
+            model(input_ids=torch.tensor([[1, 2, 3]]), use_cache=False).logits.square().mean().backward()
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter -= 0.1 * parameter.grad
+
+    def turns(episodes: list[Episode]) -> list[Any]:
+        return [turn[1] for episode in episodes for turn in episode.turns]
+
+    async def story() -> None:
+        before = turns(await play_all(alone, range(6)))
+        beside, _ = await asyncio.gather(play_all(engine, range(6)), asyncio.to_thread(learn))
+        assert turns(beside) == before
+        await engine.sync(policy)  # type: ignore[arg-type]
+        after = turns(await play_all(engine, range(6)))
+        assert after != before
+        assert after == turns(await play_all(make_engine(model), range(6)))
+        assert engine.policy_version == 1
+
+    within(story())
+
+
 def test_an_engine_outlives_its_event_loop() -> None:
     """A script may call asyncio.run for each step, and Ctrl-C may end one of them anywhere."""
     model = seeded(qwen3)

@@ -164,6 +164,11 @@ class PPOConfig(Section):
     max_staleness: Count = Field(
         default=0, description="Updates that a rollout's oldest token may lie behind; older rollouts are dropped."
     )
+    overlap: bool = Field(
+        default=False,
+        description="Roll out the next step's tasks while the update runs, with the weights before it; needs "
+        "`max_staleness: 1`.",
+    )
     token_penalty: TokenPenaltyConfig = Field(default=TokenPenaltyConfig(), description="The price of a sampled token.")
     malformed_call_penalty: NonNegative = Field(
         default=0.0, description="Reward taken off for each tool call that cannot be read."
@@ -180,6 +185,9 @@ class PPOConfig(Section):
     guards: GuardsConfig = Field(default=GuardsConfig(), description="Thresholds of the stop rules.")
 
     def problems(self) -> Iterator[Problem]:
+        if self.overlap and not self.max_staleness:
+            why = "a batch that is rolled out during an update is one update behind when it is learned from"
+            yield Problem(("max_staleness",), f"found 0 with overlap: true; allowed: at least 1, as {why}")
         rollouts = self.tasks_per_step * self.samples_per_task
         if self.minibatches > rollouts:
             yield Problem(

@@ -1,4 +1,4 @@
-"""Continuous batching over an ordinary Hugging Face causal LM, with the trainer's own weights.
+"""Continuous batching over an ordinary Hugging Face causal LM, with the trainer's own weights or a copy of them.
 
 Episodes join and leave the batch at every token. Each session owns one slot of the key/value cache for its whole
 life, so a tool's output costs a pass over its own tokens only, and while one session waits for a tool the others
@@ -11,6 +11,7 @@ of a decode step. So there is one place where tokens are sampled.
 from __future__ import annotations
 
 import asyncio
+import copy
 import random
 import time
 from collections import deque
@@ -86,6 +87,8 @@ class InProcessEngine:
         kv_cache_bytes: lowers `max_batch` to the sessions whose longest contexts fit.
         deterministic: what a session samples is bit-equal whatever runs beside it and whenever it comes: passes have
             shapes in which no row depends on the others, or, where this machine has no such shapes, one session each.
+        own_weights: sample from a copy of `model`, which `sync` brings up to date: then the model may run and change
+            while sessions are open. It takes the memory of the weights a second time.
 
     Attributes:
         max_sessions: how many have a place at once.
@@ -108,8 +111,10 @@ class InProcessEngine:
         top_k: int | None = None,
         kv_cache_bytes: int = 4 * 2**30,
         deterministic: bool = False,
+        own_weights: bool = False,
     ) -> None:
-        self._model = SlotModel(model)
+        self._source = model  # whose weights `sync` asks for
+        self._model = SlotModel(copy.deepcopy(model).requires_grad_(False) if own_weights else model)
         self._stop_ids = frozenset(stop_ids)
         self._sampling = Sampling(temperature, top_p, top_k)
         self._max_context_tokens = max_context_tokens
@@ -144,7 +149,7 @@ class InProcessEngine:
 
     @classmethod
     def from_config(cls, config: RunConfig, policy: Policy) -> InProcessEngine:
-        """The engine that `inference:` and `rollout:` describe, on the policy's own weights.
+        """The engine that `inference:` and `rollout:` describe, on the policy's weights, or a copy that may lag behind.
 
         Raises:
             ConfigError: the model cannot be run in this way.
@@ -161,16 +166,19 @@ class InProcessEngine:
             max_context_tokens=config.rollout.max_context_tokens,
             kv_cache_bytes=inference.kv_cache_bytes,
             deterministic=inference.deterministic,
+            own_weights=config.ppo.overlap,
         )
 
     async def sync(self, policy: Policy) -> None:
-        """See InferenceEngine; the weights are shared, so only the caches of the old ones are in question."""
-        if policy.model is not self._model.model:
+        """See InferenceEngine; where the weights are shared, only the caches of the old ones are in question."""
+        if policy.model is not self._source:
             raise EngineError("this engine samples from another policy's weights: make one for this policy")
         if is_open := self._sessions.keys() - set(self._ended):
             raise EngineError(f"{len(is_open)} sessions are open: the weights cannot change under them")
         if self._driver is not None and not self._is_idle:
             await asyncio.wait([self._driver])  # it may be in the last step of a rollout that was cut off
+        if self._model.model is not self._source:
+            _copy_weights(self._source, self._model.model)
         self.policy_version = policy.version
 
     async def generate(self, token_ids: Sequence[int], *, session: str, seed: int, max_tokens: int) -> Sample:
@@ -196,7 +204,7 @@ class InProcessEngine:
             self._wake()
 
     async def aclose(self) -> None:
-        """See InferenceEngine; the weights are the policy's and stay."""
+        """See InferenceEngine; the policy's weights stay."""
         self._worker.shutdown()
 
     @property
@@ -418,6 +426,14 @@ class InProcessEngine:
                 finished.append(request)
         self.sampled_tokens += len(decoding)
         return finished
+
+
+@torch.no_grad()
+def _copy_weights(source: Any, target: Any) -> None:
+    """Give `target`, a copy of `source`, its present weights; tied ones are listed once in both."""
+    for read, written in ((source.parameters(), target.parameters()), (source.buffers(), target.buffers())):
+        for new, old in zip(read, written, strict=True):
+            old.copy_(new)
 
 
 def _check_architecture(model: Any, config: RunConfig) -> None:
