@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import sys
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from agentrl.config import load_config
@@ -98,9 +100,23 @@ def kill_before(step: int) -> None:
     Training.take_step = take_step  # type: ignore[method-assign]
 
 
+def draw_in_every_update() -> None:
+    """As a Python tool or a layer may do: a run that goes on has to draw the numbers that were next."""
+    plain = PPOTrainer.update
+
+    def update(*arguments: Any, **options: Any) -> Any:
+        random.random()
+        np.random.rand()
+        torch.rand(1)
+        return plain(*arguments, **options)
+
+    PPOTrainer.update = update  # type: ignore[method-assign]
+
+
 def run(job: dict[str, Any], points_log: Path, result: Path) -> None:
     """The child's life."""
     points = Points(points_log, job.get("kill_at"))
+    draw_in_every_update()
     points.install()
     if job.get("kill_before_step"):
         kill_before(job["kill_before_step"])
