@@ -33,6 +33,7 @@ from agentrl.rollout.outage import Outage, OutageGuard
 from agentrl.rollout.shared import SharedRollouts
 from agentrl.rollout.trajectory import to_trajectories
 from agentrl.runs import RunDirectory
+from agentrl.training.ahead import Ahead, Batch, in_thread
 from agentrl.training.history import History
 from agentrl.training.resampling import top_up
 from agentrl.training.saving import Checkpoints
@@ -82,6 +83,7 @@ class Training:
         self.signals = passed_signals(config)
         self.order = TaskOrder(splits.train, config.seed)
         self.history = History(run)
+        self.ahead = Ahead(self.batch)
         self.measurement = Measurement(config, run, splits, policy, engine, self.rollouts, reporter, self.ranks)
         self.checkpoints = Checkpoints(
             run.checkpoint_path(""),
@@ -92,7 +94,12 @@ class Training:
             data_digest=splits.digest(),
             selection=self.measurement.selection,
             # Whatever else remembers from step to step joins here.
-            parts={"measurement": self.measurement, "history": self.history, "run": run},
+            parts={
+                "measurement": self.measurement,
+                "history": self.history,
+                "run": run,
+                **({"ahead": self.ahead} if config.ppo.overlap else {}),
+            },
             ranks=self.ranks,
         )
         self.step = 0
@@ -110,6 +117,8 @@ class Training:
                     await self.take_step()
         except TrainingStopped as stop:
             stopped_by = self.stopped(stop)
+        finally:
+            await self.ahead.aclose()
         return await self.finish(stopped_by)
 
     async def start(self, *, resume: bool) -> None:
@@ -148,28 +157,26 @@ class Training:
         """
         ppo = self.config.ppo
         self.run.check()
-        # 1. Roll out the current policy on the next tasks; where endpoints fail, wait for them.
-        started = time.monotonic()
-        tasks = self.order.batch(self.step + 1, ppo.tasks_per_step)
-        drawn = await self.roll_out(tasks, self.step + 1)
-        rollouts, resampled = await self.top_up(drawn, self.step + 1)
-        rolled_out = time.monotonic()
+        # 1. Roll out the next tasks; where endpoints fail, wait for them. Overlapped, they were rolled out during the
+        #    last update, and those after them begin now.
+        batch = await self.ahead.take(self.step + 1)
+        if ppo.overlap and self.step + 1 < ppo.steps:
+            self.ahead.start(self.step + 2)
 
         # 2. Learn from every rollout that has a grade.
+        started = time.monotonic()
         try:
-            metrics = self.ppo.update(self.trajectories(rollouts))
+            metrics = await self.learn(self.trajectories(batch.rollouts))
         except FloatingPointError as error:
             raise TrainingStopped("non_finite", str(error)) from error
         self.ranks.collect_weights()
         self.step += 1
-        metrics |= self.measurement.describe(drawn) | resampled  # of the tasks as they came: others were chosen
-        metrics |= {
-            "rolled_out_again": float(self.rollouts.rolled_out_again),
-            "seconds_paused": self.rollouts.seconds_paused,
-            "seconds_rollout": rolled_out - started,
-            "seconds_update": time.monotonic() - rolled_out,
-        }
+        metrics |= self.measurement.describe(batch.drawn) | batch.metrics  # of tasks as they came: others were chosen
+        metrics["seconds_update"] = time.monotonic() - started
+        if ppo.overlap:
+            metrics["seconds_overlapped"] = self.ahead.seconds
         self.record(self.ranks.broadcast(metrics))  # times differ from rank to rank, decisions must not
+        await self.ahead.settle()
         await self.engine.sync(self.policy)
 
         # 3. Measure, save, and stop when something went bad.
@@ -198,6 +205,24 @@ class Training:
         )
         self.run.keep_rollouts(f"train-{step:06d}{suffix}", rollouts, self.reporter.message)
         return rollouts
+
+    async def batch(self, step: int) -> Batch:
+        """What a step learns from, rolled out by the weights that the engine has."""
+        started = time.monotonic()
+        drawn = await self.roll_out(self.order.batch(step, self.config.ppo.tasks_per_step), step)
+        rollouts, resampled = await self.top_up(drawn, step)
+        waited = {
+            "rolled_out_again": float(self.rollouts.rolled_out_again),
+            "seconds_paused": self.rollouts.seconds_paused,
+            "seconds_rollout": time.monotonic() - started,
+        }
+        return Batch(drawn, rollouts, resampled | waited)
+
+    async def learn(self, trajectories: list[Trajectory]) -> dict[str, float]:
+        """The update; overlapped, beside the event loop, so that the next batch's rollouts go on."""
+        if self.config.ppo.overlap:
+            return await in_thread(lambda: self.ppo.update(trajectories))
+        return self.ppo.update(trajectories)
 
     async def top_up(self, drawn: list[Rollout], step: int) -> tuple[list[Rollout], dict[str, float]]:
         """The rollouts with groups that teach nothing replaced, where `ppo.dynamic_sampling` asks for it."""

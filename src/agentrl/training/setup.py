@@ -13,7 +13,7 @@ from typing import Any
 
 from agentrl.config import RunConfig, to_yaml, training_sections
 from agentrl.data.tasks import load_tasks
-from agentrl.errors import CheckpointError, RankError
+from agentrl.errors import CheckpointError, ConfigError, RankError
 from agentrl.evaluation.discrimination import passed_signals
 from agentrl.interrupts import Stop
 from agentrl.policy.launch import open_ranks
@@ -28,6 +28,7 @@ from agentrl.runs import RunDirectory, default_run_dir, environment_manifest
 from agentrl.runs.directory import check_place
 from agentrl.runs.identity import run_hash
 from agentrl.tools.preflight import check_endpoints
+from agentrl.training.ahead import split_threads
 from agentrl.training.ledgers import open_ledgers
 from agentrl.training.loop import Training, TrainingResult
 from agentrl.training.servers import shared_serving
@@ -100,6 +101,8 @@ class Place:
 def _train(config: RunConfig, place: Place, reporter: Reporter, stop: Stop, ranks: Ranks) -> TrainingResult:
     """Load, check, open, and run the loop until it ends or somebody stops it."""
     sections = training_sections(config)
+    if config.ppo.overlap and ranks.count > 1:
+        raise ConfigError(f"ppo.overlap: found true in {ranks.count} processes; allowed: in one")
     passed_signals(config)
     ranks.on_first(lambda: check_place(place.folder, resume=place.resume))
     if ranks.count > 1:
@@ -108,6 +111,8 @@ def _train(config: RunConfig, place: Place, reporter: Reporter, stop: Stop, rank
     seed_rng(config.seed)  # for what draws from the global generators: loaders, Python tools
     splits = load_tasks(sections.data)
     policy = load_policy(config)
+    if config.ppo.overlap and config.inference.kind == "in_process":
+        split_threads()
     values = {"data.path": sections.data.path} if sections.data.path else {}
     with (
         tempfile.TemporaryDirectory(prefix="agentrl-") as logs,
