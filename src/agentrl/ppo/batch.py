@@ -35,7 +35,8 @@ class TrajectoryBatch:
     def rows(self, index: Tensor | slice) -> TrajectoryBatch:
         """Some trajectories, cut to the longest among them."""
         picked = {field.name: getattr(self, field.name)[index] for field in fields(self)}
-        length = int(picked["attention_mask"].sum(-1).max())
+        lengths = picked["attention_mask"].sum(-1)
+        length = int(lengths.max()) if len(lengths) else 1  # no rows: the share of a rank that only keeps step
         return TrajectoryBatch(**{k: v if v.ndim == 1 else v[:, :length] for k, v in picked.items()})
 
     def to(self, device: torch.device) -> TrajectoryBatch:

@@ -9,10 +9,11 @@ from itertools import chain
 from statistics import fmean
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from agentrl.config import PPOConfig
 from agentrl.policy.policy import Policy
+from agentrl.policy.ranks import Ranks
 from agentrl.policy.reference import ReferencePolicy
 from agentrl.ppo.advantage import explained_variance, gae, token_rewards, whiten
 from agentrl.ppo.batch import TrajectoryBatch, fresh_enough, make_batch, microbatches
@@ -52,10 +53,20 @@ class PPOTrainer:
         reference: of the KL penalty; never changed.
         config: the `ppo:` section.
         seed: of the minibatches' order, which depends on it and the policy's version alone.
+        ranks: the processes that share the passes of an update; each is given all trajectories.
     """
 
-    def __init__(self, policy: Policy, reference: ReferencePolicy, config: PPOConfig, *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        reference: ReferencePolicy,
+        config: PPOConfig,
+        *,
+        seed: int = 0,
+        ranks: Ranks | None = None,
+    ) -> None:
         self.seed = seed
+        self.ranks = ranks or Ranks()
         self.policy = policy
         self.reference = reference
         self.config = config
@@ -114,7 +125,7 @@ class PPOTrainer:
         """
         head = self.policy.value_head
         batch = make_batch(trajectories, pad_id=self.policy.chat.stop_id).to(self.policy.device)
-        pieces = list(microbatches(batch, self.config.microbatch_tokens))
+        pieces = self._pieces(batch)
         experience = self._experience(batch, pieces, gae_lambda=1.0)
         parts = [experience.rows(piece) for piece in pieces]
         with torch.no_grad():
@@ -149,12 +160,13 @@ class PPOTrainer:
         """Log-probabilities, values, shaped rewards and advantages under the weights before the update."""
         config = self.config
         old, ref, values = (torch.zeros_like(batch.engine_logprobs) for _ in range(3))
-        for piece in pieces:
+        for piece in self.ranks.share(pieces):
             rows = batch.rows(piece)
             width = rows.token_ids.shape[1]
             output = self.policy.evaluate(rows.token_ids, rows.action_mask)
             old[piece, :width], values[piece, :width] = output.logprobs, output.values
             ref[piece, :width] = self.reference.logprobs(rows.token_ids, rows.action_mask)
+        old, ref, values = (self.ranks.sum(part) for part in (old, ref, values))
         mask = batch.action_mask
         in_reward = self.kl.coef if config.kl.placement == "reward" else 0.0
         rewards = token_rewards(batch.rewards, kl_estimate(old, ref, "k1"), mask, kl_coef=in_reward)  # r_t
@@ -170,10 +182,13 @@ class PPOTrainer:
         Dealt before they are cut: the size of a piece changes no minibatch, so it changes no result.
         """
         order = torch.randperm(len(batch), generator=generator)
-        return [
-            [hand[piece] for piece in microbatches(batch.rows(hand), self.config.microbatch_tokens)]
-            for hand in order.tensor_split(min(self.config.minibatches, len(batch)))
-        ]
+        hands = order.tensor_split(min(self.config.minibatches, len(batch)))
+        return [[hand[piece] for piece in self._pieces(batch.rows(hand))] for hand in hands]
+
+    def _pieces(self, batch: TrajectoryBatch) -> list[Tensor]:
+        """Row indices of the pieces that a batch is cut into: none larger than memory allows, one for each rank."""
+        fair = math.ceil(batch.attention_mask.numel() / self.ranks.count)
+        return list(microbatches(batch, min(self.config.microbatch_tokens, fair)))
 
     def _backward(self, experience: Experience, minibatch: list[Tensor]) -> dict[str, float]:
         """The clipped gradient of a minibatch's loss, its pieces' gradients added up; returns what was seen on the way.
@@ -182,26 +197,36 @@ class PPOTrainer:
             FloatingPointError: the loss or the gradient is not finite.
         """
         config = self.config
-        mask_BT = experience.batch.action_mask[torch.cat(minibatch)]
-        sizes = [len(piece) for piece in minibatch]
-        weights = torch.split(token_weights(mask_BT, config.aggregation), sizes)
+        rows = torch.cat(minibatch)
+        mask_BT = experience.batch.action_mask[rows]
+        weights, shares = (torch.zeros_like(experience.old_logprobs) for _ in range(2))
+        weights[rows] = token_weights(mask_BT, config.aggregation)
         # Metrics are token means whatever the loss is: a sum over a trajectory would trip every stop rule.
-        shares = torch.split(token_weights(mask_BT, "token_mean"), sizes)
+        shares[rows] = token_weights(mask_BT, "token_mean")
         self.optimizer.zero_grad(set_to_none=True)
-        seen = {"grad_norm": 0.0, "ratio_maxdev": 0.0}
-        for piece, weight, share in zip(minibatch, weights, shares, strict=True):
-            part = experience.rows(piece)
+        ratio_maxdev, sums = 0.0, dict.fromkeys(self._term_names, 0.0)
+        for piece in self.ranks.share(minibatch):
+            part, weight, share = experience.rows(piece), weights[piece], shares[piece]
             width = part.batch.token_ids.shape[1]
             terms = self._loss_terms(part)
             torch.autograd.backward((weight[:, :width] * terms["loss"]).sum())
-            ratio_maxdev = float(terms.pop("ratio_deviation").max())
-            seen["ratio_maxdev"] = max(seen["ratio_maxdev"], ratio_maxdev)
-            for name, term in terms.items():
-                seen[name] = seen.get(name, 0.0) + float((share[:, :width] * term.detach()).sum())
-        seen["grad_norm"] = float(nn.utils.clip_grad_norm_(self._named.values(), config.max_grad_norm))
+            ratio_maxdev = max([ratio_maxdev, *terms["ratio_deviation"].flatten().tolist()])
+            for name in sums:
+                sums[name] += float((share[:, :width] * terms[name].detach()).sum())
+        seen = {"grad_norm": 0.0, "ratio_maxdev": self.ranks.max(ratio_maxdev)}
+        summed = self.ranks.sum(torch.tensor([*sums.values()], dtype=torch.float64))
+        seen |= dict(zip(sums, summed.tolist(), strict=True))
+        self.ranks.sum_gradients(self._named.values())
+        seen["grad_norm"] = self.ranks.clip_gradients(self._named.values(), config.max_grad_norm)
         if not all(map(math.isfinite, seen.values())):
             raise FloatingPointError(f"not finite, so the optimiser step was not taken: {seen}")
         return seen
+
+    @property
+    def _term_names(self) -> tuple[str, ...]:
+        """Terms of the loss whose token means are metrics."""
+        names = ("loss", "policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction")
+        return (*names, "kl_loss") if self.config.kl.placement == "loss" else names
 
     def _loss_terms(self, part: Experience) -> dict[str, Tensor]:
         """Per-token loss, and the terms that it is made of, [B, T] under the current weights."""

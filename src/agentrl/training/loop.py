@@ -25,7 +25,6 @@ from agentrl.evaluation.report import write_report
 from agentrl.policy.policy import Policy
 from agentrl.policy.ranks import Ranks
 from agentrl.policy.reference import ReferencePolicy
-from agentrl.ppo.guards import violation
 from agentrl.ppo.trainer import PPOTrainer
 from agentrl.progress import Reporter
 from agentrl.rollout.engine import RolloutEngine
@@ -37,6 +36,7 @@ from agentrl.training.ahead import Ahead, Batch, in_thread
 from agentrl.training.history import History
 from agentrl.training.resampling import top_up
 from agentrl.training.saving import Checkpoints
+from agentrl.training.stopping import STOP, GuardStop, Watch, go_back, stop_record
 from agentrl.types import Rollout, Task, Trajectory
 
 DISK = "disk"
@@ -79,11 +79,12 @@ class Training:
         reference = ReferencePolicy.freeze(policy)
         self.reference_digest = reference.digest()
         trained, self.reference = self.ranks.shard(policy, reference)
-        self.ppo = PPOTrainer(trained, self.reference, config.ppo, seed=config.seed)
+        self.ppo = PPOTrainer(trained, self.reference, config.ppo, seed=config.seed, ranks=self.ranks)
         self.signals = passed_signals(config)
         self.order = TaskOrder(splits.train, config.seed)
         self.history = History(run)
         self.ahead = Ahead(self.batch)
+        self.watch = Watch(config, run, lambda: self.history.rows, reporter.message, self.ranks)
         self.measurement = Measurement(config, run, splits, policy, engine, self.rollouts, reporter, self.ranks)
         self.checkpoints = Checkpoints(
             run.checkpoint_path(""),
@@ -103,6 +104,7 @@ class Training:
             ranks=self.ranks,
         )
         self.step = 0
+        self.batch: list[str] = []  # ids of the rollouts that the newest update was made of
         self.is_training = False  # between steps, so that a checkpoint of now can be gone on from
         self.started = time.monotonic()
         self.seconds_before = 0.0  # wall time of the processes that this one resumes
@@ -127,12 +129,15 @@ class Training:
         Raises:
             CheckpointError: there is a checkpoint that does not fit, or none can be written.
         """
+        was_stopped = resume and self.ranks.on_first(lambda: go_back(self.run.path, self.reporter.message))
         state = self.checkpoints.restore(self.reporter) if resume else None
         if state is None:
             await self.measurement.measure_baseline()
             self.checkpoints.save_start()
         if state is not None and state["step"] is not None:
             await self.go_on(state)
+            if self.step and not was_stopped:
+                self.watch.stop()  # the process before this one may have ended just before it
         elif self.config.ppo.steps:
             await self.warm_up_critic()
             self.checkpoints.save(0, wall_seconds=self.wall_seconds)
@@ -182,17 +187,31 @@ class Training:
         # 3. Measure, save, and stop when something went bad.
         if self.is_due(self.config.evaluation.every_steps):
             await self.measure_step()
+        self.watch.warn()
         if self.is_due(self.config.checkpoint.every_steps):
             self.save()
-        if fired := violation(self.history.rows, ppo.guards):
-            raise TrainingStopped(fired.rule, f"{fired.message}; best checkpoint: {self.measurement.best_path}")
+        self.watch.stop()
 
     def stopped(self, stop: TrainingStopped) -> str:
-        """Say which rule ended the run; returns its name."""
+        """Say which rule ended the run, and leave stop.json; returns the rule's name."""
         self.reporter.message(f"stopped by {stop.rule}: {stop}")
+        self.keep_record(stop)
         if isinstance(stop, Outage):
             self.run.keep_rollouts("withheld", stop.rollouts, self.reporter.message)
         return stop.rule
+
+    def keep_record(self, stop: TrainingStopped) -> None:
+        """stop.json; a run ends without it where the disk refuses."""
+        step = self.step if isinstance(stop, GuardStop) else self.step + 1  # of the batch in question
+        record = stop_record(
+            stop,
+            step=self.step,
+            batch_step=step,
+            batch=self.batch,
+            checkpoints=self.checkpoints.folder,
+        )
+        with suppress(CheckpointError):
+            self.run.write_json(STOP, record)
 
     def is_due(self, every_steps: int) -> bool:
         """Whether something that is done every so many steps, and at the end, is to be done now."""
