@@ -16,9 +16,9 @@ import pytest
 from agentrl.errors import CheckpointError
 from agentrl.runs import RunDirectory, default_run_dir, environment_manifest, read_metrics
 from agentrl.runs import directory as directory_module
-from agentrl.runs.directory import check_place
 from agentrl.runs.identity import run_hash
 from agentrl.runs.manifest import _without_secrets
+from agentrl.runs.place import check_place
 from agentrl.types import StopReason
 from tests.factories import make_rollout
 

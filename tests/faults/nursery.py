@@ -24,7 +24,8 @@ from agentrl.config import load_config
 from agentrl.grading.endpoint_grader import EndpointGrader
 from agentrl.policy import checkpoint
 from agentrl.ppo.trainer import PPOTrainer
-from agentrl.runs.directory import METRICS, RunDirectory
+from agentrl.runs.directory import RunDirectory
+from agentrl.runs.files import METRICS
 from agentrl.training import train
 from agentrl.training.loop import Training
 

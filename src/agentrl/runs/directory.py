@@ -11,13 +11,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import yaml
-
 from agentrl.errors import CheckpointError
 from agentrl.runs.files import (
+    CHECKPOINTS,
+    CONFIG,
+    MANIFEST,
     METRICS,
     PARTIAL,
     ROLLOUTS,
+    SUMMARY,
     read_json,
     read_metrics,
     read_rollouts,
@@ -26,15 +28,11 @@ from agentrl.runs.files import (
     to_json,
     write_text,
 )
-from agentrl.runs.identity import MAY_BE_NEWER, MAY_CHANGE, NEVER_CHANGES, Change, changes
-from agentrl.runs.lock import LOCK, RunLock
+from agentrl.runs.identity import identity_changes, refuse_changes
+from agentrl.runs.lock import RunLock
+from agentrl.runs.place import cannot_create, check_place, refuse_if_used, undo_creation
 from agentrl.runs.traces import to_trace
 from agentrl.types import Rollout
-
-CONFIG = "config.yaml"
-MANIFEST = "manifest.json"
-SUMMARY = "summary.json"
-CHECKPOINTS = "checkpoints"
 
 
 def default_run_dir(name: str, base: str | Path = "runs") -> Path:
@@ -70,11 +68,11 @@ class RunDirectory:
         lock: RunLock | None = None
         is_ours = False
         try:
-            _refuse_if_used(path)
+            refuse_if_used(path)
             missing = [each for each in (path, *path.parents) if not each.exists()]
             path.mkdir(parents=True, exist_ok=True)
             lock = RunLock.acquire(path)
-            _refuse_if_used(path, is_locked_by_us=True)  # another process may have come and gone since the first look
+            refuse_if_used(path, is_locked_by_us=True)  # another process may have come and gone since the first look
             is_ours = True
             (path / ROLLOUTS).mkdir(exist_ok=True)
             (path / CHECKPOINTS).mkdir(exist_ok=True)
@@ -82,14 +80,14 @@ class RunDirectory:
             write_text(path / MANIFEST, to_json(manifest, indent=2) + "\n")  # last: its presence says "complete"
         except BaseException as error:
             if is_ours:
-                _undo(path)
+                undo_creation(path)
             if lock is not None:
                 lock.release()
             for directory in missing:
                 with suppress(OSError):
                     directory.rmdir()
             if isinstance(error, OSError):
-                raise CheckpointError(_cannot_create(path, error)) from error
+                raise CheckpointError(cannot_create(path, error)) from error
             raise
         return cls(path, lock)
 
@@ -118,15 +116,15 @@ class RunDirectory:
         except OSError as error:
             raise CheckpointError(f"{path} cannot be written: {error.strerror}") from error
         try:
-            recorded = read_json(path, MANIFEST)
-            found = _identity_changes(path, recorded, config_yaml, manifest or {})
-            _refuse_changes(path, found, allow_change)
+            found = identity_changes(path, config_yaml, manifest or {})
+            refuse_changes(path, found, allow_change)
             run = cls(path, lock)
             for left_over in path.rglob(f".*{PARTIAL}"):  # a killed process was writing it
                 left_over.unlink()
             if found:
                 write_text(path / CONFIG, config_yaml)
             if manifest is not None:
+                recorded = read_json(path, MANIFEST)
                 entry = {**manifest, "changes": [change.to_record() for change in found]}
                 run.write_json(MANIFEST, {**recorded, "resumed": [*recorded.get("resumed", []), entry]})
         except BaseException as error:
@@ -244,85 +242,3 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise CheckpointError(f"{path} cannot be written: {error.strerror or error}") from error
-
-
-def check_place(path: Path, *, resume: bool) -> None:
-    """Find out before anything is loaded that `create`, or `open`, would be refused; writes nothing.
-
-    Raises:
-        CheckpointError: as they do.
-    """
-    if resume:
-        if not (path / CONFIG).is_file() or not (path / MANIFEST).is_file():
-            raise CheckpointError(f"{path} holds no run to resume: leave --resume out, or name another --run-dir")
-        there = path
-    else:
-        _refuse_if_used(path)
-        there = next(each for each in (path, *path.absolute().parents) if each.exists())
-        if not there.is_dir():
-            raise CheckpointError(f"cannot create the run directory {path}: {there} is a file")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise CheckpointError(f"{path} cannot be written: no permission to write in {there}")
-
-
-def _identity_changes(
-    path: Path, recorded: Mapping[str, Any], config_yaml: str, manifest: Mapping[str, Any]
-) -> list[Change]:
-    """How config and versions differ from those that the run had last."""
-    try:
-        before, after = (yaml.safe_load(text) for text in ((path / CONFIG).read_text("utf-8"), config_yaml))
-    except yaml.YAMLError as error:
-        raise CheckpointError(f"{path / CONFIG} is damaged: {error}") from error
-    last = [recorded, *recorded.get("resumed", [])][-1].get("versions", {})
-    now = manifest.get("versions", {})
-    compared = (last.keys() & now.keys()) - MAY_BE_NEWER
-    old, new = ({key: versions[key] for key in compared} for versions in (last, now))
-    return [*changes(before or {}, after or {}), *changes(old, new, "versions")]
-
-
-def _refuse_changes(path: Path, found: Sequence[Change], allow_change: Sequence[str]) -> None:
-    never = [change for change in found if change.is_below(NEVER_CHANGES)]
-    if never:
-        raise CheckpointError(
-            f"{path} was started from other weights:\n  {never[0]}\nStart afresh in another --run-dir"
-        )
-    refused = [change for change in found if not change.is_below((*MAY_CHANGE, *allow_change))]
-    if refused:
-        keys = " ".join(f"--allow-change {change.key}" for change in refused)
-        raise CheckpointError(
-            f"{path} is another run:\n  "
-            + "\n  ".join(map(str, refused))
-            + f"\nUndo the change, start afresh in another --run-dir, or go on all the same, which is recorded: {keys}"
-        )
-
-
-def _refuse_if_used(path: Path, *, is_locked_by_us: bool = False) -> None:
-    """What a `create` that was killed left behind (a lock file, no manifest, nothing recorded) counts as empty."""
-    if not path.exists():
-        return
-    if not path.is_dir():
-        raise CheckpointError(f"{path} is a file: choose another --run-dir")
-    found = {each.name for each in path.iterdir()}
-    if LOCK in found and not is_locked_by_us:
-        RunLock.acquire(path).release()  # names the process that is at work
-    if MANIFEST in found:
-        raise CheckpointError(f"{path} already holds a run: go on in it with --resume, or choose another --run-dir")
-    left_over = {LOCK, CONFIG} if LOCK in found else set()
-    left_over |= {name for name in (ROLLOUTS, CHECKPOINTS) if left_over and not list(path.glob(f"{name}/*"))}
-    if foreign := sorted(name for name in found - left_over if not (left_over and name.endswith(PARTIAL))):
-        names = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
-        raise CheckpointError(f"{path} is not empty (it holds {names}): choose another --run-dir")
-
-
-def _undo(path: Path) -> None:
-    for name in (CONFIG, MANIFEST, LOCK):
-        with suppress(OSError):
-            (path / name).unlink()
-    for name in (ROLLOUTS, CHECKPOINTS):
-        with suppress(OSError):
-            (path / name).rmdir()
-
-
-def _cannot_create(path: Path, error: OSError) -> str:
-    parent = next((each for each in path.absolute().parents if each.exists()), path)
-    return f"cannot create the run directory {path}: {error.strerror or error} (in {parent}); choose another --run-dir"

@@ -14,7 +14,11 @@ from typing import IO, Any
 
 from agentrl.errors import CheckpointError
 
+CONFIG = "config.yaml"
+MANIFEST = "manifest.json"
 METRICS = "metrics.jsonl"
+SUMMARY = "summary.json"
+CHECKPOINTS = "checkpoints"
 ROLLOUTS = "rollouts"
 PARTIAL = ".partial"
 

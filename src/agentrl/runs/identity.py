@@ -9,7 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
+
+import yaml
+
+from agentrl.errors import CheckpointError
+from agentrl.runs.files import CONFIG, MANIFEST, read_json
 
 MAY_CHANGE = (
     "ppo.steps",
@@ -51,6 +57,45 @@ def run_hash(config: Mapping[str, Any], versions: Mapping[str, Any]) -> str:
     """`sha256:...` of config and versions as canonical JSON."""
     text = json.dumps({"config": config, "versions": versions}, sort_keys=True, separators=(",", ":"), default=str)
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def identity_changes(path: Path, config_yaml: str, manifest: Mapping[str, Any]) -> list[Change]:
+    """How config and versions differ from those that the run in `path` had last.
+
+    Raises:
+        CheckpointError: the run's own records cannot be read.
+    """
+    recorded = read_json(path, MANIFEST)
+    try:
+        before, after = (yaml.safe_load(text) for text in ((path / CONFIG).read_text("utf-8"), config_yaml))
+    except yaml.YAMLError as error:
+        raise CheckpointError(f"{path / CONFIG} is damaged: {error}") from error
+    last = [recorded, *recorded.get("resumed", [])][-1].get("versions", {})
+    now = manifest.get("versions", {})
+    compared = (last.keys() & now.keys()) - MAY_BE_NEWER
+    old, new = ({key: versions[key] for key in compared} for versions in (last, now))
+    return [*changes(before or {}, after or {}), *changes(old, new, "versions")]
+
+
+def refuse_changes(path: Path, found: Sequence[Change], allow_change: Sequence[str]) -> None:
+    """Let only those pass that are no other run, or that the user allows.
+
+    Raises:
+        CheckpointError: shows the others, and how to allow them.
+    """
+    never = [change for change in found if change.is_below(NEVER_CHANGES)]
+    if never:
+        raise CheckpointError(
+            f"{path} was started from other weights:\n  {never[0]}\nStart afresh in another --run-dir"
+        )
+    refused = [change for change in found if not change.is_below((*MAY_CHANGE, *allow_change))]
+    if refused:
+        keys = " ".join(f"--allow-change {change.key}" for change in refused)
+        raise CheckpointError(
+            f"{path} is another run:\n  "
+            + "\n  ".join(map(str, refused))
+            + f"\nUndo the change, start afresh in another --run-dir, or go on all the same, which is recorded: {keys}"
+        )
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> Iterator[Change]:

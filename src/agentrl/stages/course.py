@@ -26,7 +26,7 @@ from agentrl.policy.policy import file_digest, folder_digest, weights_digest
 from agentrl.policy.progress_bars import without_progress_bars
 from agentrl.progress import Reporter, SilentReporter
 from agentrl.runs import RunDirectory, default_run_dir, environment_manifest
-from agentrl.runs.directory import check_place
+from agentrl.runs.place import check_place
 from agentrl.stages.order import training_order
 from agentrl.stages.record import Record
 
@@ -191,7 +191,10 @@ def place_of(config: SFTRunConfig | DPORunConfig, run_dir: Path | None, *, resum
 
     Raises:
         CheckpointError: it cannot be made, or there is no run to resume.
+        ConfigError: a launcher started several processes.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("a stage trains in one process: start it without a launcher (`agentrl train` takes several)")
     if resume and run_dir is None:
         raise CheckpointError("resume needs to know the run: give its run directory")
     folder = run_dir or default_run_dir(config.name)

@@ -11,8 +11,7 @@ from pathlib import Path
 import yaml
 
 from agentrl.errors import ConfigError
-from agentrl.runs.directory import CONFIG
-from agentrl.runs.files import ROLLOUTS
+from agentrl.runs.files import CONFIG, ROLLOUTS
 from agentrl.stages.pairs import Episode, Pair
 
 HELD_OUT = 10

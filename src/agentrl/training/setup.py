@@ -25,8 +25,8 @@ from agentrl.progress import Reporter, SilentReporter
 from agentrl.rollout.engine import RolloutEngine
 from agentrl.rollout.shared import shared_rollouts
 from agentrl.runs import RunDirectory, default_run_dir, environment_manifest
-from agentrl.runs.directory import check_place
 from agentrl.runs.identity import run_hash
+from agentrl.runs.place import check_place, check_resumable
 from agentrl.tools.preflight import check_endpoints
 from agentrl.training.ahead import split_threads
 from agentrl.training.ledgers import open_ledgers
@@ -104,7 +104,7 @@ def _train(config: RunConfig, place: Place, reporter: Reporter, stop: Stop, rank
     if config.ppo.overlap and ranks.count > 1:
         raise ConfigError(f"ppo.overlap: found true in {ranks.count} processes; allowed: in one")
     passed_signals(config)
-    ranks.on_first(lambda: check_place(place.folder, resume=place.resume))
+    ranks.on_first(lambda: _check(place, config))
     if ranks.count > 1:
         reporter.message(str(ranks))
     reporter.phase("loading tasks and baseline")
@@ -157,6 +157,14 @@ def _train(config: RunConfig, place: Place, reporter: Reporter, stop: Stop, rank
                 return result
 
         return asyncio.run(work())
+
+
+def _check(place: Place, config: RunConfig) -> None:
+    """Find out what would be refused in the end before anything is loaded."""
+    if place.resume:
+        check_resumable(place.folder, to_yaml(config), place.allow_change)
+    else:
+        check_place(place.folder, resume=False)
 
 
 def _open_run(config: RunConfig, place: Place, manifest: dict[str, Any], ranks: Ranks) -> RunDirectory:
