@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -21,7 +20,9 @@ from agentrl.chat import ChatFormat, check_append_only, load_template
 from agentrl.config import PolicyConfig, RunConfig
 from agentrl.errors import BaselineError, ConfigError
 from agentrl.policy.critic import copy_trunk, make_critic
+from agentrl.policy.logprobs import chunked_logprobs
 from agentrl.policy.lora import add_adapter
+from agentrl.policy.packing import Padded, PrefixTree, can_pack, recompute
 from agentrl.policy.shards import whole
 
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
@@ -49,6 +50,7 @@ class Policy:
         value_head: the critic.
         chat: the tokenizer's chat format.
         version: number of optimiser updates behind these weights; stamped on every sampled turn.
+        packs: whether passes compute what rows begin with in common once, and no padding.
 
     Raises:
         BaselineError: the tokenizer writes ids that the model has no embedding for, or lacks the tool-call syntax;
@@ -66,6 +68,8 @@ class Policy:
         if config.lora is not None:
             add_adapter(model, config.lora)
         self.model = model.eval()  # no dropout anywhere: with it the first ratio would not be 1
+        self.packs = can_pack(model)
+        self._vocabulary = known
         self.tokenizer = tokenizer
         self.chat = ChatFormat(tokenizer)
         self.temperature = temperature
@@ -75,39 +79,14 @@ class Policy:
         models = [each for each in (model, trunk) if each is not None and config.gradient_checkpointing]
         self._checkpointed = [layer for each in models for layer in _checkpointed_layers(each)]
 
-    def before_actions(self, token_ids: Tensor, action_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden state [actions, hidden size] before each action token, and the logits [actions, V] it was drawn from.
+    def arrange(self, token_ids: Tensor, action_mask: Tensor) -> PrefixTree | Padded:
+        """The rows as the model's passes take them."""
+        return (PrefixTree if self.packs else Padded).of(token_ids, action_mask)
 
-        The one-token shift happens here and nowhere else: action token t is described by the hidden state at t - 1.
-        The model's own forward pass computes the logits (some architectures scale or cap them), but on the hidden
-        states before action tokens only, which a hook puts in the place of all of them.
-
-        No attention mask: padding stands on the right, where causal attention does not look, and without a mask the
-        kernels skip the half of the matrix that lies in the future.
-        """
-        kept: list[Tensor] = []
-
-        def keep_actions(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-            kept.append(output.last_hidden_state[:, :-1][action_mask[:, 1:]])
-            output.last_hidden_state = kept[0][None]
-            return output
-
-        with self._recomputed_layers(), self.model.base_model.register_forward_hook(keep_actions):
-            logits = self.model(input_ids=token_ids, use_cache=False).logits[0]
-        return kept[0], logits
-
-    def value_features(self, token_ids: Tensor, action_mask: Tensor, before: Tensor | None = None) -> Tensor:
-        """[actions, hidden size] What the value head reads before each action: of its own trunk, or of the policy's.
-
-        Args:
-            before: the policy's hidden states, where `before_actions` has computed them already.
-        """
-        trunk = self.value_head.trunk
-        if trunk is None:
-            return self.before_actions(token_ids, action_mask)[0] if before is None else before
-        with self._recomputed_layers():
-            hidden: Tensor = trunk(input_ids=token_ids, use_cache=False).last_hidden_state
-        return hidden[:, :-1][action_mask[:, 1:]]
+    def value_features(self, token_ids: Tensor, action_mask: Tensor) -> Tensor:
+        """[actions, hidden size] What the value head reads before each action: of its own trunk, or of the policy's."""
+        rows = self.arrange(token_ids, action_mask)
+        return self._run(self.value_head.trunk or self.model.base_model, rows)[0][rows.before]
 
     def evaluate(
         self,
@@ -119,33 +98,79 @@ class Policy:
     ) -> PolicyOutput:
         """Log-probabilities, entropies and values of the action tokens.
 
+        What rows have in common is computed once, and nothing is after a row's last action. The one-token shift
+        happens here and nowhere else: action token t is described by the hidden state at t - 1.
+
         Args:
             token_ids: [B, T], padded on the right.
             action_mask: [B, T] bool; the first column is False.
-            with_entropy_gradient: keep what a gradient through the entropy needs: two more [actions, V] tensors.
+            with_entropy_gradient: let a gradient flow through the entropy.
             with_values: ask the critic; without it the values are 0 and a critic's own trunk is not run.
         """
-        before, logits = self.before_actions(token_ids, action_mask)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / self.temperature
-        all_logprobs = torch.log_softmax(logits, dim=-1)
-        chosen = all_logprobs.gather(-1, token_ids[action_mask][:, None]).squeeze(-1)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and with_entropy_gradient):
-            entropy = -(all_logprobs.exp() * all_logprobs).sum(-1)
-        values = torch.zeros_like(chosen)
+        rows = self.arrange(token_ids, action_mask)
+        hidden, output = self._run(self.model.base_model, rows)
+        places, readers = torch.unique(rows.before, return_inverse=True)  # rows may draw from one distribution
+        states = hidden[places]
+        logprobs, entropy = chunked_logprobs(
+            partial(self.head_logits, output),
+            states,
+            readers,
+            token_ids[action_mask],
+            temperature=self.temperature,
+            vocabulary=self._vocabulary,
+            with_entropy_gradient=with_entropy_gradient,
+        )
+        values = torch.zeros_like(logprobs)
         if with_values:
-            values = self.value_head(self.value_features(token_ids, action_mask, before))
-        return PolicyOutput(*(_spread(part, action_mask) for part in (chosen, entropy, values)))
+            trunk = self.value_head.trunk
+            features = states if trunk is None else self._run(trunk, rows)[0][places]
+            values = self.value_head(features)[readers]
+        return PolicyOutput(*(_spread(part, action_mask) for part in (logprobs, entropy[readers], values)))
+
+    def _run(self, trunk: Any, rows: PrefixTree | Padded) -> tuple[Tensor, Any]:
+        """Hidden states [N, hidden size] of the arranged tokens, and all that the trunk said."""
+        with self._recomputed_layers():
+            output = rows.run(trunk)
+        return output.last_hidden_state.flatten(0, 1), output
+
+    def head_logits(self, output: Any, states: Tensor) -> Tensor:
+        """[n, V] logits of hidden states [n, hidden size].
+
+        The model's own forward pass computes them (some architectures scale or cap them), with a trunk that has these
+        states ready.
+
+        Args:
+            output: of the trunk, for what else the model may ask of it.
+        """
+        trunk = self.model.base_model
+        own = vars(trunk).get("forward")
+        output.last_hidden_state = states[None]
+        trunk.forward = lambda *_, **__: output
+        blank = torch.zeros(1, len(states), dtype=torch.long, device=states.device)
+        try:
+            logits: Tensor = self.model(input_ids=blank, use_cache=False).logits[0]
+        finally:
+            if own is None:
+                del trunk.forward
+            else:
+                trunk.forward = own
+        return logits
 
     @torch.no_grad()
     def score(self, token_ids: Sequence[int], start: int, temperatures: Sequence[float]) -> list[tuple[float, ...]]:
         """Log-probabilities of `token_ids[start:]`, each given all tokens before it, at each of the temperatures."""
         ids = torch.tensor([token_ids], device=self.device)
         is_scored = torch.arange(len(token_ids), device=self.device)[None] >= start
-        logits = self.before_actions(ids, is_scored)[1]
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        chosen = ids[is_scored][:, None]
-        scores = [torch.log_softmax(logits / temperature, dim=-1).gather(-1, chosen) for temperature in temperatures]
-        return [tuple(each.squeeze(-1).tolist()) for each in scores]
+        rows = self.arrange(ids, is_scored)
+        hidden, output = self._run(self.model.base_model, rows)
+        states = hidden[rows.before]
+        readers = torch.arange(len(states), device=self.device)
+        head = partial(self.head_logits, output)
+        scores = (
+            chunked_logprobs(head, states, readers, ids[is_scored], temperature=each, vocabulary=self._vocabulary)[0]
+            for each in temperatures
+        )
+        return [tuple(each.tolist()) for each in scores]
 
     @contextmanager
     def _recomputed_layers(self) -> Iterator[None]:
@@ -185,7 +210,7 @@ def _checkpointed_layers(model: nn.Module) -> list[nn.Module]:
         )
     for layer in layers:
         layer.gradient_checkpointing = True  # type: ignore[assignment]
-        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)  # type: ignore[assignment]
+        layer._gradient_checkpointing_func = partial(recompute, getattr(model, "config", None))  # type: ignore[assignment]
     return layers
 
 

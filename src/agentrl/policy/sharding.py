@@ -139,11 +139,9 @@ class ShardedPolicy(Policy):
         evaluate = super().evaluate
         return PolicyOutput(*self._pass(lambda: _parts(evaluate(token_ids, action_mask, **options))))
 
-    def value_features(self, token_ids: Tensor, action_mask: Tensor, before: Tensor | None = None) -> Tensor:
+    def value_features(self, token_ids: Tensor, action_mask: Tensor) -> Tensor:
         """See Policy."""
         features = super().value_features
-        if before is not None:  # inside a pass
-            return features(token_ids, action_mask, before)
         if not len(token_ids):
             blank = torch.zeros(1, 2, dtype=torch.long, device=self.device)
             return self.value_features(blank, torch.tensor([[False, True]], device=self.device))[:0]
