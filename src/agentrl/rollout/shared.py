@@ -27,7 +27,7 @@ def shared_rollouts(engine: RolloutEngine, ranks: Ranks, *, is_remote: bool) -> 
 
 
 class SharedRollouts:
-    """A RolloutEngine to those who use it; every rank makes the same calls in the same order.
+    """A RolloutEngine to those who use it; every rank makes the same calls in the same order, beside an update or not.
 
     A rollout's seed is a function of the task and the sample, so it does not matter which rank draws it. Whatever ends
     one rank's rollouts early ends everybody's, at the same call.
@@ -42,6 +42,7 @@ class SharedRollouts:
         self._engine, self._ranks, self._is_remote = engine, ranks, is_remote
         self._channel = ranks.channel()
         self._n_shares = 1 if is_remote else ranks.count
+        self._now = 0.0
 
     @property
     def tools(self) -> tuple[str, ...]:
@@ -49,8 +50,8 @@ class SharedRollouts:
         return self._engine.tools
 
     def clock(self) -> float:
-        """The first rank's, in seconds: what all must decide alike is decided by it."""
-        return self._channel.gather([time.monotonic()])[0]
+        """When the last rollouts were gathered, by the first rank's clock: what all must decide alike goes by it."""
+        return self._now
 
     async def run(
         self,
@@ -101,10 +102,18 @@ class SharedRollouts:
         found: list[Rollout] | None = None
         with suppress(asyncio.CancelledError):  # the others are waiting for an answer, and must hear of it
             found = await self._until_stop(work)
-        shares = self._channel.gather([found])
-        if any(share is None for share in shares):
+        # In a thread: the event loop may have an update to look after, which the others wait for.
+        gathering = asyncio.ensure_future(asyncio.to_thread(self._channel.gather, [(found, time.monotonic())]))
+        try:
+            gathered = await asyncio.shield(gathering)
+        except asyncio.CancelledError:
+            await gathering
+            raise
+        self._now = gathered[0][1]
+        shares = [share for share, _ in gathered if share is not None]
+        if len(shares) < len(gathered):
             raise asyncio.CancelledError
-        return [share for share in shares if share is not None]
+        return shares
 
     async def _until_stop(self, work: Coroutine[Any, Any, Any]) -> Any:
         """The result, or None where a rank was told to stop before."""

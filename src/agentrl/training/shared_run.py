@@ -40,7 +40,8 @@ class SharedRun(RunDirectory):
         return self._write(RunDirectory.read_metrics)
 
     def keep_rollouts(self, name: str, rollouts: Iterable[Rollout], tell: Callable[[str], None]) -> None:
-        self._write(lambda run: run.keep_rollouts(name, rollouts, tell))
+        if self._run is not None:  # nobody need hear of it: a run goes on without traces, and rollouts may be ahead
+            self._run.keep_rollouts(name, rollouts, tell)
 
     def write_rollouts(self, name: str, rollouts: Iterable[Rollout]) -> Path:
         return self._write(lambda run: run.write_rollouts(name, rollouts))
