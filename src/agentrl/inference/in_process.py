@@ -205,6 +205,9 @@ class InProcessEngine:
 
     async def aclose(self) -> None:
         """See InferenceEngine; the policy's weights stay."""
+        if self._driver is not None and not self._driver.done():  # rollouts were cut off in the middle of a step
+            self._driver.cancel()
+            await asyncio.wait([self._driver])
         self._worker.shutdown()
 
     @property
