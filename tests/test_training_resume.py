@@ -29,6 +29,7 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
     },
     "shared critic": {"policy": {"lora": None, "critic": "shared"}},
     "separate critic": {"policy": {"lora": {"rank": 4, "alpha": 8}, "critic": "separate"}},
+    "curriculum": {"data": {"curriculum": {}}},
     "dynamic sampling": {"ppo": {"dynamic_sampling": {"max_rounds": 2}}},
     **{f"preset {name}": {"ppo": {"preset": name}} for name in presets()},
 }

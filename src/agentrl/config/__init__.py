@@ -6,7 +6,7 @@ share a name. `loading.py` reads, `messages.py` explains. May import: floor 0 (e
 
 from __future__ import annotations
 
-from agentrl.config.data import DataConfig
+from agentrl.config.data import CurriculumConfig, DataConfig
 from agentrl.config.dpo import DPOConfig, DPORunConfig
 from agentrl.config.evaluation import CheckpointConfig, EvaluationConfig
 from agentrl.config.grading import GradingConfig
@@ -40,6 +40,7 @@ from agentrl.config.workflow import WorkflowConfig
 
 __all__ = [
     "CheckpointConfig",
+    "CurriculumConfig",
     "DPOConfig",
     "DPORunConfig",
     "DataConfig",

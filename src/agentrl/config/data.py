@@ -7,7 +7,18 @@ from typing import Annotated
 
 from pydantic import Field
 
-from agentrl.config.section import FilePath, PositiveInt, Problem, Section
+from agentrl.config.section import FilePath, Fraction, PositiveInt, Problem, Section
+
+
+class CurriculumConfig(Section):
+    """Tasks are drawn by p (1 - p) of their success rate p (arXiv:2408.15099), not one after the other."""
+
+    uniform_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.2, description="Part of the draws that every task has the same share in, solved ones too."
+    )
+    decay: Fraction = Field(
+        default=0.9, description="What a task's earlier results still count each time that it is drawn again."
+    )
 
 
 class DataConfig(Section):
@@ -27,6 +38,9 @@ class DataConfig(Section):
     max_train: PositiveInt | None = Field(default=None, description="Keep this many training tasks, the first ones.")
     max_validation: PositiveInt | None = Field(default=None, description="Keep this many validation tasks.")
     max_test: PositiveInt | None = Field(default=None, description="Keep this many test tasks.")
+    curriculum: CurriculumConfig | None = Field(
+        default=None, description="Draw training tasks by how much they can teach; null draws them evenly."
+    )
 
     def problems(self) -> Iterator[Problem]:
         files = [key for key in ("train", "validation", "test") if getattr(self, key) is not None]

@@ -17,6 +17,7 @@ from typing import Any
 
 from agentrl.config import RunConfig
 from agentrl.data.batches import TaskOrder
+from agentrl.data.curriculum import Curriculum
 from agentrl.data.tasks import Splits
 from agentrl.errors import CheckpointError, TrainingStopped
 from agentrl.evaluation.discrimination import passed_signals
@@ -81,7 +82,10 @@ class Training:
         trained, self.reference = self.ranks.shard(policy, reference)
         self.ppo = PPOTrainer(trained, self.reference, config.ppo, seed=config.seed, ranks=self.ranks)
         self.signals = passed_signals(config)
-        self.order = TaskOrder(splits.train, config.seed)
+        curriculum = config.data.curriculum if config.data else None
+        self.order = (
+            Curriculum(splits.train, config.seed, curriculum) if curriculum else TaskOrder(splits.train, config.seed)
+        )
         self.history = History(run)
         self.ahead = Ahead(self.batch)
         self.watch = Watch(config, run, lambda: self.history.rows, reporter.message, self.ranks)
@@ -99,6 +103,7 @@ class Training:
                 "measurement": self.measurement,
                 "history": self.history,
                 "run": run,
+                **({"order": self.order} if isinstance(self.order, Curriculum) else {}),
                 **({"ahead": self.ahead} if config.ppo.overlap else {}),
             },
             ranks=self.ranks,
@@ -229,6 +234,8 @@ class Training:
         """What a step learns from, rolled out by the weights that the engine has."""
         started = time.monotonic()
         drawn = await self.roll_out(self.order.batch(step, self.config.ppo.tasks_per_step), step)
+        if isinstance(self.order, Curriculum):
+            self.order.observe(step, self.measurement.successes(drawn))
         rollouts, resampled = await self.top_up(drawn, step)
         waited = {
             "rolled_out_again": float(self.rollouts.rolled_out_again),
