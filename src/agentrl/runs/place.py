@@ -25,11 +25,16 @@ def check_place(path: Path, *, resume: bool) -> None:
         there = path
     else:
         refuse_if_used(path)
-        there = next(each for each in (path, *path.absolute().parents) if each.exists())
+        there = nearest(path)
         if not there.is_dir():
             raise CheckpointError(f"cannot create the run directory {path}: {there} is a file")
     if not os.access(there, os.W_OK | os.X_OK):
         raise CheckpointError(f"{path} cannot be written: no permission to write in {there}")
+
+
+def nearest(path: Path) -> Path:
+    """The folder itself, or the first one around it that there is."""
+    return next(each for each in (path, *path.absolute().parents) if each.exists())
 
 
 def check_resumable(path: Path, config_yaml: str, allow_change: Sequence[str]) -> None:

@@ -26,11 +26,12 @@ from agentrl.rollout.engine import RolloutEngine
 from agentrl.rollout.shared import shared_rollouts
 from agentrl.runs import RunDirectory, default_run_dir, environment_manifest
 from agentrl.runs.identity import run_hash
-from agentrl.runs.place import check_place, check_resumable
+from agentrl.runs.place import check_place, check_resumable, nearest
 from agentrl.tools.preflight import check_endpoints
 from agentrl.training.ahead import split_threads
 from agentrl.training.ledgers import open_ledgers
 from agentrl.training.loop import Training, TrainingResult
+from agentrl.training.room import lack_of_room
 from agentrl.training.servers import shared_serving
 from agentrl.training.shared_run import SharedRun
 from agentrl.training.versions import versions
@@ -113,6 +114,8 @@ def _train(config: RunConfig, place: Place, reporter: Reporter, stop: Stop, rank
     policy = load_policy(config)
     if config.ppo.overlap and config.inference.kind == "in_process":
         split_threads()
+    if lack := ranks.on_first(lambda: lack_of_room(nearest(place.folder), policy, config.checkpoint, config.ppo.steps)):
+        reporter.message(lack)
     values = {"data.path": sections.data.path} if sections.data.path else {}
     with (
         tempfile.TemporaryDirectory(prefix="agentrl-") as logs,
