@@ -114,7 +114,9 @@ class PPOConfig(Section):
     epochs: PositiveInt = Field(default=1, description="Passes over a step's rollouts.")
     minibatches: PositiveInt = Field(default=4, description="Optimiser updates a pass.")
     microbatch_tokens: PositiveInt = Field(
-        default=4096, description="Padded tokens of one forward and backward pass: bounds memory, changes no result."
+        default=4096,
+        description="Tokens of one forward and backward pass, what trajectories begin with in common counted once: "
+        "bounds memory, changes no result.",
     )
     learning_rate: NonNegative = Field(default=1.0e-5, description="Learning rate of the policy; 0 trains nothing.")
     value_learning_rate: NonNegative = Field(

@@ -16,9 +16,10 @@ from agentrl.policy.policy import Policy
 from agentrl.policy.ranks import Ranks
 from agentrl.policy.reference import ReferencePolicy
 from agentrl.ppo.advantage import explained_variance, gae, token_rewards, whiten
-from agentrl.ppo.batch import TrajectoryBatch, fresh_enough, make_batch, microbatches
+from agentrl.ppo.batch import TrajectoryBatch, fresh_enough, make_batch
 from agentrl.ppo.kl import KLController, kl_estimate
 from agentrl.ppo.loss import mismatch_weights, policy_loss, probability_ratio, token_weights, value_loss
+from agentrl.ppo.microbatches import microbatches
 from agentrl.ppo.optimizer import load_state_tensors, make_optimizer, state_tensors
 from agentrl.types import Trajectory
 
@@ -187,8 +188,7 @@ class PPOTrainer:
 
     def _pieces(self, batch: TrajectoryBatch) -> list[Tensor]:
         """Row indices of the pieces that a batch is cut into: none larger than memory allows, one for each rank."""
-        fair = math.ceil(batch.attention_mask.numel() / self.ranks.count)
-        return list(microbatches(batch, min(self.config.microbatch_tokens, fair)))
+        return microbatches(batch, self.config.microbatch_tokens, packs=self.policy.packs, parts=self.ranks.count)
 
     def _backward(self, experience: Experience, minibatch: list[Tensor]) -> dict[str, float]:
         """The clipped gradient of a minibatch's loss, its pieces' gradients added up; returns what was seen on the way.
