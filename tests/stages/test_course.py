@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 import random
 import signal
 import subprocess
@@ -59,14 +60,14 @@ def stage(kind: str, start: Path, run_dir: str = "run", *, reporter: Any = None,
 
 
 class StopAfter(SilentReporter):
-    """Somebody presses Ctrl-C while the step after this one is taken."""
+    """Somebody presses Ctrl-C when this step is told."""
 
     def __init__(self, step: int, number: signal.Signals = signal.SIGTERM) -> None:
         self.at, self.number, self.messages = step, number, list[str]()
 
     def step(self, step: int, total: int, metrics: dict[str, float]) -> None:
         del total, metrics
-        if step == self.at - 1:
+        if step == self.at:
             signal.raise_signal(self.number)
 
     def message(self, text: str) -> None:
@@ -82,6 +83,7 @@ def metrics(run: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("kind", ["sft", "dpo"])
 def test_five_steps_and_five_more_are_ten(start: Path, kind: str, lora: dict[str, Any] | None) -> None:
     options: dict[str, Any] = {"lora": lora, "validation": str(start.parent / f"{kind}.jsonl")}
+    options["checkpoint"] = {"every_steps": 4}
     out = start.parent / "out" / "model.safetensors"
     whole = stage(kind, start, "whole", **options).summary
     expected = file_digest(out)
@@ -129,6 +131,36 @@ def test_a_damaged_checkpoint_is_passed_over(start: Path) -> None:
     assert [row["step"] for row in metrics(run)] == list(range(1, 11))
 
 
+class Killed(BaseException):
+    """Nobody catches it, as nobody catches SIGKILL."""
+
+
+@pytest.mark.parametrize("place", ["stages.checkpoint.save_file", "policy.folders._replace", "stages.checkpoint.prune"])
+@pytest.mark.parametrize("call", [1, 3])
+def test_a_run_that_was_killed_while_it_saved_goes_on(
+    start: Path, monkeypatch: pytest.MonkeyPatch, place: str, call: int
+) -> None:
+    """Also in the last of four checkpoints and with nothing to go back to."""
+    options: dict[str, Any] = {"checkpoint": {"every_steps": 3, "keep_last": 1}}
+    whole = stage("sft", start, "whole", **options).summary
+    module, name = f"agentrl.{place}".rsplit(".", 1)
+    calls, real = iter(range(1, 99)), pkgutil.resolve_name(f"{module}:{name}")
+
+    def killed(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == call:
+            raise Killed
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"agentrl.{place}", killed)
+        with pytest.raises(Killed):
+            stage("sft", start, **options)
+    rest = stage("sft", start, resume=True, **options)
+    assert (rest.summary["weights"], rest.summary["steps"]) == (whole["weights"], 10)
+    assert metrics(rest.run_dir) == metrics(start.parent / "whole")
+    assert [path.name for path in (rest.run_dir / "checkpoints").iterdir()] == ["step-000010"]
+
+
 def test_a_checkpoint_holds_no_pickle(start: Path) -> None:
     run = stage("sft", start, reporter=StopAfter(3)).run_dir
     suffixes = {path.suffix for path in (run / "checkpoints").rglob("*") if path.is_file()}
@@ -170,6 +202,23 @@ def test_a_run_without_a_checkpoint_begins_anew(start: Path) -> None:
     rest = stage("sft", start, resume=True).summary
     assert rest["steps"] == 10
     assert [row["step"] for row in metrics(run)] == list(range(1, 11))
+
+
+def test_several_processes_are_refused(start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="a stage trains in one process"):
+        stage("sft", start)
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+def test_half_precision_and_recomputed_activations_learn_about_the_same(start: Path, kind: str) -> None:
+    AutoModelForCausalLM.from_pretrained(start, attention_dropout=0.0).save_pretrained(start)
+    plain = stage(kind, start, "plain").summary
+    saving = stage(kind, start, "saving", gradient_checkpointing=True).summary
+    assert saving["train_loss"] == pytest.approx(plain["train_loss"], rel=1e-5)
+    half = stage(kind, start, "half", dtype="bfloat16").summary
+    assert half["train_loss"] == pytest.approx(plain["train_loss"], rel=0.05)
+    assert half["train_loss"] != plain["train_loss"]
 
 
 def test_a_loss_that_is_no_number_stops_the_run(start: Path) -> None:

@@ -55,11 +55,11 @@ def run_dpo(
         def make_trainer(arguments: dict[str, Any]) -> Any:
             from trl.trainer.dpo_config import DPOConfig  # late: trl loads half of transformers
 
-            from agentrl.stages.trainers import SegmentCollator, SegmentTrainer, as_dataset
+            from agentrl.stages.trainers import SegmentCollator, SegmentTrainer, as_dataset, on_one_device
 
             return SegmentTrainer(
                 model=model,
-                args=DPOConfig(**arguments, beta=dpo.beta, precompute_ref_log_probs=True),
+                args=on_one_device(DPOConfig(**arguments, beta=dpo.beta, precompute_ref_log_probs=True)),
                 data_collator=SegmentCollator(pad_token_id=pad_id(tokenizer)),
                 train_dataset=as_dataset(train),
                 eval_dataset=as_dataset(validation) if validation else None,

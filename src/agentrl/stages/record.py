@@ -67,13 +67,11 @@ class Record(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         del args, kwargs
         is_due = state.global_step % self.every_steps == 0 or state.global_step == self.total
-        is_stopped = self.stop.is_set()
-        control.should_save = is_due or is_stopped
+        control.should_save = is_due
         control.should_evaluate = is_due and self.validates
-        control.should_training_stop = control.should_training_stop or is_stopped
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        del args, control, kwargs
+        del args, kwargs
         if not logs or "loss" not in logs:  # of an evaluation, or of the whole run
             return
         now = time.monotonic()
@@ -86,10 +84,11 @@ class Record(TrainerCallback):
         if wrong:
             what = ", ".join(f"{key} is {row[key]}" for key in wrong)
             raise TrainingStopped("non_finite", f"{what} at step {state.global_step}; lower the learning rate")
+        self._obey(control)  # of a step this comes last but for validation and saving
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Validation's figures join the line of their step; before the first step they are one of their own."""
-        del args, control
+        del args
         metrics = {key.removeprefix("eval_"): value for key, value in kwargs["metrics"].items()}
         found = named(metrics, "validation")
         if self.rows:
@@ -101,6 +100,11 @@ class Record(TrainerCallback):
         shown = ", ".join(f"{key} {value:.4g}" for key, value in found.items() if key in SHOWN)
         self.reporter.message(f"after step {state.global_step}: {shown}")
         self._last = time.monotonic()
+        self._obey(control)
+
+    def _obey(self, control: Any) -> None:
+        if self.stop.is_set():
+            control.should_save = control.should_training_stop = True
 
     def last(self, prefix: str) -> dict[str, float]:
         """The newest figures whose names begin so."""

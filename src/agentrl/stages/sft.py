@@ -45,11 +45,11 @@ def run_sft(
         def make_trainer(arguments: dict[str, Any]) -> Any:
             from trl.trainer.sft_config import SFTConfig  # late: trl loads half of transformers
 
-            from agentrl.stages.trainers import ConversationTrainer, as_dataset
+            from agentrl.stages.trainers import ConversationTrainer, as_dataset, on_one_device
 
             return ConversationTrainer(
                 model=model,
-                args=SFTConfig(**arguments),
+                args=on_one_device(SFTConfig(**arguments)),
                 train_dataset=as_dataset(train),
                 eval_dataset=as_dataset(validation) if validation else None,
                 processing_class=tokenizer,

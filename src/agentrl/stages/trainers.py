@@ -112,6 +112,13 @@ class SegmentCollator(DataCollatorForPreference):
         return batch
 
 
+def on_one_device(arguments: Any) -> Any:
+    """Arguments under which the first of several visible GPUs is taken; transformers would spread batches over all."""
+    arguments.device  # noqa: B018  (looking at it counts the GPUs)
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
+
+
 def as_dataset(rows: list[dict[str, Any]]) -> Any:
     """Rows as trl's trainers take them."""
     return Dataset.from_list(rows)
