@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
 from agentrl.runs import read_json, read_rollouts
@@ -91,15 +90,9 @@ def wait_for_steps(run_dir: Path, count: int, process: subprocess.Popen[str]) ->
 
 
 def test_a_launch_with_shards_is_the_run_of_one_process_and_goes_on_in_one(toy: Path) -> None:
-    accelerate = {
-        "compute_environment": "LOCAL_MACHINE",
-        "distributed_type": "FSDP",
-        "num_machines": 1,
-        "num_processes": 2,
-        "mixed_precision": "no",
-        "fsdp_config": {"fsdp_version": 2, "fsdp_reshard_after_forward": True},
-    }
-    (toy / "accelerate.yaml").write_text(yaml.safe_dump(accelerate))
+    page = (Path(__file__).parents[1] / "docs" / "scaling.md").read_text()
+    shown = next(block for block in page.split("```") if "distributed_type: FSDP" in block)
+    (toy / "accelerate.yaml").write_text(shown.removeprefix("yaml other"))
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(toy / "accelerate.yaml")]
     verb = ["-m", "agentrl", "train", str(toy / "toy.yaml"), "--run-dir", str(toy / "two"), "--set", "policy.lora=null"]
     done = subprocess.run(
