@@ -259,3 +259,13 @@ def test_turn_scores_of_the_grader_must_be_asked_for() -> None:
         grading=grader, ppo=process((0.1,))
     )
     assert load(grading=grader, ppo=process((0.1,), function="my.rubric:read"))
+
+
+POTENTIALS = {"process_rewards": {"report": "r.json", "potentials": [{"name": "reads", "tool_called": "cat"}]}}
+
+
+def test_potentials_are_discounted_only_turn_by_turn() -> None:
+    assert load(ppo=POTENTIALS)
+    assert "ppo.gamma: found 0.99 with process_rewards.potentials; allowed: 1, as" in refusal(
+        ppo={**POTENTIALS, "gamma": 0.99}
+    )

@@ -114,9 +114,7 @@ class PPOConfig(Section):
     epochs: PositiveInt = Field(default=1, description="Passes over a step's rollouts.")
     minibatches: PositiveInt = Field(default=4, description="Optimiser updates a pass.")
     microbatch_tokens: PositiveInt = Field(
-        default=4096,
-        description="Tokens of one forward and backward pass, what trajectories begin with in common counted once: "
-        "bounds memory, changes no result.",
+        default=4096, description="Padded tokens of one forward and backward pass: bounds memory, changes no result."
     )
     learning_rate: NonNegative = Field(default=1.0e-5, description="Learning rate of the policy; 0 trains nothing.")
     value_learning_rate: NonNegative = Field(
@@ -187,6 +185,7 @@ class PPOConfig(Section):
     guards: GuardsConfig = Field(default=GuardsConfig(), description="Thresholds of the stop rules.")
 
     def problems(self) -> Iterator[Problem]:
+        yield from self._potentials_cancel()
         if self.overlap and not self.max_staleness:
             why = "a batch that is rolled out during an update is one update behind when it is learned from"
             yield Problem(("max_staleness",), f"found 0 with overlap: true; allowed: at least 1, as {why}")
@@ -197,3 +196,18 @@ class PPOConfig(Section):
                 f"found {self.minibatches}; allowed: at most {rollouts}, the rollouts of a step "
                 f"(tasks_per_step {self.tasks_per_step} x samples_per_task {self.samples_per_task})",
             )
+
+    def _potentials_cancel(self) -> Iterator[Problem]:
+        """Shaping leaves the best policy the best where its discount is the advantage's, and no baseline removes it."""
+        if self.process_rewards is None or not self.process_rewards.potentials:
+            return
+        advantage: str = self.advantage
+        if advantage in ("rloo", "grpo"):
+            why = "which compares whole episodes, and what potentials add to one is the same for all samples of a task"
+            yield Problem(
+                ("process_rewards", "potentials"),
+                f"found some with advantage: {advantage}, {why}; allowed with token_gae, turn_gae and gigpo",
+            )
+        elif self.gamma < 1 and advantage != "turn_gae":
+            why = "potentials change from turn to turn, so only turn_gae may discount them"
+            yield Problem(("gamma",), f"found {self.gamma:g} with process_rewards.potentials; allowed: 1, as {why}")
