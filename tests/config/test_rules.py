@@ -266,6 +266,6 @@ POTENTIALS = {"process_rewards": {"report": "r.json", "potentials": [{"name": "r
 
 def test_potentials_are_discounted_only_turn_by_turn() -> None:
     assert load(ppo=POTENTIALS)
-    assert "ppo.gamma: found 0.99 with process_rewards.potentials; allowed: 1, as" in refusal(
+    assert "gamma: found 0.99 with process_rewards.potentials; allowed: 1, as" in refusal(
         ppo={**POTENTIALS, "gamma": 0.99}
     )
