@@ -17,7 +17,7 @@ import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 
-server = MCPServer("notes", log_level="ERROR")
+server = MCPServer("notes", version="3.1", log_level="ERROR")
 notes: dict[str, list[str]] = defaultdict(list)
 
 

@@ -41,7 +41,7 @@ def config(tmp_path: Path, baseline: Path) -> RunConfig:
 
 
 def versions_of(config: RunConfig, tokenizer: Any = None, **told: str) -> dict[str, Any]:
-    return versions(config, load_tasks(training_sections(config).data), tokenizer or make_tokenizer(), told)
+    return versions(config, load_tasks(training_sections(config).data), tokenizer or make_tokenizer(), told, ["look"])
 
 
 def hashed(config: RunConfig, tokenizer: Any = None, **told: str) -> str:

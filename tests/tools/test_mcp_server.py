@@ -66,6 +66,13 @@ def test_the_server_says_which_tools_it_has(http_url: str) -> None:
     assert note["parameters"]["required"] == ["text"]
 
 
+def test_the_server_says_which_version_it_is(http_url: str) -> None:
+    assert toolbox(url=http_url, allow=["note", "whoami"], prefix="my_").versions == {
+        "my_note": "3.1",
+        "my_whoami": "3.1",
+    }
+
+
 def test_tools_can_be_chosen_and_renamed(http_url: str) -> None:
     tools = toolbox(url=http_url, allow=["whoami", "refuse"], prefix="notes_")
     assert tools.names == ("notes_whoami", "notes_refuse")

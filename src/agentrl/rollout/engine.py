@@ -148,6 +148,11 @@ class RolloutEngine:
     clock = staticmethod(time.monotonic)
     """In seconds: what its users decide by time is decided by this."""
 
+    @property
+    def tool_versions(self) -> dict[str, str]:
+        """Of those tools that tell it without being called."""
+        return self._toolbox.versions
+
     async def run(
         self,
         tasks: Sequence[Task],

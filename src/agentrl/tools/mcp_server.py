@@ -64,6 +64,8 @@ class MCPServer:
         logging.getLogger("mcp").addHandler(QUIET)
         resolved = resolve_headers(self.where, config.headers or config.env)
         self._config, self._values, self._secrets = config, resolved.values, resolved.secrets
+        self.version: str | None = None
+        """What the server told of itself when its tools were listed."""
         if config.url is not None:
             is_open = config.allow_private or SERVE in config.url
             url = served_url(self.where, config.url, base_url)
@@ -94,6 +96,7 @@ class MCPServer:
         found: dict[str, Any] = {}
         try:
             client, cursor = await session.client(), None
+            self.version = client.server_info.version if client.server_info else None
             async with asyncio.timeout(self._config.timeout_seconds):
                 while not found or cursor:
                     page = await client.list_tools(cursor=cursor)
@@ -214,6 +217,7 @@ class MCPTool:
     def __init__(self, server: MCPServer, name: str, listed: Any, *, max_output_chars: int = 8000) -> None:
         self.name = server.shown_name(name)
         self.description = tool_object(self.name, cleandoc(listed.description or ""), listed.input_schema)
+        self.version = server.version
         self._server = server
         self._server_name = name
         self._max_output_chars = max_output_chars

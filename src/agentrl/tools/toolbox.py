@@ -70,6 +70,12 @@ class Toolbox:
         return tuple(self._tools)
 
     @property
+    def versions(self) -> dict[str, str]:
+        """What MCP servers told of their version, by the tools that they have."""
+        told = {name: getattr(tool, "version", None) for name, tool in self._tools.items()}
+        return {name: version for name, version in told.items() if version}
+
+    @property
     def endpoints(self) -> list[Endpoint]:
         """Of the tools that are reached over HTTP in the wire format of Agent RFT."""
         found = (getattr(tool, "endpoint", None) for tool in self._tools.values())

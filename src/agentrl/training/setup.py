@@ -138,11 +138,12 @@ def _train(config: RunConfig, place: Place, reporter: Reporter, stop: Stop, rank
             own_engine.check_prompts((*splits.train, *splits.validation, *splits.test))
             engine = shared_rollouts(own_engine, ranks, is_remote=config.inference.kind == "vllm")
             await engine.sync(policy)  # an inference server shows here that it can serve the policy
+            told |= {f"tool {name}": version for name, version in own_engine.tool_versions.items()}
             manifest = {
                 **environment_manifest(),
                 "processes": ranks.count,
                 "baseline_digest": folder_digest(check_baseline(config.workflow.baseline)),
-                "versions": versions(config, splits, policy.tokenizer, told),
+                "versions": versions(config, splits, policy.tokenizer, told, own_engine.tools),
             }
             with _open_run(config, place, manifest, ranks) as run:
                 try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,16 @@ from agentrl.data.tasks import Splits
 from agentrl.policy.policy import file_digest
 
 
-def versions(config: RunConfig, splits: Splits, tokenizer: Any, told: Mapping[str, str]) -> dict[str, Any]:
+def versions(
+    config: RunConfig, splits: Splits, tokenizer: Any, told: Mapping[str, str], tools: Sequence[str] = ()
+) -> dict[str, Any]:
     """The `versions` of manifest.json; null is what nobody tells.
 
     Args:
-        told: by the endpoints, see `check_endpoints`: "grader NAME" and "tool NAME" to a version.
+        told: by endpoints, see `check_endpoints`, and by MCP servers: "grader NAME" and "tool NAME" to a version.
+        tools: names of all the tools.
     """
-    sections = training_sections(config)
-    grading = sections.grading
-    tools = [endpoint.name for endpoint in sections.tools.endpoints]
+    grading = training_sections(config).grading
     return {
         "model": _weights_digest(Path(config.workflow.baseline)),
         "tokenizer": tokenizer_digest(tokenizer),
