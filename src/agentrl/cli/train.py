@@ -73,13 +73,23 @@ def train(
         again = how_to_resume(config, result.run_dir, overrides)
         fail(f"interrupted; the last checkpoint is saved. Go on with:\n  {again}", INTERRUPTED)
     if result.stopped_by is not None:
-        fail(f"error: stopped by the rule {result.stopped_by}; see {result.run_dir}", RUN_FAILED)
+        fail(f"error: {_why(result, how_to_resume(config, result.run_dir, overrides))}", RUN_FAILED)
 
 
 def how_to_resume(config: Path, run_dir: Path, overrides: Sequence[str]) -> str:
     """The command that goes on with a run."""
     sets = [word for override in overrides for word in ("--set", override)]
     return shlex.join(["agentrl", "train", str(config), "--run-dir", str(run_dir), "--resume", *sets])
+
+
+def _why(result: TrainingResult, command: str) -> str:
+    """What stop.json says; where the disk refused it, the rule alone."""
+    from agentrl.runs.files import read_json
+    from agentrl.training.stopping import STOP, describe_stop
+
+    if not (result.run_dir / STOP).exists():
+        return f"stopped by the rule {result.stopped_by}; see {result.run_dir}"
+    return describe_stop(read_json(result.run_dir, STOP), command)
 
 
 def _print_result(result: TrainingResult, *, as_json: bool) -> None:

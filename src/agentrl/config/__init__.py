@@ -10,11 +10,12 @@ from agentrl.config.data import CurriculumConfig, DataConfig
 from agentrl.config.dpo import DPOConfig, DPORunConfig
 from agentrl.config.evaluation import CheckpointConfig, EvaluationConfig
 from agentrl.config.grading import GradingConfig
+from agentrl.config.guards import GuardsConfig
 from agentrl.config.inference import InferenceConfig
 from agentrl.config.loading import load_any_config, load_config, load_dpo_config, load_sft_config, to_yaml
 from agentrl.config.monitoring import MonitoringConfig
 from agentrl.config.policy import LoRAConfig, PolicyConfig
-from agentrl.config.ppo import GuardsConfig, KLConfig, PPOConfig
+from agentrl.config.ppo import KLConfig, PPOConfig
 from agentrl.config.release import GateConfig, ReleaseConfig
 from agentrl.config.rewards import (
     DynamicSamplingConfig,

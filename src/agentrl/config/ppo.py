@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from agentrl.config.guards import GuardsConfig
 from agentrl.config.rewards import (
     DynamicSamplingConfig,
     ProcessRewardsConfig,
@@ -70,37 +71,6 @@ class KLConfig(Section):
                 f"found {self.coef:g} with controller: adaptive; "
                 f"allowed: from min_coef ({self.min_coef:g}) to max_coef ({self.max_coef:g})",
             )
-
-
-class GuardsConfig(Section):
-    """When a run stops by itself. NaN and infinity stop it at once and have no threshold."""
-
-    max_kl_per_token: Positive = Field(default=0.2, description="KL to the reference, nats per action token (k3).")
-    max_update_kl: Positive = Field(
-        default=0.1, description="KL between before and after an update, nats per token; drops the rest of the batch."
-    )
-    max_grad_norm: Positive = Field(default=100.0, description="Gradient norm before clipping.")
-    min_entropy_fraction: Fraction = Field(
-        default=0.2, description="Token entropy as a fraction of the first step's; below it the policy has collapsed."
-    )
-    max_entropy_fraction: Annotated[float, Field(gt=1)] = Field(
-        default=2.0, description="Token entropy as a multiple of the first step's; above it the policy dissolves."
-    )
-    max_clip_fraction: Fraction = Field(default=0.4, description="Fraction of action tokens whose ratio was clipped.")
-    min_explained_variance: float = Field(
-        default=-0.5, description="Explained variance of the critic after its warm-up; 1 is perfect, 0 a constant."
-    )
-    max_ungraded_fraction: Fraction = Field(
-        default=0.1,
-        description="Fraction of a step's rollouts that infrastructure broke or left without a grade; above it the "
-        "step is withheld and the run pauses.",
-    )
-    max_outage_seconds: NonNegative = Field(
-        default=3600.0, description="Seconds that a run pauses for failing endpoints to recover before it stops."
-    )
-    patience_steps: PositiveInt = Field(
-        default=5, description="Steps in a row that a slow signal (entropy, clipping, critic) must be out of bounds."
-    )
 
 
 class PPOConfig(Section):
@@ -182,7 +152,7 @@ class PPOConfig(Section):
     dynamic_sampling: DynamicSamplingConfig | None = Field(
         default=None, description="Replace tasks whose samples all scored the same; null trains on what was drawn."
     )
-    guards: GuardsConfig = Field(default=GuardsConfig(), description="Thresholds of the stop rules.")
+    guards: GuardsConfig = Field(default=GuardsConfig(), description="When the run warns, and when it stops.")
 
     def problems(self) -> Iterator[Problem]:
         yield from self._potentials_cancel()

@@ -40,7 +40,11 @@ def conduct_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
     valid = [rollout for rollout in rollouts if rollout.is_valid]
     if not valid:
         return {}
+    malformed = sum(rollout.malformed_calls for rollout in valid)
+    attempts = malformed + sum(len(rollout.tool_calls) for rollout in valid)
     return {
+        **({"malformed_call_fraction": malformed / attempts} if attempts else {}),
+        "repeated_ngram_fraction": fmean(map(repeated_ngram_fraction, valid)),
         "policy_failed_fraction": fmean(rollout.outcome is Outcome.POLICY_FAILED for rollout in valid),
         "malformed_calls": fmean(rollout.malformed_calls for rollout in valid),
         "reasoning_tokens": fmean(rollout.reasoning_tokens for rollout in valid),
@@ -49,3 +53,15 @@ def conduct_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
         "cost_usd": fmean(rollout.cost_usd for rollout in valid),
         "mixed_version_fraction": fmean(len(rollout.policy_versions) > 1 for rollout in valid),
     }
+
+
+def repeated_ngram_fraction(rollout: Rollout, n: int = 4) -> float:
+    """Share of the sampled n-grams of tokens that stood earlier in the same turn; 0 where turns are shorter.
+
+    Within turns: that an agent calls the same tool in turn after turn is no degenerate text.
+    """
+    grams = [
+        [turn.token_ids[start : start + n] for start in range(len(turn.token_ids) - n + 1)] for turn in rollout.turns
+    ]
+    total = sum(map(len, grams))
+    return 1 - sum(len(set(each)) for each in grams) / total if total else 0.0

@@ -166,9 +166,17 @@ def _fill(module: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> Non
         raise CheckpointError(f"{folder} does not fit the policy: {error}") from error
 
 
-def prune(checkpoints: Path, *, keep_last: int, keep_every_steps: int | None = None) -> None:
-    """Delete all but the newest `keep_last` of the `step-NNNNNN` folders and those of every so many steps."""
-    for folder in step_folders(checkpoints)[:-keep_last]:
+def prune(
+    checkpoints: Path, *, keep_last: int, keep_every_steps: int | None = None, needed_step: int | None = None
+) -> None:
+    """Delete all but the newest `keep_last` of the `step-NNNNNN` folders and those of every so many steps.
+
+    Args:
+        needed_step: a step to be able to go back to: the newest folder up to it stays, too.
+    """
+    folders = step_folders(checkpoints)
+    needed = [folder for folder in folders if needed_step is not None and step_of(folder) <= needed_step][-1:]
+    for folder in folders[:-keep_last]:
         step = step_of(folder)
-        if not (keep_every_steps and step and step % keep_every_steps == 0):
+        if folder not in needed and not (keep_every_steps and step and step % keep_every_steps == 0):
             shutil.rmtree(folder, ignore_errors=True)

@@ -10,7 +10,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from agentrl.training.ahead import Ahead, Batch, in_thread
 from agentrl.training.history import History
 from agentrl.training.resampling import top_up
 from agentrl.training.saving import Checkpoints
-from agentrl.training.stopping import STOP, GuardStop, Watch, go_back, stop_record
+from agentrl.training.stopping import STOP, Watch, go_back, stop_record
 from agentrl.types import Rollout, Task, Trajectory
 
 DISK = "disk"
@@ -87,7 +87,7 @@ class Training:
             Curriculum(splits.train, config.seed, curriculum) if curriculum else TaskOrder(splits.train, config.seed)
         )
         self.history = History(run)
-        self.ahead = Ahead(self.batch)
+        self.ahead = Ahead(self.make_batch)
         self.watch = Watch(config, run, lambda: self.history.rows, reporter.message, self.ranks)
         self.measurement = Measurement(config, run, splits, policy, engine, self.rollouts, reporter, self.ranks)
         self.checkpoints = Checkpoints(
@@ -102,14 +102,16 @@ class Training:
             parts={
                 "measurement": self.measurement,
                 "history": self.history,
+                "warnings": self.watch,
                 "run": run,
                 **({"order": self.order} if isinstance(self.order, Curriculum) else {}),
                 **({"ahead": self.ahead} if config.ppo.overlap else {}),
             },
             ranks=self.ranks,
+            needed_step=self.watch.needed_step,
         )
         self.step = 0
-        self.batch: list[str] = []  # ids of the rollouts that the newest update was made of
+        self.update_of: dict[str, Any] = {}  # the file and the ids of the rollouts that are learned from
         self.is_training = False  # between steps, so that a checkpoint of now can be gone on from
         self.started = time.monotonic()
         self.seconds_before = 0.0  # wall time of the processes that this one resumes
@@ -166,6 +168,7 @@ class Training:
             TrainingStopped: a rule says that there should be no further one.
         """
         ppo = self.config.ppo
+        self.update_of = {}
         self.run.check()
         # 1. Roll out the next tasks; where endpoints fail, wait for them. Overlapped, they were rolled out during the
         #    last update, and those after them begin now.
@@ -207,14 +210,7 @@ class Training:
 
     def keep_record(self, stop: TrainingStopped) -> None:
         """stop.json; a run ends without it where the disk refuses."""
-        step = self.step if isinstance(stop, GuardStop) else self.step + 1  # of the batch in question
-        record = stop_record(
-            stop,
-            step=self.step,
-            batch_step=step,
-            batch=self.batch,
-            checkpoints=self.checkpoints.folder,
-        )
+        record = stop_record(stop, step=self.step, batch=self.update_of, checkpoints=self.checkpoints.folder)
         with suppress(CheckpointError):
             self.run.write_json(STOP, record)
 
@@ -230,7 +226,7 @@ class Training:
         self.run.keep_rollouts(f"train-{step:06d}{suffix}", rollouts, self.reporter.message)
         return rollouts
 
-    async def batch(self, step: int) -> Batch:
+    async def make_batch(self, step: int) -> Batch:
         """What a step learns from, rolled out by the weights that the engine has."""
         started = time.monotonic()
         drawn = await self.roll_out(self.order.batch(step, self.config.ppo.tasks_per_step), step)

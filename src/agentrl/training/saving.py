@@ -8,7 +8,7 @@ says its state as JSON, and takes it back. A checkpoint is written between steps
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -58,6 +58,7 @@ class Checkpoints:
         selection: the best policies; those that a kept checkpoint would go back to are kept too.
         parts: what else remembers, by the name that its state has in the checkpoint.
         ranks: the first of them writes, all of them read.
+        needed_step: the step that the run may soon have to go back to, if any: the newest checkpoint up to it is kept.
     """
 
     def __init__(
@@ -72,7 +73,9 @@ class Checkpoints:
         selection: Selection,
         parts: Mapping[str, Part],
         ranks: Ranks,
+        needed_step: Callable[[], int | None] = lambda: None,
     ) -> None:
+        self.needed_step = needed_step
         self.folder, self.policy, self.ppo, self.config = folder, policy, ppo, config
         self.ranks = ranks
         self.reference_digest, self.data_digest = reference_digest, data_digest
@@ -94,7 +97,12 @@ class Checkpoints:
 
     def _write(self, step: int, optimizer: dict[str, Tensor], state: dict[str, Any]) -> None:
         save_checkpoint(self.folder / f"step-{step:06d}", self.policy, optimizer, state)
-        prune(self.folder, keep_last=self.config.keep_last, keep_every_steps=self.config.keep_every_steps)
+        prune(
+            self.folder,
+            keep_last=self.config.keep_last,
+            keep_every_steps=self.config.keep_every_steps,
+            needed_step=self.needed_step(),
+        )
         self.selection.tidy(self._policies_of_earlier_checkpoints())
 
     def save_start(self) -> None:
