@@ -39,9 +39,9 @@ def test_every_row_is_in_one_piece_and_no_piece_of_several_rows_is_too_large(pac
 
 
 def test_siblings_travel_together_and_their_prompt_counts_once() -> None:
-    rows = groups(4, 5)
+    rows = [make_trajectory([([g] * 30, False), ([10 + i, 2, 3, 4, 5], True)]) for i in range(5) for g in range(4)]
     batch = make_batch(rows, pad_id=0)
-    pieces = microbatches(batch, 75, packs=True)  # 30 of the prompt, 9 for each of five answers
+    pieces = microbatches(batch, 50, packs=True)  # 30 of the prompt, 4 before the last token of each of five answers
     assert [len({rows[i].token_ids[:30] for i in piece.tolist()}) for piece in pieces] == [1, 1, 1, 1]
 
 
