@@ -7,6 +7,7 @@ optimiser step, however many or few passes a rank had, so uneven and empty share
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
@@ -101,8 +102,9 @@ class ProcessRanks(Ranks):
         if self.is_first:
             try:
                 outcome = Outcome(work())
-            except AgentRLError as error:
-                outcome = Outcome.of_error(error)
+            except Exception as error:  # whatever it is, the others wait for it
+                self.broadcast(Outcome.of_error(error))
+                raise
         return cast(Value, cast(Outcome, self.broadcast(outcome)).unfold())
 
     async def on_first_async(self, work: Coroutine[Any, Any, Value]) -> Value:
@@ -110,8 +112,9 @@ class ProcessRanks(Ranks):
         if self.is_first:
             try:
                 outcome = Outcome(await work)
-            except AgentRLError as error:
-                outcome = Outcome.of_error(error)
+            except Exception as error:
+                self.broadcast(Outcome.of_error(error))
+                raise
         else:
             work.close()
         return cast(Value, cast(Outcome, self.broadcast(outcome)).unfold())
@@ -218,17 +221,22 @@ class Outcome:
     """What work came to, on its way to ranks that did not do it; an error travels as its parts."""
 
     result: Any = None
-    error: tuple[type[AgentRLError], tuple[Any, ...], dict[str, Any]] | None = None
+    error: tuple[type[Exception], tuple[Any, ...], dict[str, Any]] | None = None
 
     @classmethod
-    def of_error(cls, error: AgentRLError) -> Outcome:
-        return cls(error=(type(error), error.args, dict(vars(error))))
+    def of_error(cls, error: Exception) -> Outcome:
+        found = cls(error=(type(error), error.args, dict(vars(error))))
+        try:
+            pickle.dumps(found)
+        except Exception:  # of what cannot travel, the words do
+            return cls(error=(RuntimeError, (f"{type(error).__name__}: {error}",), {}))
+        return found
 
     def unfold(self) -> Any:
         """The result.
 
         Raises:
-            AgentRLError: the work has raised it.
+            Exception: what the work has raised.
         """
         if self.error is None:
             return self.result
