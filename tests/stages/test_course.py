@@ -204,6 +204,20 @@ def test_a_run_without_a_checkpoint_begins_anew(start: Path) -> None:
     assert [row["step"] for row in metrics(run)] == list(range(1, 11))
 
 
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+def test_microbatches_take_the_same_steps(start: Path, kind: str) -> None:
+    """Of examples with different lengths: the loss is normalised over the batch, not over its parts."""
+    AutoModelForCausalLM.from_pretrained(start, attention_dropout=0.0).save_pretrained(start)
+    options: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-3}
+    whole = stage(kind, start, "whole", **options, output=str(start.parent / "one")).summary
+    split = stage(kind, start, "split", **options, output=str(start.parent / "two"), microbatch_size=1).summary
+    assert whole["steps"] == split["steps"] == 3
+    one, two = (AutoModelForCausalLM.from_pretrained(start.parent / name) for name in ("one", "two"))
+    for (name, parameter), other in zip(one.named_parameters(), two.parameters(), strict=True):
+        assert torch.allclose(parameter, other, atol=5e-5), name
+    assert whole["train_loss"] == pytest.approx(split["train_loss"], rel=1e-5)
+
+
 def test_several_processes_are_refused(start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="a stage trains in one process"):

@@ -42,7 +42,6 @@ def run_stage(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     reporter = reporter_for()
     try:
-        reporter.phase("loading checkpoint and data")
         result: StageResult = _runner(verb)(resolved, **options, reporter=reporter)
     finally:
         reporter.close()

@@ -24,7 +24,7 @@ from agentrl.policy.folders import new_folder, recover
 from agentrl.policy.lora import add_adapter, has_adapter, save_adapter, save_merged
 from agentrl.policy.policy import file_digest, folder_digest, weights_digest
 from agentrl.policy.progress_bars import without_progress_bars
-from agentrl.progress import Reporter, SilentReporter
+from agentrl.progress import Reporter
 from agentrl.runs import RunDirectory, default_run_dir, environment_manifest
 from agentrl.runs.place import check_place
 from agentrl.stages.order import training_order
@@ -74,7 +74,7 @@ class Course:
             TrainingStopped: the loss or the gradient is not a number any more.
         """
         with self._open(folder, resume=resume, allow_change=allow_change) as run:
-            return self._train(run, reporter or SilentReporter(), resume=resume)
+            return self._train(run, reporter, resume=resume)
 
     def _open(self, folder: Path, *, resume: bool, allow_change: Sequence[str]) -> RunDirectory:
         section = self.section

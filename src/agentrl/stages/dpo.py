@@ -15,7 +15,7 @@ from peft.tuners.lora import LoraLayer
 
 from agentrl.config import DPORunConfig
 from agentrl.errors import ConfigError
-from agentrl.progress import Reporter
+from agentrl.progress import Reporter, SilentReporter
 from agentrl.stages.course import Course, StageResult, load_start, place_of, quietly
 from agentrl.stages.pair_file import Row, keep_short, longest, read_pairs
 
@@ -44,7 +44,9 @@ def run_dpo(
     """
     with quietly():
         dpo = config.dpo
+        reporter = reporter or SilentReporter()
         folder = place_of(config, run_dir, resume=resume)
+        reporter.phase("loading checkpoint and data")
         tokenizer, model = load_start(config, "dpo")
         if isinstance(model.get_output_embeddings(), LoraLayer):  # trl multiplies by the layer's own weights
             raise ConfigError("dpo.lora.target_modules: found the output layer; allowed: any other linear layer")

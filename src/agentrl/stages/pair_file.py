@@ -109,11 +109,11 @@ def _row(pair: dict[str, Any], tokenizer: str, known: int) -> Row:
         ids, mask = row[f"{side}_ids"], row[f"{side}_mask"] = pair[f"{side}_ids"], pair[f"{side}_mask"]
         if len(ids) != len(mask) or not any(mask) or not set(mask) <= {0, 1}:
             raise ConfigError(f"{side}_mask has to mark sampled tokens of {side}_ids, one 0 or 1 a token")
-    if any(type(token) is not int or not 0 <= token < known for key in ("prompt_ids", "chosen_ids", "rejected_ids")
-           for token in row[key]):  # fmt: skip
-        raise ConfigError(f"ids are whole numbers from 0 to {known - 1}")
     if not row["prompt_ids"]:
         raise ConfigError("prefix_ids are empty: nothing comes before the first sampled token")
+    ids = row["prompt_ids"] + row["chosen_ids"] + row["rejected_ids"]
+    if set(map(type, ids)) != {int} or min(ids) < 0 or max(ids) >= known:
+        raise ConfigError(f"ids are whole numbers from 0 to {known - 1}")
     return row
 
 

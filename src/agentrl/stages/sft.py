@@ -8,7 +8,7 @@ from typing import Any
 
 from agentrl.chat import ChatFormat
 from agentrl.config import SFTRunConfig
-from agentrl.progress import Reporter
+from agentrl.progress import Reporter, SilentReporter
 from agentrl.stages.conversations import encode_file
 from agentrl.stages.course import Course, StageResult, load_start, place_of, quietly
 
@@ -35,7 +35,9 @@ def run_sft(
     """
     with quietly():
         sft = config.sft
+        reporter = reporter or SilentReporter()
         folder = place_of(config, run_dir, resume=resume)
+        reporter.phase("loading checkpoint and data")
         tokenizer, model = load_start(config, "sft")
         ChatFormat(tokenizer)
         train = encode_file(tokenizer, Path(sft.train), sft.max_length)
