@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,20 +23,63 @@ from .episodes import Batch
 from .task import MAX_HOPS, Scale, found, load, next_key
 
 
+def grpo_trainer(
+    model: Any,
+    tokenizer: Any,
+    *,
+    rows: Sequence[dict[str, Any]],
+    tools: Sequence[Callable[..., Any]],
+    reward: Callable[..., list[float]],
+    **settings: Any,
+) -> Any:
+    """trl's GRPOTrainer with tools on the CPU, in float32 and without anything that it would write or print.
+
+    Args:
+        rows: of the data set, with `prompt`.
+        settings: of GRPOConfig.
+    """
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+    from trl.chat_template_utils import qwen3_template
+
+    # trl knows how to read the turns of chat templates that it knows; ours have this syntax
+    question, opened = (
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": "x"}], tokenize=False, add_generation_prompt=is_opened
+        )
+        for is_opened in (False, True)
+    )
+    end = {"close_pattern": re.escape(tokenizer.eos_token) + r"\s*", "content": "text"}
+    fields = {**qwen3_template["fields"], "content": end}
+    tokenizer.response_template = {**qwen3_template, "start_anchor": opened[len(question) :], "fields": fields}
+    quiet = {"report_to": "none", "save_strategy": "no", "disable_tqdm": True, "logging_strategy": "no"}
+    arguments = GRPOConfig(
+        output_dir=tempfile.gettempdir(),
+        temperature=1.0,
+        gradient_checkpointing=False,
+        bf16=False,
+        use_cpu=True,
+        **quiet,
+        **settings,
+    )
+    return GRPOTrainer(
+        model=model,
+        args=arguments,
+        processing_class=tokenizer,
+        reward_funcs=reward,
+        train_dataset=Dataset.from_list(list(rows)),
+        tools=list(tools),
+    )
+
+
 class Trl:
     """GRPOTrainer on the same checkpoint, with the same tool; of its step, only the rollouts are timed."""
 
     def __init__(self, folder: Path, scale: Scale) -> None:
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        from datasets import Dataset
-        from trl import GRPOConfig, GRPOTrainer
-        from trl.chat_template_utils import qwen3_template
-
         self._samples = scale.samples
         self._tool_seconds = 0.0
         self._prefilled = 0
-        model, tokenizer = load(folder)
-        tokenizer.response_template = qwen3_template  # trl knows it for templates that it knows; ours has this syntax
 
         async def lookup(key: str) -> str:
             """Next key of the trail.
@@ -46,27 +90,17 @@ class Trl:
             await asyncio.sleep(self._tool_seconds)
             return found(next_key(key))
 
-        arguments = GRPOConfig(
-            output_dir=tempfile.gettempdir(),
+        model, tokenizer = load(folder)
+        self._trainer = grpo_trainer(
+            model,
+            tokenizer,
+            rows=[{"prompt": [{"role": "user", "content": "x"}]}] * scale.rollouts,
+            tools=[lookup],
+            reward=lambda completions, **_: [0.0] * len(completions),
             per_device_train_batch_size=scale.rollouts,
             num_generations=scale.samples,
             max_completion_length=scale.completion_tokens,
             max_tool_calling_iterations=MAX_HOPS,
-            temperature=1.0,
-            gradient_checkpointing=False,
-            bf16=False,
-            use_cpu=True,
-            report_to="none",
-            save_strategy="no",
-            disable_tqdm=True,
-        )
-        self._trainer: Any = GRPOTrainer(
-            model=model,
-            args=arguments,
-            processing_class=tokenizer,
-            reward_funcs=lambda completions, **_: [0.0] * len(completions),
-            train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": "x"}]}] * scale.rollouts),
-            tools=[lookup],
         )
         tools = {"lookup": lookup}
         self._trainer._sync_tool_dicts = [{}] * scale.rollouts
