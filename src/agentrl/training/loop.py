@@ -177,6 +177,8 @@ class Training:
             self.ahead.start(self.step + 2)
 
         # 2. Learn from every rollout that has a grade.
+        file = f"train-{self.step + 1:06d}"
+        self.update_of = {"file": file, "ids": [rollout.id for rollout in batch.rollouts]}
         started = time.monotonic()
         try:
             metrics = await self.learn(self.trajectories(batch.rollouts))
