@@ -51,6 +51,9 @@ CASES = {
     "penalty in the loss": Case(
         6, n_updates=2, ppo={"kl": {"placement": "loss", "estimator": "k2"}, "entropy_coef": 0.01}
     ),
+    "critic of its own": Case(5, n_updates=2, policy={"critic": "separate"}),
+    "critic on the trunk": Case(5, n_updates=2, policy={"critic": "shared"}),
+    "preset gspo": Case(6, n_updates=2, ppo={"preset": "gspo", "critic_warmup_steps": 0}),
 }
 
 
@@ -76,7 +79,8 @@ def play(case: Case, ranks: Ranks) -> Outcome:
     trained, reference = ranks.shard(policy, whole)
     trainer = PPOTrainer(trained, reference, PPOConfig(**{**settings, **case.ppo}), ranks=ranks)
     trajectories = sampled_trajectories(policy, case.n_trajectories)
-    warmed_up = trainer.warm_up_critic(trajectories)["explained_variance"]
+    has_critic = trainer.config.has_critic
+    warmed_up = trainer.warm_up_critic(trajectories)["explained_variance"] if has_critic else 0.0
     metrics = []
     for seed in range(case.n_updates):
         metrics.append(trainer.update(sampled_trajectories(policy, case.n_trajectories, seed=seed)))
