@@ -227,9 +227,10 @@ def test_several_processes_are_refused(start: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("kind", ["sft", "dpo"])
 def test_half_precision_and_recomputed_activations_learn_about_the_same(start: Path, kind: str) -> None:
     AutoModelForCausalLM.from_pretrained(start, attention_dropout=0.0).save_pretrained(start)
-    plain = stage(kind, start, "plain").summary
-    saving = stage(kind, start, "saving", gradient_checkpointing=True).summary
-    assert saving["train_loss"] == pytest.approx(plain["train_loss"], rel=1e-5)
+    for name, lora in (("lora", LORA), ("full", None)):
+        plain = stage(kind, start, name, lora=lora).summary
+        saving = stage(kind, start, f"{name}-saving", lora=lora, gradient_checkpointing=True).summary
+        assert saving["train_loss"] == pytest.approx(plain["train_loss"], rel=1e-5)
     half = stage(kind, start, "half", dtype="bfloat16").summary
     assert half["train_loss"] == pytest.approx(plain["train_loss"], rel=0.05)
     assert half["train_loss"] != plain["train_loss"]
@@ -244,6 +245,7 @@ def test_a_loss_that_is_no_number_stops_the_run(start: Path) -> None:
         stage("sft", start)
     assert not (start.parent / "out").exists()
     assert not list((start.parent / "run" / "checkpoints").iterdir())
+    assert json.loads((start.parent / "run" / "summary.json").read_text())["stopped_by"] == "non_finite"
 
 
 def test_adapters_are_merged_and_kept_beside(start: Path) -> None:

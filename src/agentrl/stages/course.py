@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
-from transformers.utils import logging
+from transformers import AutoModelForCausalLM
 
 from agentrl import __version__
 from agentrl.config import DPORunConfig, SFTRunConfig, StageConfig, to_yaml
-from agentrl.errors import BaselineError, CheckpointError, ConfigError
+from agentrl.errors import TrainingStopped
 from agentrl.interrupts import noting_signals
-from agentrl.policy.checkpoint import newest_checkpoint
+from agentrl.policy.checkpoint import newest_checkpoint, step_of
 from agentrl.policy.folders import new_folder, recover
-from agentrl.policy.lora import add_adapter, has_adapter, save_adapter, save_merged
+from agentrl.policy.lora import has_adapter, save_adapter, save_merged
 from agentrl.policy.policy import file_digest, folder_digest, weights_digest
-from agentrl.policy.progress_bars import without_progress_bars
 from agentrl.progress import Reporter
-from agentrl.runs import RunDirectory, default_run_dir, environment_manifest
-from agentrl.runs.place import check_place
+from agentrl.runs import RunDirectory, environment_manifest
 from agentrl.stages.order import training_order
 from agentrl.stages.record import Record
 
@@ -66,7 +59,7 @@ class Course:
         found: StageConfig = getattr(self.config, self.name)
         return found
 
-    def run(self, folder: Path, *, resume: bool, allow_change: Sequence[str], reporter: Reporter | None) -> StageResult:
+    def run(self, folder: Path, *, resume: bool, allow_change: Sequence[str], reporter: Reporter) -> StageResult:
         """Train to the end, or until somebody stops it; what is there is saved either way.
 
         Raises:
@@ -111,14 +104,17 @@ class Course:
             trainer = self.make_trainer(trainer_arguments(section, folder, self.config.seed))
             trainer.place(order=order, keep_last=section.checkpoint.keep_last)
             trainer.add_callback(record)
-            done = int(checkpoint.name.removeprefix("step-")) if checkpoint else 0
-            record.go_on_after(done if checkpoint else -1)
+            record.go_on_after(step_of(checkpoint) if checkpoint else None)
             if checkpoint:
-                reporter.message(f"resuming after step {done}")
+                reporter.message(f"resuming after step {step_of(checkpoint)}")
             elif record.validates:
                 trainer.evaluate()
             reporter.phase(f"training: {total} steps")
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            try:
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            except TrainingStopped as stopped:
+                run.write_summary(self._summary(record, trainer.state.global_step, stopped.rule))
+                raise
         is_finished = trainer.state.global_step == total
         summary = self._summary(record, trainer.state.global_step, None if is_finished else "interrupted")
         if is_finished:
@@ -184,70 +180,3 @@ def trainer_arguments(section: StageConfig, folder: Path, seed: int) -> dict[str
         "report_to": "none",
         "disable_tqdm": True,
     }
-
-
-def place_of(config: SFTRunConfig | DPORunConfig, run_dir: Path | None, *, resume: bool) -> Path:
-    """The run directory, found fit before anything is loaded.
-
-    Raises:
-        CheckpointError: it cannot be made, or there is no run to resume.
-        ConfigError: a launcher started several processes.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("a stage trains in one process: start it without a launcher (`agentrl train` takes several)")
-    if resume and run_dir is None:
-        raise CheckpointError("resume needs to know the run: give its run directory")
-    folder = run_dir or default_run_dir(config.name)
-    check_place(folder, resume=resume)
-    return folder
-
-
-def load_start(config: SFTRunConfig | DPORunConfig, name: str) -> tuple[Any, Any]:
-    """Tokenizer and model that the stage starts from, with fresh adapters where it trains such.
-
-    Raises:
-        BaselineError: the checkpoint is missing, cannot be loaded, or cannot have these adapters.
-        ConfigError: `output` cannot be written to without losing something else.
-    """
-    section: StageConfig = getattr(config, name)
-    check_output(section, name)
-    if section.threads:
-        torch.set_num_threads(section.threads)
-    set_seed(config.seed)  # adapters begin with random numbers
-    if not Path(section.model).is_dir():  # a name is not looked up on a hub
-        raise BaselineError(f"{name}.model: no folder {section.model}; give the checkpoint's folder to start from")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(section.model)
-        model = AutoModelForCausalLM.from_pretrained(section.model, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        raise BaselineError(f"{name}.model: {section.model} cannot be loaded: {error}") from error
-    if section.lora is not None:
-        add_adapter(model, section.lora, place=f"{name}.lora")
-    return tokenizer, model
-
-
-def check_output(section: StageConfig, name: str) -> None:
-    """Refuse to replace what is no checkpoint, or the one that is started from."""
-    output = Path(section.output)
-    if output.resolve() == Path(section.model).resolve():
-        raise ConfigError(f"{name}.output: {output} is {name}.model too; name another folder")
-    is_other = output.is_dir() and any(output.iterdir()) and not (output / "config.json").is_file()
-    if is_other or (output.exists() and not output.is_dir()):
-        raise ConfigError(f"{name}.output: {output} is there, and is no checkpoint; name another folder")
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """trl and transformers print logs where results belong, draw bars, look for a hub, and explain themselves."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    import datasets
-
-    verbosity = logging.get_verbosity()
-    datasets.disable_progress_bars()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    try:
-        with without_progress_bars(), redirect_stdout(sys.stderr), warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of what transformers will rename
-            yield
-    finally:
-        logging.set_verbosity(verbosity)

@@ -16,8 +16,9 @@ from peft.tuners.lora import LoraLayer
 from agentrl.config import DPORunConfig
 from agentrl.errors import ConfigError
 from agentrl.progress import Reporter, SilentReporter
-from agentrl.stages.course import Course, StageResult, load_start, place_of, quietly
+from agentrl.stages.course import Course, StageResult
 from agentrl.stages.pair_file import Row, keep_short, longest, read_pairs
+from agentrl.stages.start import load_start, place_of, quietly
 
 
 def run_dpo(

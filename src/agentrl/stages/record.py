@@ -55,9 +55,9 @@ class Record(TrainerCallback):
         self.rows: list[dict[str, Any]] = []
         self._last = time.monotonic()
 
-    def go_on_after(self, step: int) -> None:
-        """Forget what was written after a checkpoint: those steps are taken again."""
-        self.rows = [row for row in self.run.read_metrics() if row["step"] <= step]
+    def go_on_after(self, step: int | None) -> None:
+        """Forget what was written after a checkpoint: those steps are taken again; without one, all of it."""
+        self.rows = [row for row in self.run.read_metrics() if step is not None and row["step"] <= step]
         self.run.replace_metrics(self.rows)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

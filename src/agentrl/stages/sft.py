@@ -10,7 +10,8 @@ from agentrl.chat import ChatFormat
 from agentrl.config import SFTRunConfig
 from agentrl.progress import Reporter, SilentReporter
 from agentrl.stages.conversations import encode_file
-from agentrl.stages.course import Course, StageResult, load_start, place_of, quietly
+from agentrl.stages.course import Course, StageResult
+from agentrl.stages.start import load_start, place_of, quietly
 
 
 def run_sft(
