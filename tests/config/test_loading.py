@@ -117,7 +117,7 @@ def test_the_resolved_config_keeps_the_order_of_the_classes(write: Write) -> Non
             "run.yaml:4: name: found false; allowed: up to 80 letters, digits, dots, dashes and underscores; "
             'YAML reads a bare no as false: write "no" in quotes',
         ),
-        ("ppo: [1]", "run.yaml:4: ppo: found a list of 1; allowed: a mapping (steps, tasks_per_step"),
+        ("ppo: [1]", "run.yaml:4: ppo: found a list of 1; allowed: a mapping (preset, steps, tasks_per_step"),
         ("rollout:", "run.yaml:4: rollout: found nothing (null); allowed: a mapping (max_tool_calls"),
         ("seed: 1\nseed: 2", "run.yaml:5: seed: key written twice, first at run.yaml:4; keep one"),
         ("on: 1", 'run.yaml:4: YAML reads the key on as true; write "on" in quotes'),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from agentrl.ppo.loss import mismatch_weights, policy_loss, probability_ratio, token_weights, value_loss
+from agentrl.ppo.loss import policy_loss, probability_ratio, token_weights, value_loss
+from agentrl.ppo.mismatch import mismatch_weights
 
 MODES = ("token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "const_norm")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
@@ -12,8 +13,9 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from agentrl.config import KLConfig, PolicyConfig, PPOConfig
 from agentrl.policy.policy import Policy
+from agentrl.ppo import objective
 from agentrl.ppo.batch import make_batch
-from agentrl.ppo.loss import token_weights
+from agentrl.ppo.loss import probability_ratio, token_weights
 from agentrl.ppo.trainer import PPOTrainer
 from agentrl.types import Trajectory
 from tests.engine_fixtures import make_tokenizer
@@ -265,7 +267,9 @@ def float64_policy() -> Policy:
 
 
 @pytest.mark.parametrize("placement", ["reward", "loss"])
-def test_the_gradient_of_the_whole_loss_equals_central_differences(placement: str) -> None:
+def test_the_gradient_of_the_whole_loss_equals_central_differences(
+    placement: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     policy = float64_policy()
     kl = KLConfig(coef=0.3, placement=placement, estimator="k2" if placement == "loss" else "k1")  # type: ignore[arg-type]
     trainer = make_trainer(policy, entropy_coef=0.05, value_coef=0.7, kl=kl, dual_clip=None)
@@ -274,6 +278,10 @@ def test_the_gradient_of_the_whole_loss_equals_central_differences(placement: st
     experience = trainer._experience(batch, [torch.arange(6)], gae_lambda=0.95)
     weights = token_weights(batch.action_mask, "token_mean")
     moved(policy)  # ratios away from 1: some are clipped, none at the kink
+    with torch.no_grad():
+        ratio = probability_ratio(policy.evaluate(batch.token_ids, batch.action_mask).logprobs, experience.old_logprobs)
+    weight = objective.importance(experience, ratio, trainer.config)
+    monkeypatch.setattr(objective, "importance", lambda *_: weight)  # it has no gradient: it must not move either
 
     def loss() -> Tensor:
         return (weights * trainer._loss_terms(experience)["loss"]).sum()
@@ -393,17 +401,35 @@ def test_every_trainable_parameter_is_in_the_optimiser_and_moves() -> None:
     assert [name for name, weights in weights_of(policy).items() if torch.equal(weights, before[name])] == []
 
 
-def test_a_gradient_that_is_not_finite_raises_and_changes_no_parameter() -> None:
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_step_whose_gradient_is_not_finite_is_not_taken_and_counted(bad: float) -> None:
     policy = tiny_policy()
-    trainer = make_trainer(policy)
+    trainer = make_trainer(policy, minibatches=2)
     trainer.update(sampled_trajectories(policy))
     before, state = weights_of(policy), trainer.optimizer_tensors()
-    policy.model.model.norm.weight.register_hook(lambda gradient: gradient * float("nan"))
-    with pytest.raises(FloatingPointError, match="not taken"):
-        trainer.update(sampled_trajectories(policy))
+    hook = policy.model.model.norm.weight.register_hook(lambda gradient: gradient * bad)
+    metrics = trainer.update(sampled_trajectories(policy))
+    assert (metrics["skipped_optimizer_steps"], metrics["optimizer_steps"]) == (2, 0)
+    assert "loss" not in metrics
     assert_same(weights_of(policy), before)
     assert_same(trainer.optimizer_tensors(), state)
-    assert policy.version == 1
+    hook.remove()
+    assert trainer.update(sampled_trajectories(policy))["optimizer_steps"] == 2
+
+
+def test_a_minibatch_that_is_not_finite_takes_no_other_one_with_it() -> None:
+    policy = tiny_policy()
+    trainer = make_trainer(policy, minibatches=4)
+    backward, calls = trainer._backward, []
+
+    def second_one_fails(*args: Any) -> dict[str, float]:
+        calls.append(backward(*args))
+        return calls[-1] | ({"loss": float("nan")} if len(calls) == 2 else {})
+
+    trainer._backward = second_one_fails  # type: ignore[method-assign]
+    metrics = trainer.update(sampled_trajectories(policy))
+    assert (metrics["skipped_optimizer_steps"], metrics["optimizer_steps"]) == (1, 3)
+    assert math.isfinite(metrics["loss"])
 
 
 def test_trajectories_of_older_weights_never_reach_the_loss() -> None:
@@ -434,8 +460,9 @@ def test_weights_that_are_not_finite_are_found_at_the_next_update() -> None:
     trajectories = sampled_trajectories(policy)
     with torch.no_grad():
         policy.model.model.norm.weight[0] = float("nan")
-    with pytest.raises(FloatingPointError):
-        make_trainer(policy).update(trajectories)
+    metrics = make_trainer(policy).update(trajectories)
+    assert metrics["skipped_optimizer_steps"] == 1
+    assert math.isnan(metrics["kl_per_token"])
 
 
 def test_an_update_that_moved_too_far_drops_the_rest_of_the_batch() -> None:
@@ -495,18 +522,19 @@ def test_the_adaptive_controller_follows_the_kl_of_the_batch() -> None:
     assert trainer.kl.coef == pytest.approx(0.2 * (1 + error * 8 / 100))
 
 
-def solve_bandit(start: Sequence[float], scores: Sequence[float], kl: KLConfig, *, updates: int = 240) -> list[float]:
+def solve_bandit(
+    start: Sequence[float], scores: Sequence[float], kl: KLConfig, *, updates: int = 240, **settings: Any
+) -> list[float]:
     """Arms' probabilities after PPO on batches that hold every arm as often as the policy draws it."""
     policy = bandit_policy(start)
     config = PPOConfig(
         learning_rate=0.1, value_learning_rate=0.1, adam_eps=1e-8, betas=(0.0, 0.9), minibatches=1,
-        kl=KLConfig(coef=kl.coef), microbatch_tokens=10**9, whiten_advantages=False,
+        kl=KLConfig(coef=kl.coef), microbatch_tokens=10**9, **{"whiten_advantages": False, **settings},
+        learning_rate_schedule="cosine", steps=updates,
     )  # fmt: skip
     config = config.model_copy(update={"kl": kl})  # unchecked
     trainer = PPOTrainer(policy, make_trainer(policy).reference, config)
-    for update in range(updates):
-        for group in trainer.optimizer.param_groups:
-            group["lr"] = 0.1 * 0.97**update
+    for _ in range(updates):
         logprobs = policy.model.arms.detach().log_softmax(-1)
         trajectories: list[Trajectory] = []
         for arm, count in enumerate((400 * logprobs.exp()).round().int().tolist()):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -40,13 +42,13 @@ class KLController:
         self.coef: float = config.coef
 
     def update(self, kl_per_trajectory: float, n_trajectories: int) -> None:
-        """Move beta after a batch. Does nothing for a fixed controller.
+        """Move beta after a batch. Does nothing for a fixed controller, nor for a KL that is not finite.
 
         Args:
             kl_per_trajectory: mean over trajectories of the k1 sum over action tokens, in nats.
             n_trajectories: in the batch.
         """
-        if self._config.controller == "fixed":
+        if self._config.controller == "fixed" or not math.isfinite(kl_per_trajectory):
             return
         error = min(max(kl_per_trajectory / self._config.target_kl_per_trajectory - 1, -0.2), 0.2)
         coef = self.coef * (1 + error * n_trajectories / self._config.horizon)

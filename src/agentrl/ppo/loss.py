@@ -11,6 +11,17 @@ def probability_ratio(logprobs: Tensor, old_logprobs: Tensor) -> Tensor:
     return (logprobs - old_logprobs).clamp(-20, 20).exp()
 
 
+def sequence_ratio(logprobs: Tensor, old_logprobs: Tensor, action_mask: Tensor) -> Tensor:
+    """[B, T] the trajectory's ratio on each of its action tokens, 1 elsewhere (GSPO, arXiv:2507.18071, eq. 7).
+
+    It is the geometric mean exp(mean over action tokens of log pi_now - log pi_old), not the product: lengths do not
+    matter, and the clip range is thousands of times smaller than a token's. The scope is the trajectory, all turns.
+    """
+    log_ratio = torch.where(action_mask, logprobs - old_logprobs, 0.0)
+    mean = log_ratio.sum(-1, keepdim=True) / action_mask.sum(-1, keepdim=True).clamp(min=1)
+    return torch.where(action_mask, mean.clamp(-20, 20).exp(), 1.0)
+
+
 def policy_loss(
     ratio: Tensor, advantages: Tensor, *, clip_low: float, clip_high: float, dual_clip: float | None
 ) -> Tensor:
@@ -31,15 +42,6 @@ def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, *, clip: flo
     """Per-token clipped squared error, 0.5 * max((V - G)^2, (clip(V, V_old +- clip) - G)^2)."""
     clipped = old_values + (values - old_values).clamp(-clip, clip)
     return 0.5 * torch.maximum((values - returns).square(), (clipped - returns).square())
-
-
-def mismatch_weights(old_logprobs: Tensor, engine_logprobs: Tensor, *, cap: float) -> Tensor:
-    """min(pi_old / pi_engine, cap) per token, without gradient: token-level truncated importance sampling.
-
-    Corrects for an engine whose probabilities differ a little from the trainer's. Never a product over the
-    trajectory: over hundreds of tokens that leaves one effective sample (Yao et al. 2025).
-    """
-    return (old_logprobs - engine_logprobs).clamp(-20, 20).exp().clamp(max=cap).detach()
 
 
 def token_weights(action_mask: Tensor, mode: str, *, constant: float = 1024.0) -> Tensor:
