@@ -165,7 +165,7 @@ class Theirs(TrainerCallback):  # type: ignore[misc]
             """
             with self._tools.timed():
                 time.sleep(options.tool_seconds)
-            return task.found(task.next_key(key))
+            return str(task.found(task.next_key(key)))
 
         def reward(completions: Sequence[Any], **_: Any) -> list[float]:
             return [float("Answer" in str(messages[-1].get("content"))) for messages in completions]
