@@ -11,11 +11,13 @@ from typer.testing import CliRunner
 
 from agentrl.cli.main import app
 from agentrl.errors import ConfigError
+from agentrl.runs import RunDirectory
 from agentrl.stages import pairs as reasons
-from agentrl.stages.episodes import is_held_out, read_episodes
+from agentrl.stages.episodes import is_held_out, read_episodes, trace_files
 from agentrl.stages.pair_file import read_pairs, vocabulary_digest
 from agentrl.stages.pairs import Episode, Pair, build_pairs, first_difference
 from tests.engine_fixtures import make_tokenizer
+from tests.factories import make_rollout
 
 
 def episode(name: str, score: float | None, *turns: tuple[str, str], task: str = "t", prompt: str = "?") -> Episode:
@@ -220,6 +222,21 @@ def test_what_cannot_be_read_is_named(run_dir: Path, break_it: Any, found: str |
     result = cli(run_dir, "--output", run_dir.parent / "pairs.jsonl")
     assert (result.exit_code, found or "") == (2 if found else 0, found or "")
     assert (found or "") in result.stderr
+
+
+def test_rollouts_are_read_as_a_run_writes_them(tmp_path: Path) -> None:
+    rollout = make_rollout("task", score=0.5)
+    with RunDirectory.create(tmp_path / "run", config_yaml="", manifest={}) as run:
+        file = run.write_rollouts("train-000001", [rollout])
+    (found,) = read_episodes(file)
+    assert found == Episode(
+        rollout.id,
+        "task",
+        0.5,
+        rollout.prompt_ids,
+        tuple((turn.token_ids, turn.observation_ids) for turn in rollout.turns),
+    )
+    assert trace_files(tmp_path / "run") == [file]
 
 
 def test_a_line_that_is_no_rollout_is_named(tmp_path: Path) -> None:
