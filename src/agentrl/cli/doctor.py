@@ -131,6 +131,7 @@ def rewards(
     signals = build_signals(process, grading.name)
     found = [discriminate(groups, signal, pass_threshold=grading.pass_threshold) for signal in signals]
     record = to_record(found, sources)
+    Path(process.report).parent.mkdir(parents=True, exist_ok=True)
     write_text(Path(process.report), to_json(record, indent=2) + "\n")
     if as_json:
         print(to_json(record, indent=2))
