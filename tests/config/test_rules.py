@@ -269,3 +269,12 @@ def test_potentials_are_discounted_only_turn_by_turn() -> None:
     assert "gamma: found 0.99 with process_rewards.potentials; allowed: 1, as" in refusal(
         ppo={**POTENTIALS, "gamma": 0.99}
     )
+    assert load(ppo={**POTENTIALS, "preset": "turn_gae"}).ppo.gamma < 1
+
+
+@pytest.mark.parametrize("preset", ["rloo", "grpo", "dr_grpo", "dapo", "gspo"])
+def test_potentials_are_refused_where_whole_episodes_are_compared(preset: str) -> None:
+    assert "what potentials add to one is the same for all samples of a task" in refusal(
+        ppo={**POTENTIALS, "preset": preset}
+    )
+    assert load(ppo={**POTENTIALS, "preset": "gigpo", "gamma": 1.0})

@@ -15,6 +15,7 @@ import torch
 
 from agentrl.config import PPOConfig, TokenPenaltyConfig, ToolEfficiencyConfig
 from agentrl.policy.policy import Policy
+from agentrl.rollout.process_rewards import Signal
 from agentrl.rollout.trajectory import to_trajectories
 from agentrl.types import Grade, Rollout, StopReason, Task, ToolCall, ToolResult, Trajectory, Turn
 from tests.tiny import VOCABULARY, make_trainer, tiny_policy
@@ -71,6 +72,7 @@ def learn(
     seed: int = 0,
     change: Change = list,
     rewards: PPOConfig = FREE,
+    signals: Sequence[Signal] = (),
     **config: Any,
 ) -> list[Rollout]:
     """Train a fresh policy; the rollouts of the trained one."""
@@ -80,7 +82,7 @@ def learn(
     trainer = make_trainer(policy, seed=seed, **settings)
     for number in range(steps):
         rollouts = roll_out(policy, step, n=n, n_tools=n_tools, seed=1000 * seed + number)
-        trainer.update(change(to_trajectories(rollouts, rewards)))
+        trainer.update(change(to_trajectories(rollouts, rewards, signals)))
     return roll_out(policy, step, n=256, n_tools=n_tools, seed=999_999)
 
 
@@ -178,3 +180,14 @@ def test_a_useless_tool_is_called_less_only_where_calls_cost_something() -> None
     priced = FREE.model_copy(update={"tool_efficiency": ToolEfficiencyConfig()})
     assert calls(learn(neutral, n_tools=2, steps=15, n=64, rewards=priced)) < 0.15
     assert calls(learn(neutral, n_tools=2, steps=15, n=64)) > 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_potential_teaches_sooner_where_advantages_look_one_step_ahead(seed: int) -> None:
+    doors_passed = Signal("doors", 1.0, True, lambda rollout: len(rollout.turns) / len(Corridor.doors), "")
+
+    def after_12_steps(*signals: Signal) -> float:
+        return success(learn(Corridor(6), n_tools=2, steps=12, seed=seed, gae_lambda=0.0, signals=signals))
+
+    assert after_12_steps(doors_passed) > after_12_steps() + 0.2
