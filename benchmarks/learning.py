@@ -23,7 +23,6 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +32,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from agentrl.config import RunConfig, load_config, training_sections
 from agentrl.data.tasks import Splits, load_tasks
-from agentrl.evaluation.charts import Series, line_chart
 from agentrl.evaluation.evaluate import evaluate
-from agentrl.evaluation.style import CSS
 from agentrl.policy.checkpoint import load_weights
 from agentrl.policy.policy import load_policy
 from agentrl.progress import SilentReporter
@@ -44,18 +41,9 @@ from agentrl.tools.serve import serving
 from agentrl.training import train
 from agentrl.types import Task
 
+from .curves import Point, plot, seconds_to
 from .rollouts.__main__ import machine
 from .rollouts.peers import grpo_trainer
-
-
-@dataclass(frozen=True)
-class Point:
-    """A policy on the way, and what it took."""
-
-    rollouts: int
-    seconds: float
-    reward: float
-    """On validation."""
 
 
 @dataclass(frozen=True)
@@ -257,22 +245,6 @@ def measured(config: RunConfig, splits: Splits, url: str, saved: Sequence[Saved]
     return asyncio.run(measure_all())
 
 
-def seconds_to(points: Sequence[Point], reward: float) -> float | None:
-    """When a curve first reaches a reward, between two points on the line through them; None where it does not."""
-    for before, after in pairwise(points):
-        if after.reward >= reward:
-            share = (reward - before.reward) / (after.reward - before.reward)
-            return before.seconds + share * (after.seconds - before.seconds)
-    return None
-
-
-def plot(curves: dict[str, list[Point]]) -> str:
-    """Both curves as a page that is nothing but an SVG."""
-    series = [Series(name, [(point.seconds / 60, point.reward) for point in curve]) for name, curve in curves.items()]
-    chart = line_chart("validation reward over minutes of training", series, y_range=(0.4, 0.9))
-    return f"<!doctype html><meta charset=utf-8><style>{CSS}</style>{chart}"
-
-
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     every = options.every
     overrides = [
@@ -317,7 +289,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "machine": started,
     }
     (options.out / "learning.json").write_text(json.dumps(results, indent=2) + "\n")
-    (options.out / "learning.html").write_text(plot(curves))
+    (options.out / "learning.svg").write_text(plot(curves, target))
     return results
 
 
