@@ -24,7 +24,7 @@ from tests.toy_run import metrics, toy_run
 
 pytestmark = pytest.mark.slow
 
-TIMES = ("seconds", "latency")
+TIMES = ("seconds", "latency", "memory")
 
 
 @pytest.fixture

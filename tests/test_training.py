@@ -32,7 +32,7 @@ from tests.engine_fixtures import END, TEMPLATE, chance_policy, make_tokenizer
 
 ROOT = Path(__file__).parents[1]
 SERVER = Path(__file__).with_name("toy_server.py")
-TIMES = ("seconds", "latency")
+TIMES = ("seconds", "latency", "memory")
 FIGURES = {"reward", "success_rate", "tool_calls", "output_tokens", "latency_seconds", "n_items", "samples_per_item"}
 
 

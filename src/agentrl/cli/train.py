@@ -15,6 +15,7 @@ from agentrl.cli.exits import INTERRUPTED, RUN_FAILED, fail
 from agentrl.cli.options import Config, Json, Set
 
 if TYPE_CHECKING:
+    from agentrl.config import RunConfig
     from agentrl.training import TrainingResult
 
 EXIT_CODES = {None: 0, "interrupted": INTERRUPTED}
@@ -28,6 +29,9 @@ AllowChange = Annotated[
         metavar="KEY", help="With --resume: go on though this key, or section, has changed since. May be repeated."
     ),
 ]
+Profile = Annotated[
+    bool, typer.Option("--profile", help="Record where each step's time goes; a table at the end, and profile.json.")
+]
 
 
 def train(
@@ -35,6 +39,7 @@ def train(
     run_dir: RunDir = None,
     resume: Resume = False,
     allow_change: AllowChange = [],  # noqa: B006  (typer reads the default)
+    profile: Profile = False,
     overrides: Set = [],  # noqa: B006  (typer reads the default)
     as_json: Json = False,
 ) -> None:
@@ -63,17 +68,21 @@ def train(
     is_first = int(os.environ.get("RANK", "0")) == 0  # of the processes of a launcher: the others work in silence
     reporter = reporter_for() if is_first else SilentReporter()
     try:
-        result = run_training(resolved, run_dir=run_dir, resume=resume, allow_change=allow_change, reporter=reporter)
+        result = run_training(
+            resolved, run_dir=run_dir, resume=resume, allow_change=allow_change, reporter=reporter, profile=profile
+        )
     finally:
         reporter.close()
     if not is_first:
         raise typer.Exit(EXIT_CODES.get(result.stopped_by, RUN_FAILED))
     _print_result(result, as_json=as_json)
+    if profile and not as_json:
+        _print_profile(result.run_dir)
     if result.stopped_by == "interrupted":
         again = how_to_resume(config, result.run_dir, overrides)
         fail(f"interrupted; the last checkpoint is saved. Go on with:\n  {again}", INTERRUPTED)
     if result.stopped_by is not None:
-        fail(f"error: {_why(result, how_to_resume(config, result.run_dir, overrides))}", RUN_FAILED)
+        fail(f"error: {_why(result, resolved, config, overrides)}", RUN_FAILED)
 
 
 def how_to_resume(config: Path, run_dir: Path, overrides: Sequence[str]) -> str:
@@ -82,14 +91,27 @@ def how_to_resume(config: Path, run_dir: Path, overrides: Sequence[str]) -> str:
     return shlex.join(["agentrl", "train", str(config), "--run-dir", str(run_dir), "--resume", *sets])
 
 
-def _why(result: TrainingResult, command: str) -> str:
+def _why(result: TrainingResult, resolved: RunConfig, config: Path, overrides: Sequence[str]) -> str:
     """What stop.json says; where the disk refused it, the rule alone."""
     from agentrl.runs.files import read_json
     from agentrl.training.stopping import STOP, describe_stop
 
     if not (result.run_dir / STOP).exists():
         return f"stopped by the rule {result.stopped_by}; see {result.run_dir}"
-    return describe_stop(read_json(result.run_dir, STOP), command)
+    record = read_json(result.run_dir, STOP)
+    if "ppo.learning_rate" not in record.get("repair", ""):
+        return describe_stop(record, how_to_resume(config, result.run_dir, overrides))
+    slower = [*overrides, f"ppo.learning_rate={resolved.ppo.learning_rate / 2:.2e}"]
+    command = how_to_resume(config, result.run_dir, slower)
+    return describe_stop(record, f"{command} --allow-change ppo.learning_rate")
+
+
+def _print_profile(run_dir: Path) -> None:
+    from agentrl.runs.files import read_json
+    from agentrl.training.profile import PROFILE, format_profile
+
+    if (run_dir / PROFILE).exists():
+        print(f"\n{format_profile(read_json(run_dir, PROFILE))}", flush=True)
 
 
 def _print_result(result: TrainingResult, *, as_json: bool) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from agentrl.config import PPOConfig
+from agentrl.phases import Phases
 from agentrl.policy.policy import Policy
 from agentrl.policy.ranks import Ranks
 from agentrl.policy.reference import ReferencePolicy
@@ -61,6 +62,7 @@ def evaluate_pieces(
     pieces: Sequence[Tensor],
     config: PPOConfig,
     ranks: Ranks,
+    phases: Phases,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(old, reference) log-probabilities and values of the whole batch, [B, T] each; ranks share the passes.
 
@@ -72,9 +74,11 @@ def evaluate_pieces(
         rows = batch.rows(piece)
         width = rows.token_ids.shape[1]
         if config.has_critic or not by_engine:
-            output = policy.evaluate(rows.token_ids, rows.action_mask, with_values=config.has_critic)
+            with phases("old_logprobs"):
+                output = policy.evaluate(rows.token_ids, rows.action_mask, with_values=config.has_critic)
             old[piece, :width], values[piece, :width] = output.logprobs.to(old), output.values.to(old)
-        ref[piece, :width] = reference.logprobs(rows.token_ids, rows.action_mask).to(old)
+        with phases("reference"):
+            ref[piece, :width] = reference.logprobs(rows.token_ids, rows.action_mask).to(old)
     old, ref, values = (ranks.sum(each) for each in (old, ref, values))
     return torch.where(batch.action_mask, batch.engine_logprobs, 0.0) if by_engine else old, ref, values
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from agentrl.config import PPOConfig
+from agentrl.phases import Phases
 from agentrl.policy.policy import Policy
 from agentrl.policy.ranks import Ranks
 from agentrl.policy.reference import ReferencePolicy
@@ -38,6 +39,7 @@ class PPOTrainer:
         config: the `ppo:` section.
         seed: of the minibatches' order, which depends on it and the policy's version alone.
         ranks: the processes that share the passes; each holds the whole batch.
+        phases: is told which part of an update is being worked on.
     """
 
     def __init__(
@@ -48,8 +50,10 @@ class PPOTrainer:
         *,
         seed: int = 0,
         ranks: Ranks | None = None,
+        phases: Phases | None = None,
     ) -> None:
         self.seed = seed
+        self.phases = phases or Phases()
         self.policy = policy
         self.reference = reference
         self.config = config
@@ -91,7 +95,8 @@ class PPOTrainer:
         for minibatch in chain(*passes):
             if not (pieces := _of_trusted(minibatch, experience)):
                 continue
-            found = self._backward(experience, pieces)
+            with self.phases("backward"):
+                found = self._backward(experience, pieces)
             if not all(map(math.isfinite, found.values())):
                 skipped += 1  # weights and optimiser stay as they were
                 continue
@@ -99,7 +104,8 @@ class PPOTrainer:
             if config.guards.max_update_kl is not None and found["approx_kl"] > config.guards.max_update_kl:
                 metrics["abandoned_minibatches"] = 1.0  # the policy has moved far enough for this batch
                 break
-            self.optimizer.step()
+            with self.phases("optimizer"):
+                self.optimizer.step()
             optimizer_steps += 1
         self.policy.version += 1
 
@@ -172,7 +178,9 @@ class PPOTrainer:
     @torch.no_grad()
     def _experience(self, batch: TrajectoryBatch, pieces: list[Tensor], *, gae_lambda: float) -> Experience:
         """Log-probabilities, values, shaped rewards and advantages under the weights before the update."""
-        old, ref, values = evaluate_pieces(self.policy, self.reference, batch, pieces, self.config, self.ranks)
+        old, ref, values = evaluate_pieces(
+            self.policy, self.reference, batch, pieces, self.config, self.ranks, self.phases
+        )
         in_reward = self.kl.coef if self.config.kl.placement == "reward" else 0.0
         return make_experience(batch, old, ref, values, self.config, kl_coef=in_reward, gae_lambda=gae_lambda)
 

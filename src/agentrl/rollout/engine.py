@@ -22,6 +22,7 @@ from agentrl.grading.build import build_grader
 from agentrl.grading.grader import Grader
 from agentrl.inference.build import build_engine
 from agentrl.inference.engine import InferenceEngine
+from agentrl.phases import Phases, Watched
 from agentrl.rollout.episode import Episode
 from agentrl.rollout.turns import TurnLoop, derive_seed
 from agentrl.tools.lifecycle import Lifecycle
@@ -92,6 +93,15 @@ class RolloutEngine:
             config.rollout.model_copy(update={"max_concurrent": at_once}),
             Lifecycle.from_config(sections.tools, base_url),
         )
+
+    def watch(self, phases: Phases) -> None:
+        """Tell `phases` from now on when tokens are generated, and tools and grades awaited."""
+        watched: list[Any] = [
+            Watched(self.inference, "generate", "generation", phases),
+            Watched(self._toolbox, "run", "tools", phases),
+            Watched(self._grader, "grade", "grading", phases),
+        ]
+        self.inference, self._toolbox, self._grader = watched
 
     async def open_ledger(self, folder: Path) -> None:
         """Note in `folder` which sandboxes are open, and close those that a crashed process left there."""

@@ -6,8 +6,6 @@ evaluate baseline -> warm up critic -> repeat: roll out, update, (evaluate, save
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +24,7 @@ from agentrl.evaluation.report import write_report
 from agentrl.policy.policy import Policy
 from agentrl.policy.ranks import Ranks
 from agentrl.policy.reference import ReferencePolicy
+from agentrl.ppo.checks import FirstUpdate
 from agentrl.ppo.trainer import PPOTrainer
 from agentrl.progress import Reporter
 from agentrl.rollout.engine import RolloutEngine
@@ -35,6 +34,8 @@ from agentrl.rollout.trajectory import to_trajectories
 from agentrl.runs import RunDirectory
 from agentrl.training.ahead import Ahead, Batch, in_thread
 from agentrl.training.history import History
+from agentrl.training.memory import memory_metrics, open_phases, peak_rss_bytes
+from agentrl.training.profile import PROFILE, profile_of, step_metrics
 from agentrl.training.resampling import top_up
 from agentrl.training.saving import Checkpoints
 from agentrl.training.stopping import STOP, Watch, go_back, stop_record
@@ -67,9 +68,13 @@ class Training:
         engine: RolloutEngine | SharedRollouts,
         reporter: Reporter,
         ranks: Ranks | None = None,
+        *,
+        is_profiled: bool = False,
     ) -> None:
         self.config, self.run, self.splits, self.reporter = config, run, splits, reporter
         self.policy, self.engine, self.ranks = policy, engine, ranks or Ranks()
+        self.is_profiled = is_profiled
+        self.phases = open_phases(policy.device, is_profiled=is_profiled)
         self.rollouts = OutageGuard(
             engine,
             max_lost_fraction=config.ppo.guards.max_ungraded_fraction,
@@ -80,7 +85,10 @@ class Training:
         reference = ReferencePolicy.freeze(policy)
         self.reference_digest = reference.digest()
         trained, self.reference = self.ranks.shard(policy, reference)
-        self.ppo = PPOTrainer(trained, self.reference, config.ppo, seed=config.seed, ranks=self.ranks)
+        self.ppo = PPOTrainer(
+            trained, self.reference, config.ppo, seed=config.seed, ranks=self.ranks, phases=self.phases
+        )
+        self.first_update = FirstUpdate(self.ppo, engine=engine_attention(config))
         self.signals = passed_signals(config)
         curriculum = config.data.curriculum if config.data else None
         self.order = (
@@ -149,6 +157,9 @@ class Training:
             await self.warm_up_critic()
             self.checkpoints.save(0, wall_seconds=self.wall_seconds)
         self.reporter.phase("training")
+        if self.first_update.delicate:
+            self.reporter.message(self.first_update.attention)
+        self.phases.take_seconds()  # of what came before the first step
         self.is_training = self.config.ppo.steps > 0
 
     async def go_on(self, state: dict[str, Any]) -> None:
@@ -172,7 +183,8 @@ class Training:
         self.run.check()
         # 1. Roll out the next tasks; where endpoints fail, wait for them. Overlapped, they were rolled out during the
         #    last update, and those after them begin now.
-        batch = await self.ahead.take(self.step + 1)
+        with self.phases("rollout"):
+            batch = await self.ahead.take(self.step + 1)
         if ppo.overlap and self.step + 1 < ppo.steps:
             self.ahead.start(self.step + 2)
 
@@ -181,25 +193,35 @@ class Training:
         self.update_of = {"file": file, "ids": [rollout.id for rollout in batch.rollouts]}
         started = time.monotonic()
         try:
-            metrics = await self.learn(self.trajectories(batch.rollouts))
+            trajectories = self.trajectories(batch.rollouts)
+            self.first_update.before(trajectories)
+            metrics = await self.learn(trajectories)
         except FloatingPointError as error:
             raise TrainingStopped("non_finite", str(error)) from error
         self.ranks.collect_weights()
         self.step += 1
         metrics |= self.measurement.describe(batch.drawn) | batch.metrics  # of tasks as they came: others were chosen
+        metrics |= memory_metrics(self.phases.take_peaks())
         metrics["seconds_update"] = time.monotonic() - started
         if ppo.overlap:
             metrics["seconds_overlapped"] = self.ahead.seconds
         self.record(self.ranks.broadcast(metrics))  # times differ from rank to rank, decisions must not
-        await self.ahead.settle()
-        await self.engine.sync(self.policy)
+        with self.phases("rollout"):
+            await self.ahead.settle()
+        with self.phases("sync"):
+            await self.engine.sync(self.policy)
 
         # 3. Measure, save, and stop when something went bad.
         if self.is_due(self.config.evaluation.every_steps):
-            await self.measure_step()
+            with self.phases("evaluation"):
+                await self.measure_step()
         self.watch.warn()
         if self.is_due(self.config.checkpoint.every_steps):
-            self.save()
+            with self.phases("checkpoint"):
+                self.save()
+        if self.is_profiled:
+            self.history.amend(self.ranks.broadcast(step_metrics(self.phases.take_seconds())))
+        self.first_update.after(metrics)
         self.watch.stop()
 
     def stopped(self, stop: TrainingStopped) -> str:
@@ -319,6 +341,8 @@ class Training:
         }
         try:
             self.run.write_summary(summary)
+            if self.is_profiled:
+                self.run.write_json(PROFILE, profile_of(self.history.rows))
             self.ranks.on_first(lambda: write_report(self.run.path))
         except (CheckpointError, OSError) as error:  # the caller is told the figures all the same
             self.reporter.message(f"the summary could not be kept: {error}")
@@ -347,7 +371,6 @@ def stop_on_a_full_disk() -> Iterator[None]:
         raise TrainingStopped(DISK, str(error)) from error
 
 
-def peak_rss_bytes() -> int:
-    """Most memory that this process ever held."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in kilobytes
+def engine_attention(config: RunConfig) -> str:
+    """What computes attention where tokens are sampled."""
+    return "agentrl's own" if config.inference.kind == "in_process" else f"{config.inference.kind}'s own"

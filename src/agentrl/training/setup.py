@@ -44,6 +44,7 @@ def train(
     resume: bool = False,
     allow_change: Sequence[str] = (),
     reporter: Reporter | None = None,
+    profile: bool = False,
 ) -> TrainingResult:
     """Train a policy as `config` says; everything is kept in the run directory.
 
@@ -53,6 +54,7 @@ def train(
         run_dir: new or empty, `runs/NAME-TIME` by default; with `resume`, the run to go on with.
         allow_change: with `resume`, the keys that may have changed since, such as `ppo.learning_rate`, `grading` or
             `versions.dataset`; what did change is recorded in the manifest.
+        profile: record where each step's time goes, in its metrics and in profile.json.
 
     Raises:
         ConfigError: data, endpoints or device do not fit the config; nothing has been written.
@@ -67,7 +69,7 @@ def train(
         ranks = open_ranks(config)
         with without_progress_bars(), ranks.ending_together():
             place = Place(run_dir or default_run_dir(config.name), resume, tuple(allow_change))
-            return _train(config, place, reporter or SilentReporter(), stop, ranks)
+            return _train(config, place, reporter or SilentReporter(), stop, ranks, is_profiled=profile)
 
     if not _is_loop_running():
         return run()
@@ -99,7 +101,9 @@ class Place:
     """Keys in which it may differ from that run."""
 
 
-def _train(config: RunConfig, place: Place, reporter: Reporter, stop: Stop, ranks: Ranks) -> TrainingResult:
+def _train(
+    config: RunConfig, place: Place, reporter: Reporter, stop: Stop, ranks: Ranks, *, is_profiled: bool
+) -> TrainingResult:
     """Load, check, open, and run the loop until it ends or somebody stops it."""
     sections = training_sections(config)
     if config.ppo.overlap and ranks.count > 1:
@@ -148,7 +152,9 @@ def _train(config: RunConfig, place: Place, reporter: Reporter, stop: Stop, rank
             with _open_run(config, place, manifest, ranks) as run:
                 try:
                     await open_ledgers(own_engine, run.path, ranks, has_lifecycle=sections.tools.lifecycle is not None)
-                    training = Training(config, run, splits, policy, engine, reporter, ranks)
+                    training = Training(config, run, splits, policy, engine, reporter, ranks, is_profiled=is_profiled)
+                    if is_profiled:
+                        own_engine.watch(training.phases)
                     ask = ranks.ask_to_stop if ranks.count > 1 else None
                     result = await stop.guard(training.improve(resume=place.resume), training.interrupted, ask)
                 except RankError as error:

@@ -11,6 +11,7 @@ from agentrl.config import RunConfig, training_sections
 from agentrl.errors import CheckpointError, TrainingStopped
 from agentrl.policy.checkpoint import step_folders, step_of
 from agentrl.policy.ranks import Ranks
+from agentrl.ppo.checks import CheckFailed
 from agentrl.ppo.guards import Finding, judge, new_warnings, suspect_step
 from agentrl.ppo.rules import rules
 from agentrl.ppo.signals import Row
@@ -104,7 +105,7 @@ def stop_record(stop: TrainingStopped, *, step: int, batch: Mapping[str, Any], c
         checkpoints: the folder; the newest one from before the signal went bad is named, null if there is none.
     """
     record: dict[str, Any] = {"rule": stop.rule, "message": str(stop), "step": step, "rollouts": batch}
-    good_step = step
+    good_step = step - 1 if isinstance(stop, CheckFailed) else step
     if isinstance(stop, GuardStop):
         finding, warn = stop.finding, stop.finding.rule.warn
         good_step = finding.good_step
