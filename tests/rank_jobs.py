@@ -15,7 +15,7 @@ import torch.multiprocessing as multiprocessing
 from torch import Tensor
 
 from agentrl.config import PolicyConfig, PPOConfig
-from agentrl.errors import TrainingStopped
+from agentrl.errors import ConfigError, TrainingStopped
 from agentrl.policy.processes import ProcessRanks
 from agentrl.policy.ranks import Ranks
 from agentrl.policy.reference import ReferencePolicy
@@ -102,6 +102,7 @@ def play_all(folder: Path, rank: int) -> None:
                 torch.save(play(case, make()), folder / f"{kind}-{name}-{rank}.pt")
     roll_out_all(folder, rank)
     fail_all(folder, rank)
+    end_apart(folder, rank)  # last: afterwards they know each other no more
 
 
 def together(work: Callable[..., None], *arguments: Any, count: int = 2, folder: Path) -> None:
@@ -113,7 +114,6 @@ def _process(rank: int, work: Callable[..., None], arguments: tuple[Any, ...], c
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=count)
     work(*arguments, rank)
-    dist.destroy_process_group()
 
 
 class CountingEngine:
@@ -176,7 +176,26 @@ def fail_all(folder: Path, rank: int) -> None:
     def work() -> None:
         raise TrainingStopped("disk", "no space left")
 
+    async def waiting_work() -> None:
+        work()
+
+    said = []
+    for run in (lambda: ranks.on_first(work), lambda: asyncio.run(ranks.on_first_async(waiting_work()))):
+        try:
+            run()
+        except TrainingStopped as stop:
+            said.append([stop.rule, str(stop)])
+    (folder / f"error-{rank}.json").write_text(json.dumps(said))
+
+
+def end_apart(folder: Path, rank: int) -> None:
+    """One rank meets an error while the other waits for it: who says what."""
+    ranks = ProcessRanks(CPU)
     try:
-        ranks.on_first(work)
-    except TrainingStopped as stop:
-        (folder / f"error-{rank}.json").write_text(json.dumps([stop.rule, str(stop)]))
+        with ranks.ending_together():
+            if rank == 1:
+                raise ConfigError("this disk has no data")
+            ranks.gather([rank])
+    except (ConfigError, SystemExit) as end:
+        (folder / f"end-{rank}.txt").write_text(f"{type(end).__name__}: {end}")
+    dist.destroy_process_group()

@@ -111,4 +111,9 @@ def test_a_stop_that_one_rank_is_asked_for_ends_the_rollouts_of_all(played: Path
 
 def test_an_error_of_the_first_ranks_work_is_everybodys(played: Path) -> None:
     for rank in (0, 1):
-        assert json.loads((played / f"error-{rank}.json").read_text()) == ["disk", "no space left"]
+        assert json.loads((played / f"error-{rank}.json").read_text()) == [["disk", "no space left"]] * 2
+
+
+def test_a_rank_that_fails_says_why_and_the_others_leave_in_silence(played: Path) -> None:
+    assert (played / "end-1.txt").read_text() == "ConfigError: this disk has no data"
+    assert (played / "end-0.txt").read_text() == "SystemExit: 1"
