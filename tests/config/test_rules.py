@@ -278,3 +278,11 @@ def test_potentials_are_refused_where_whole_episodes_are_compared(preset: str) -
         ppo={**POTENTIALS, "preset": preset}
     )
     assert load(ppo={**POTENTIALS, "preset": "gigpo", "gamma": 1.0})
+
+
+def test_a_critic_of_its_own_is_refused_where_nobody_asks_it() -> None:
+    assert load(policy={"critic": "separate"})
+    assert load(policy={"critic": "detached"}, ppo={"preset": "grpo"})
+    assert "policy.critic: found separate; allowed: detached (the default), as ppo.advantage: grpo compares" in refusal(
+        policy={"critic": "separate"}, ppo={"preset": "grpo"}
+    )

@@ -58,6 +58,7 @@ class RunConfig(Section):
     def problems(self) -> Iterator[Problem]:
         yield from self._reward_model_is_the_grader()
         yield from self._turn_scores_are_a_small_part()
+        yield from self._the_critic_is_asked()
         yield from self._sampling_is_not_truncated()
         yield from self._servers_can_be_sent_the_weights()
         yield from self._placeholders_have_a_meaning()
@@ -68,6 +69,12 @@ class RunConfig(Section):
         if self.grading is not None and wanted is not None and wanted != self.grading.name:
             hint = did_you_mean(wanted, [self.grading.name]) or f"; allowed: '{self.grading.name}'"
             yield Problem(("workflow", "reward_model"), f"no grader is named '{wanted}' under grading{hint}")
+
+    def _the_critic_is_asked(self) -> Iterator[Problem]:
+        critic, advantage = self.policy.critic, self.ppo.advantage
+        if critic != "detached" and not self.ppo.has_critic:
+            why = f"ppo.advantage: {advantage} compares siblings and asks no critic"
+            yield Problem(("policy", "critic"), f"found {critic}; allowed: detached (the default), as {why}")
 
     def _turn_scores_are_a_small_part(self) -> Iterator[Problem]:
         scores = self.ppo.process_rewards.turn_scores if self.ppo.process_rewards else ()
