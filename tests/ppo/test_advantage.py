@@ -1,4 +1,4 @@
-"""Golden values G1-G4 and those of whitening: ALGORITHMS.md 2.3 and 2.4."""
+"""Golden values of GAE, over tokens and over turns, and of whitening."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from agentrl.ppo.advantage import Advantages, explained_variance, gae, last_action, token_rewards, whiten
+from agentrl.ppo.advantage import (
+    Advantages,
+    explained_variance,
+    gae,
+    last_action,
+    token_rewards,
+    turn_gae,
+    whiten,
+)
 
 
 def row(values: Sequence[float]) -> Tensor:
@@ -77,6 +85,63 @@ def test_kl_in_the_reward_lowers_the_advantages_as_computed_by_hand() -> None:
 
 def test_a_trajectory_ends_for_good_after_its_last_action() -> None:
     torch.testing.assert_close(run((0, 0), (0.5, 0.5), gae_lambda=1.0).advantages, row((-0.5, -0.5)))
+
+
+def test_a_trajectory_that_was_cut_goes_on_with_the_value_of_where_it_was_cut() -> None:
+    both = row((0, 0)).repeat(2, 1), row((0.5, 0.5)).repeat(2, 1), torch.ones(2, 2, dtype=torch.bool)
+    found = gae(*both, gamma=1.0, gae_lambda=1.0, bootstrap=row((0.5, 0))[0])
+    torch.testing.assert_close(found.advantages, torch.tensor([[0.0, 0.0], [-0.5, -0.5]], dtype=torch.float64))
+
+
+# Turns
+
+TURN_MASK = mask_of(0, 1, 1, 0, 0, 1, 1, 1, 0, 1, 0)
+TURN_IDS = torch.tensor([[-1, 0, 0, -1, -1, 1, 1, 1, -1, 4, -1]])  # whatever numbers, as long as they rise
+
+
+def turns(rewards: Tensor, values: Tensor) -> Advantages:
+    return turn_gae(rewards, values, TURN_IDS, TURN_MASK, gamma=0.99, gae_lambda=0.9)
+
+
+def test_gae_over_turns_is_the_golden_one_on_every_token_of_a_turn() -> None:
+    rewards = row((0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0))
+    values = row((9, 0.2, 7, 9, 9, 0.4, 7, 7, 9, 0.6, math.nan))  # a turn's value is that of its first token
+    found = turns(rewards, values)
+    a, b, c = 0.6864064, 0.5504, 0.4
+    torch.testing.assert_close(found.advantages, row((0, a, a, 0, 0, b, b, b, 0, c, 0)), atol=1e-9, rtol=0)
+    g, h, i = a + 0.2, b + 0.4, 1.0
+    torch.testing.assert_close(found.returns, row((0, g, g, 0, 0, h, h, h, 0, i, 0)), atol=1e-9, rtol=0)
+
+
+def test_a_turn_without_a_reward_is_a_turn_all_the_same() -> None:
+    """Found by their rewards, the first two turns here would be one."""
+    values = row((0,) * 11)
+    with_nothing_before = turns(row((0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0)), values).advantages
+    assert float(with_nothing_before[0, 1]) == pytest.approx(0.891**2)
+    assert float(with_nothing_before[0, 5]) == pytest.approx(0.891)
+
+
+def test_a_turn_earns_the_sum_over_its_tokens_wherever_they_are() -> None:
+    values = row((0,) * 11)
+    one = turns(row((0, 0, 0, 0, 0, 0.1, 0.2, 0.3, 0, 0, 0)), values)
+    other = turns(row((0, 0, 0, 0, 0, 0, 0, 0.6, 0, 0, 0)), values)
+    torch.testing.assert_close(one.advantages, other.advantages)
+
+
+def test_with_turns_of_one_token_both_granularities_are_the_same() -> None:
+    rewards, values, mask = random_case(5)
+    ids = torch.where(mask, torch.arange(20), -1)
+    options = {"gamma": 0.97, "gae_lambda": 0.9}
+    by_turn, by_token = turn_gae(rewards, values, ids, mask, **options), gae(rewards, values, mask, **options)
+    torch.testing.assert_close(by_turn.advantages, by_token.advantages)
+    torch.testing.assert_close(by_turn.returns, by_token.returns)
+
+
+def test_what_turns_earned_lies_on_their_last_tokens_and_none_is_lost() -> None:
+    mask = mask_of(0, 1, 1, 0, 1)
+    earned = row((0, 0, 0.25, 0, 0.5))
+    rewards = token_rewards(row((1,))[0], row((0,) * 5), mask, kl_coef=0.1, turn_rewards=earned)
+    torch.testing.assert_close(rewards, row((0, 0, 0.25, 0, 1.5)))
 
 
 def test_gae_equals_gae_on_the_action_tokens_alone() -> None:

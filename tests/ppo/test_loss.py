@@ -1,11 +1,11 @@
-"""Golden values of ALGORITHMS.md 2.6 and 2.7."""
+"""The clip table, aggregations and ratios, against golden values."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from agentrl.ppo.loss import policy_loss, probability_ratio, token_weights, value_loss
+from agentrl.ppo.loss import policy_loss, probability_ratio, sequence_ratio, token_weights, value_loss
 from agentrl.ppo.mismatch import mismatch_weights
 
 MODES = ("token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "const_norm")
@@ -46,6 +46,30 @@ def test_at_a_ratio_of_1_the_whole_gradient_flows(advantage: float) -> None:
 def test_a_freak_log_ratio_cannot_overflow() -> None:
     ratio = probability_ratio(torch.tensor([0.0, -1e4]), torch.tensor([-1e4, 0.0]))
     assert ratio.isfinite().all()
+
+
+def test_the_ratio_of_a_sequence_is_the_geometric_mean_not_the_product() -> None:
+    log_ratio, mask = torch.tensor([[9.0, 0.1, 0.2, 9.0, 0.3]]), torch.tensor([[False, True, True, False, True]])
+    ratio = sequence_ratio(log_ratio, torch.zeros(1, 5), mask)
+    torch.testing.assert_close(ratio, torch.tensor([[1, 1.221403, 1.221403, 1, 1.221403]]))
+
+
+def test_for_a_single_action_the_ratio_of_the_sequence_is_the_tokens() -> None:
+    now = torch.tensor([[0.0, -1.3, 0.0], [0.0, 0.0, -0.2]], requires_grad=True)
+    old, mask = torch.tensor([[0.0, -1.0, 0.0], [0.0, 0.0, -0.9]]), torch.tensor([[0, 1, 0], [0, 0, 1]]).bool()
+    advantages = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, -1.0]])
+    found = []
+    for ratio in (sequence_ratio(now, old, mask), probability_ratio(now, old)):
+        loss = policy_loss(ratio, advantages, clip_low=0.2, clip_high=0.28, dual_clip=None)
+        found.append((loss[mask], *torch.autograd.grad(loss[mask].sum(), now)))
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_the_gradient_of_a_sequence_ratio_is_shared_by_its_tokens() -> None:
+    now, mask = torch.tensor([[0.0, 0.1, 0.3]], requires_grad=True), torch.tensor([[False, True, True]])
+    ratio = sequence_ratio(now, torch.zeros(1, 3), mask)
+    (gradient,) = torch.autograd.grad((ratio * mask).sum() / 2, now)
+    torch.testing.assert_close(gradient, torch.tensor([[0.0, 0.5, 0.5]]) * ratio.detach())
 
 
 def test_value_loss_is_the_larger_of_the_plain_and_the_clipped_error() -> None:

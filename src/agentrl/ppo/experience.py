@@ -112,7 +112,7 @@ def make_experience(
     else:
         advantages = group_advantages(batch, config) + kl_advantages(kl, mask, kl_coef=kl_coef)
         returns = torch.zeros_like(advantages)
-    if config.whiten_advantages:
+    if config.whiten_advantages and bool(is_trusted.any()):
         advantages = whiten(advantages, mask & is_trusted[:, None])
     weights = mismatch_weights(old, batch.engine_logprobs, cap=config.mismatch_cap)
     return Experience(batch, old, ref, values, advantages, returns, torch.where(mask, weights, 0.0), is_trusted)
