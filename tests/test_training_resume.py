@@ -31,6 +31,7 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
     "separate critic": {"policy": {"lora": {"rank": 4, "alpha": 8}, "critic": "separate"}},
     "curriculum": {"data": {"curriculum": {}}},
     "dynamic sampling": {"ppo": {"dynamic_sampling": {"max_rounds": 2}}},
+    "overlapped": {"ppo": {"overlap": True, "max_staleness": 1}},
     **{f"preset {name}": {"ppo": {"preset": name}} for name in presets()},
 }
 SHORT = {"steps": 10, "tasks_per_step": 2, "samples_per_task": 3, "critic_warmup_steps": 2}
