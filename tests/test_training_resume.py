@@ -25,7 +25,10 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
     "full weights": {"policy": {"lora": None}},
     "lora": {"policy": {"lora": {"rank": 4, "alpha": 8}}},
     "adaptive beta": {
-        "ppo": {"kl": {"coef": 0.05, "controller": "adaptive", "target_kl_per_trajectory": 0.01, "horizon": 20}}
+        "ppo": {
+            "kl": {"coef": 0.05, "controller": "adaptive", "target_kl_per_trajectory": 0.01, "horizon": 20},
+            "guards": {"max_kl_per_token": 100.0, "max_kl_target_multiple": None},
+        }
     },
     "shared critic": {"policy": {"lora": None, "critic": "shared"}},
     "separate critic": {"policy": {"lora": {"rank": 4, "alpha": 8}, "critic": "separate"}},
@@ -34,7 +37,7 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
     "overlapped": {"ppo": {"overlap": True, "max_staleness": 1}},
     **{f"preset {name}": {"ppo": {"preset": name}} for name in presets()},
 }
-SHORT = {"steps": 10, "tasks_per_step": 2, "samples_per_task": 3, "critic_warmup_steps": 2}
+SHORT = {"steps": 10, "tasks_per_step": 2, "samples_per_task": 3}
 
 
 @pytest.fixture(scope="module")
