@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pkgutil
 import random
 import signal
@@ -129,6 +130,13 @@ def test_a_damaged_checkpoint_is_passed_over(start: Path) -> None:
     assert "resuming after step 6" in reporter.messages
     assert rest["digest"] == whole["digest"]
     assert [row["step"] for row in metrics(run)] == list(range(1, 11))
+
+
+def test_preferences_are_learned_without_dropout(start: Path) -> None:
+    """The policy of the first step is the reference."""
+    first = metrics(stage("dpo", start, epochs=0.3).run_dir)[0]
+    assert first["train_loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert first["reward_margin"] == pytest.approx(0, abs=1e-5)
 
 
 class Killed(BaseException):
