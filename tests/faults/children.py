@@ -53,7 +53,7 @@ class Nursery:
             },
             "grading": {"url": f"{self._url}/grade"},
             "policy": {"lora": None},
-            "ppo": {"steps": 4, "tasks_per_step": 3, "samples_per_task": 2, "critic_warmup_steps": 2},
+            "ppo": {"steps": 4, "tasks_per_step": 3, "samples_per_task": 2},
             "evaluation": {"samples_per_item": 1, "run_test": False, "validation_items": 3},
             "checkpoint": {"every_steps": 2},
         }

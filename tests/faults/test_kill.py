@@ -43,7 +43,7 @@ def chosen_points(points: Sequence[str], count: int, seed: int = 0) -> list[int]
 
 @pytest.mark.slow
 def test_a_run_killed_anywhere_becomes_the_run_that_was_not(children: Nursery) -> None:
-    config = children.config("killed", checkpoint={"every_steps": INTERVAL})
+    config = children.config("killed", checkpoint={"every_steps": INTERVAL}, ppo={"critic_warmup_steps": 2})
     whole = children.folder / "whole"
     calm = children.run(config, whole)
     assert (calm.status, calm.stopped_by) == (0, None), calm.errors
@@ -69,7 +69,7 @@ def test_a_run_killed_anywhere_becomes_the_run_that_was_not(children: Nursery) -
 @pytest.mark.slow
 def test_a_run_killed_again_and_again_still_gets_there(children: Nursery) -> None:
     config = children.config("tried")
-    whole, run = children.folder / "tried-whole", children.folder / "tried"
+    whole, run = children.folder / "tried-whole", children.folder / "tried-again"
     children.run(config, whole)
     draw, lives = random.Random(1), 0
     outcome = children.run(config, run, kill_at=60)

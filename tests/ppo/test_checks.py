@@ -99,6 +99,18 @@ def test_an_update_without_an_optimiser_step_shows_nothing() -> None:
     check.after({"optimizer_steps": 3.0, "skipped_optimizer_steps": 1.0})
 
 
+def test_a_minibatch_whose_every_token_is_clipped_shows_nothing() -> None:
+    trainer = make_trainer(tiny_policy())
+    check = FirstUpdate(trainer, engine="slots")
+    for _ in range(3):
+        metrics = trainer.update(sampled(trainer.policy))
+        for name, parameter in trainer.policy.named_parameters():
+            if name.startswith("model.") and parameter.grad is not None:
+                parameter.grad.zero_()
+        trainer.policy.version = 0  # the rollouts stay fresh
+        check.after(metrics)
+
+
 def test_the_parameters_meant_to_train_are_the_optimiser_s() -> None:
     for config in (None, LORA):
         trainer = make_trainer(tiny_policy(config=config))

