@@ -14,7 +14,7 @@ from agentrl.ppo.guards import Finding, judge, new_warnings, suspect_step
 from agentrl.ppo.rules import rules
 
 RULES = rules(PPOConfig())
-CRITIC_FREE = tuple(rule for rule in rules(PPOConfig.model_construct(**dict(PPOConfig(), advantage="grpo"))))
+CRITIC_FREE = rules(PPOConfig(preset="grpo"))
 ADAPTIVE = rules(PPOConfig(kl=KLConfig(controller="adaptive")))
 HEALTHY = {
     "loss": 0.01,

@@ -109,7 +109,6 @@ def _policy_rules(config: PPOConfig, on: GuardsConfig, slow: int) -> tuple[Rule,
     entropy = ("entropy as a fraction of step 1's", relative_to_first("entropy"))
     repetition = ("rise of repeated_ngram_fraction since step 1", rise_from_first("repeated_ngram_fraction"))
     groups = above(on.max_zero_variance_fraction, slow)
-    has_critic = config.advantage.endswith("gae")  # it learns from a group whose rewards are equal, too
     return (
         Rule("kl", *metric("kl_per_token"), above(on.warn_kl_per_token), above(on.max_kl_per_token), MORE_KL),
         Rule("kl_per_trajectory", *metric("kl_per_trajectory"), nats, nats if is_steered else None, MORE_KL),
@@ -139,7 +138,7 @@ def _policy_rules(config: PPOConfig, on: GuardsConfig, slow: int) -> tuple[Rule,
             "zero_variance",
             *metric("zero_variance_fraction"),
             above(on.warn_zero_variance_fraction),
-            None if has_critic else groups,
+            None if config.has_critic else groups,  # a critic learns from groups without a spread, too
             "the tasks are too easy or too hard: switch ppo.dynamic_sampling on, or take more samples_per_task",
         ),
         Rule(
