@@ -191,6 +191,18 @@ def test_the_size_of_a_microbatch_changes_no_minibatch() -> None:
     assert sorted(chain(*hands(60))) == list(range(13))
 
 
+def test_groups_stay_whole_where_there_are_enough_of_them() -> None:
+    policy = tiny_policy()
+    drawn = [replace(each, task_id=f"t{i % 5}") for i, each in enumerate(sampled_trajectories(policy, 15))]
+    batch = make_batch(drawn, pad_id=0)
+    trainer = make_trainer(policy, minibatches=3)
+    dealt = trainer._minibatches(batch, torch.Generator().manual_seed(0))
+    tasks = [{i % 5 for i in torch.cat(pieces).tolist()} for pieces in dealt]
+    assert sorted(map(len, tasks)) == [1, 2, 2]
+    assert set.union(*tasks) == set(range(5))
+    assert sum(len(torch.cat(pieces)) for pieces in dealt) == 15
+
+
 def test_an_update_takes_as_many_optimiser_steps_as_the_config_says_however_short_the_trajectories() -> None:
     policy = tiny_policy()
     trainer = make_trainer(policy, minibatches=4, epochs=2, microbatch_tokens=1_000_000, learning_rate=1e-5)
@@ -545,6 +557,48 @@ def solve_bandit(
             trajectories += [one] * count
         trainer.update(trajectories)
     return policy.model.arms.detach().softmax(-1).tolist()  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("preset", ["rloo", "dr_grpo"])
+def test_without_a_critic_ppo_ends_at_the_same_optimum(preset: str) -> None:
+    found = solve_bandit(**THREE_ARMS, kl=KLConfig(coef=0.5), preset=preset, critic_warmup_steps=0, value_coef=0.0)  # type: ignore[arg-type]
+    assert found == pytest.approx((0.529056, 0.291944, 0.179000), abs=5e-3)
+
+
+def test_twenty_updates_leave_the_reference_bitwise_alone() -> None:
+    policy = tiny_policy()
+    trainer = make_trainer(policy, minibatches=2)
+    frozen = trainer.reference.policy.model
+    trajectories = sampled_trajectories(policy, 4)
+    before = trainer.reference.digest()
+    metrics = [trainer.update([_stamped(each, policy.version) for each in trajectories]) for _ in range(20)]
+    assert trainer.reference.digest() == before
+    assert metrics[0]["kl_per_token"] == metrics[0]["kl_per_trajectory"] == 0
+    assert metrics[-1]["kl_per_token"] > 0
+    trained = {id(parameter) for group in trainer.optimizer.param_groups for parameter in group["params"]}
+    assert not [
+        name
+        for name, parameter in frozen.named_parameters()
+        if parameter.grad is not None or parameter.requires_grad or id(parameter) in trained
+    ]
+
+
+def _stamped(trajectory: Trajectory, version: int) -> Trajectory:
+    return replace(trajectory, policy_versions=tuple(version if m else -1 for m in trajectory.action_mask))
+
+
+def test_the_schedule_scales_every_learning_rate_of_its_step() -> None:
+    policy = tiny_policy()
+    rates = {"learning_rate": 1e-3, "value_learning_rate": 1e-2}
+    trainer = make_trainer(policy, steps=4, learning_rate_schedule="linear", **rates)
+        policy, learning_rate=1e-3, value_learning_rate=1e-2, steps=4, learning_rate_schedule="linear"
+    )
+    seen = []
+    for _ in range(3):
+        trajectories = [_stamped(each, policy.version) for each in sampled_trajectories(policy, 3)]
+        seen.append(trainer.update(trajectories)["learning_rate"])
+    assert seen == pytest.approx([1e-3, 7.5e-4, 5e-4])
+    assert {group["lr"] for group in trainer.optimizer.param_groups} == {5e-4, 5e-3}
 
 
 THREE_ARMS = {"start": (0.2, 0.3, 0.5), "scores": (1.0, 0.5, 0.0)}

@@ -221,6 +221,14 @@ class PPOConfig(Section):
     def _preset_sets_defaults(cls, values: Any) -> Any:
         return with_preset(values) if isinstance(values, dict) else values
 
+    def warnings(self) -> Iterator[str]:
+        """What is allowed, and not what it seems."""
+        if self.kl.placement == "loss":
+            yield (
+                "ppo.kl.placement: loss counts each token's KL by itself; early tokens do not pay for the KL that they "
+                "cause later, as they do with placement: reward"
+            )
+
     def problems(self) -> Iterator[Problem]:
         yield from self._potentials_cancel()
         yield from self._ranges_fit()

@@ -112,6 +112,8 @@ def _train(
     ranks.on_first(lambda: _check(place, config))
     if ranks.count > 1:
         reporter.message(str(ranks))
+    for warning in config.ppo.warnings():
+        reporter.message(f"warning: {warning}")
     reporter.phase("loading tasks and baseline")
     seed_rng(config.seed)  # for what draws from the global generators: loaders, Python tools
     splits = load_tasks(sections.data)
