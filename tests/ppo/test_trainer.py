@@ -591,8 +591,6 @@ def test_the_schedule_scales_every_learning_rate_of_its_step() -> None:
     policy = tiny_policy()
     rates = {"learning_rate": 1e-3, "value_learning_rate": 1e-2}
     trainer = make_trainer(policy, steps=4, learning_rate_schedule="linear", **rates)
-        policy, learning_rate=1e-3, value_learning_rate=1e-2, steps=4, learning_rate_schedule="linear"
-    )
     seen = []
     for _ in range(3):
         trajectories = [_stamped(each, policy.version) for each in sampled_trajectories(policy, 3)]
