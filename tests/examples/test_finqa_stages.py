@@ -51,7 +51,8 @@ def test_finqa_dpo(tmp_path: Path) -> None:
         write_pairs(tmp_path / f"{name}.jsonl", pairs, vocabulary_digest(tokenizer))
     overrides = [
         f"dpo.output={tmp_path / 'out'}", f"dpo.train={tmp_path / 'train.jsonl'}",
-        f"dpo.validation={tmp_path / 'validation.jsonl'}", "dpo.batch_size=4", "dpo.threads=1", "dpo.learning_rate=5.0e-4",
+        f"dpo.validation={tmp_path / 'validation.jsonl'}", "dpo.batch_size=4", "dpo.threads=1",
+        "dpo.learning_rate=5.0e-4",
     ]  # fmt: skip
     result = run_dpo(load_dpo_config("configs/finqa-dpo.yaml", overrides), run_dir=tmp_path / "run").summary
     assert (result["steps"], result["pairs"]) == (2, 8)
