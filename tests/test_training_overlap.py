@@ -15,6 +15,8 @@ import torch
 from pydantic import ValidationError
 
 from agentrl.config import PPOConfig, RunConfig
+from agentrl.inference.in_process import InProcessEngine
+from agentrl.policy.policy import load_policy
 from agentrl.ppo.trainer import PPOTrainer
 from agentrl.rollout.engine import RolloutEngine
 from agentrl.rollout.outage import Outage, OutageGuard
@@ -47,8 +49,13 @@ def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config(folder: Path, baseline: Path, **ppo: Any) -> RunConfig:
     folder.mkdir(exist_ok=True)
     small = {"steps": 3, "tasks_per_step": 4, "samples_per_task": 2, "critic_warmup_steps": 2}
-    inference = {"temperature": 0.9, "deterministic": True}
-    return toy_run(folder, baseline, ppo={**OVERLAPPED, **small, **ppo}, inference=inference)
+    return toy_run(
+        folder,
+        baseline,
+        ppo={**OVERLAPPED, **small, **ppo},
+        inference={"temperature": 0.9, "deterministic": True},
+        evaluation={"every_steps": 3, "samples_per_item": 1, "validation_items": 2, "run_test": False},
+    )
 
 
 class Halves:
@@ -115,6 +122,15 @@ def test_the_next_batch_is_rolled_out_while_the_update_runs(
     rows = read_metrics(tmp_path / "run")
     assert [row["seconds_overlapped"] > 0 for row in rows] == [True, True, False]
     assert [row["stale_trajectories"] for row in rows] == [0, 0, 0]
+
+
+def test_the_engine_has_weights_of_its_own(tmp_path: Path, baseline: Path) -> None:
+    """Else a rollout would be sampled from weights in the middle of an optimiser step."""
+    for overlap in (True, False):
+        settings = config(tmp_path, baseline, overlap=overlap)
+        policy = load_policy(settings)
+        engine = InProcessEngine.from_config(settings, policy)
+        assert (engine._model.model is policy.model) is not overlap
 
 
 def test_without_it_a_batch_waits_for_the_update_before(tmp_path: Path, baseline: Path, halves: Halves) -> None:
