@@ -13,7 +13,7 @@ from typing import Any
 
 from agentrl.config import RunConfig, to_yaml, training_sections
 from agentrl.data.tasks import load_tasks
-from agentrl.errors import CheckpointError, ConfigError, RankError
+from agentrl.errors import CheckpointError, RankError
 from agentrl.evaluation.discrimination import passed_signals
 from agentrl.interrupts import Stop
 from agentrl.policy.launch import open_ranks
@@ -106,8 +106,6 @@ def _train(
 ) -> TrainingResult:
     """Load, check, open, and run the loop until it ends or somebody stops it."""
     sections = training_sections(config)
-    if config.ppo.overlap and ranks.count > 1:
-        raise ConfigError(f"ppo.overlap: found true in {ranks.count} processes; allowed: in one")
     passed_signals(config)
     ranks.on_first(lambda: _check(place, config))
     if ranks.count > 1:
