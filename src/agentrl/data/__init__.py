@@ -1,6 +1,7 @@
 """The tasks that a policy is trained and measured on, and the order in which training sees them.
 
-Read `tasks.py`, then `batches.py` and `curriculum.py`; `rows.py` reads JSONL, `overlap.py` keeps splits apart. May import: floors 0-1.
+Read `tasks.py`, then `batches.py` and `curriculum.py`; `rows.py` reads JSONL, `overlap.py` keeps splits apart.
+May import: floors 0-1.
 """
 
 from __future__ import annotations
