@@ -7,16 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from agentrl.ppo.batch import check_trajectory, fresh_enough, make_batch, microbatches
-from agentrl.types import Trajectory
+from agentrl.ppo.batch import check_trajectory, fresh_enough, make_batch
 from tests.tiny import make_trajectory
 
 GOOD = make_trajectory([([1, 2], False), ([3, 4], True), ([5], False), ([6], True)], reward=0.5)
 SHORT = make_trajectory([([7], False), ([8], True)], reward=1.0)
-
-
-def lengths_of(*lengths: int) -> list[Trajectory]:
-    return [make_trajectory([([1], False), ([2] * (n - 1), True)]) for n in lengths]
 
 
 def test_position_t_of_every_field_describes_token_t() -> None:
@@ -70,24 +65,6 @@ def test_what_lies_off_the_mask_is_not_judged() -> None:
 def test_an_empty_batch_is_refused() -> None:
     with pytest.raises(ValueError, match="no trajectory"):
         make_batch([], pad_id=0)
-
-
-def test_microbatches_hold_every_row_once_and_keep_to_their_size() -> None:
-    batch = make_batch(lengths_of(9, 3, 30, 4, 5, 2, 9, 12), pad_id=0)
-    pieces = list(microbatches(batch, 20))
-    assert sorted(torch.cat(pieces).tolist()) == list(range(8))
-    for piece in pieces:
-        assert len(piece) == 1 or batch.rows(piece).token_ids.numel() <= 20
-
-
-def test_rows_of_similar_length_travel_together() -> None:
-    batch = make_batch(lengths_of(50, 4, 50, 4, 4, 50), pad_id=0)
-    assert [sorted(piece.tolist()) for piece in microbatches(batch, 160)] == [[1, 3, 4], [0, 2, 5]]
-
-
-def test_a_row_longer_than_a_microbatch_travels_alone() -> None:
-    batch = make_batch(lengths_of(3, 90, 90), pad_id=0)
-    assert [piece.tolist() for piece in microbatches(batch, 10)] == [[0], [1], [2]]
 
 
 def test_the_oldest_token_decides_how_stale_a_trajectory_is() -> None:
