@@ -136,9 +136,10 @@ def test_a_rank_that_dies_ends_the_others_with_its_name_and_a_run_to_go_on_with(
     assert read_json(run, "summary.json")["steps"] == before + 1
 
 
-def test_a_signal_to_one_rank_checkpoints_once_and_ends_all(toy: Path) -> None:
+@pytest.mark.parametrize("mode", [(), ("ppo.overlap=true", "ppo.max_staleness=1")], ids=["in turns", "overlapped"])
+def test_a_signal_to_one_rank_checkpoints_once_and_ends_all(toy: Path, mode: tuple[str, ...]) -> None:
     run = toy / "run"
-    with two_processes(toy, run, "ppo.steps=1000", "evaluation.every_steps=1000") as started:
+    with two_processes(toy, run, "ppo.steps=1000", "evaluation.every_steps=1000", *mode) as started:
         wait_for_steps(run, 2, started[0])
         started[1].send_signal(signal.SIGTERM)
         said = [process.communicate(timeout=60) for process in started]
