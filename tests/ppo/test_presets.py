@@ -11,6 +11,7 @@ import yaml
 from agentrl.config import PPOConfig, load_config, to_yaml
 from agentrl.config.presets import PRESETS, Preset
 from agentrl.errors import ConfigError
+from agentrl.ppo.rules import rules
 from agentrl.ppo.schedule import learning_rate_factor
 
 WORKFLOW = "workflow: {target: t, baseline: b}\n"
@@ -93,3 +94,12 @@ def test_learning_rates_rise_and_fall_as_the_schedule_says() -> None:
 
 def test_a_run_of_more_steps_than_planned_stays_at_the_end_of_its_schedule() -> None:
     assert learning_rate_factor(9, PPOConfig(steps=4, learning_rate_schedule="linear")) == 0
+
+
+def test_sequence_ratios_are_meant_to_be_clipped_much_and_stop_no_run() -> None:
+    def limits(preset: Any) -> list[Any]:
+        (rule,) = (each for each in rules(PPOConfig(preset=preset)) if each.name == "clip_fraction")
+        return [rule.warn, rule.stop]
+
+    assert limits("gspo") == [None, None]
+    assert None not in limits("grpo")

@@ -99,6 +99,7 @@ def _trainer_rules(config: PPOConfig, on: GuardsConfig, slow: int) -> tuple[Rule
 
 def _policy_rules(config: PPOConfig, on: GuardsConfig, slow: int) -> tuple[Rule, ...]:
     """How far and how fast the policy moves, what it turns into, and whether there is anything to learn."""
+    by_token = config.ratio_level == "token"  # GSPO clips many times more, on purpose (arXiv:2507.18071, section 5)
     multiple = on.max_kl_target_multiple
     nats = above(multiple and multiple * config.kl.target_kl_per_trajectory, slow)
     is_steered = config.kl.controller == "adaptive"
@@ -119,8 +120,8 @@ def _policy_rules(config: PPOConfig, on: GuardsConfig, slow: int) -> tuple[Rule,
         Rule(
             "clip_fraction",
             *metric("clip_fraction"),
-            above(on.warn_clip_fraction),
-            above(on.max_clip_fraction, slow),
+            above(on.warn_clip_fraction) if by_token else None,
+            above(on.max_clip_fraction, slow) if by_token else None,
             f"{LOWER_RATE}, or take fewer minibatches and epochs",
             is_update=True,
         ),
