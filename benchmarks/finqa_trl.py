@@ -52,6 +52,7 @@ class Peer:
         model = AutoModelForCausalLM.from_pretrained(baseline, dtype=torch.float32, attn_implementation="sdpa")
         self._tokenizer = AutoTokenizer.from_pretrained(baseline)
         minibatch = min(self.rollouts, self.rollouts_a_step(config))
+        micro_batch = min(options.trl_micro_batch, minibatch)
         self.trainer = grpo_trainer(
             model,
             self._tokenizer,
@@ -61,9 +62,9 @@ class Peer:
             learning_rate=float(rate),
             lr_scheduler_type="constant",
             beta=config.ppo.kl.coef,
-            per_device_train_batch_size=options.trl_micro_batch,
-            gradient_accumulation_steps=minibatch // options.trl_micro_batch,
-            steps_per_generation=self.rollouts // options.trl_micro_batch,
+            per_device_train_batch_size=micro_batch,
+            gradient_accumulation_steps=minibatch // micro_batch,
+            steps_per_generation=self.rollouts // micro_batch,
             num_generations=config.ppo.samples_per_task,
             max_completion_length=config.rollout.max_context_tokens - 128,
             generation_kwargs={"max_new_tokens": config.rollout.max_turn_tokens},  # of a turn: else it is the episode's
