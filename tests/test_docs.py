@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import yaml
+from accelerate.commands.launch import launch_command_parser
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -128,14 +129,18 @@ def test_a_command_exists(block: Block, command: str, workplace: Path) -> None:
     words = shlex.split(command.split(" > ")[0])
     while "=" in words[0]:
         words.pop(0)  # VARIABLE=value before the command
+    if words[:2] == ["accelerate", "launch"]:
+        parsed = launch_command_parser().parse_args(words[2:])  # refuses unknown options
+        assert parsed.module
+        words = [parsed.training_script, *parsed.training_script_args]
     if words[0] == "agentrl":
         verb: Any = get_command(app)
         words.pop(0)
         while hasattr(verb, "commands"):
             verb = verb.commands[words.pop(0)]
-        with verb.make_context(verb.name, words) as parsed:  # refuses unknown options and missing arguments
-            if f"{command}\nerror: " not in block.text and "config" in parsed.params:
-                load_any_config(parsed.params["config"], parsed.params["overrides"])
+        with verb.make_context(verb.name, words) as context:  # refuses unknown options and missing arguments
+            if f"{command}\nerror: " not in block.text and "config" in context.params:
+                load_any_config(context.params["config"], context.params["overrides"])
     elif words[0] == "make":
         targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert all(word in targets for word in words[1:] if "=" not in word)
@@ -203,8 +208,7 @@ def test_the_metrics_page_names_what_an_update_reports() -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from agentrl.config import PolicyConfig
-    from agentrl.config import GuardsConfig, KLConfig, PPOConfig
+    from agentrl.config import GuardsConfig, KLConfig, PolicyConfig, PPOConfig
     from agentrl.policy.policy import Policy
     from agentrl.policy.reference import ReferencePolicy
     from agentrl.ppo.trainer import PPOTrainer
