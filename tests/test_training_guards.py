@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 
 from agentrl.cli.main import app
 from agentrl.config import GuardsConfig, load_config, to_yaml
+from agentrl.ppo import checks
 from agentrl.ppo.guards import judge
 from agentrl.ppo.rules import rules
 from agentrl.runs import read_metrics
-from agentrl.training import TrainingResult, train
+from agentrl.training import TrainingResult, setup, train
 from agentrl.training.memory import CLEAR_REFS, ProcessMemory, peak_rss_bytes
 from agentrl.training.profile import PARTS, format_profile, profile_of
 from tests.engine_fixtures import chance_policy, make_tokenizer
@@ -198,3 +199,37 @@ def test_who_deletes_the_record_goes_on_from_the_newest_checkpoint(tmp_path: Pat
     result = train(mended, run_dir=tmp_path / "run", resume=True, allow_change=["ppo.guards"], reporter=Telling(told))
     assert "resuming after step 1" in told
     assert result.stopped_by is None
+
+
+def test_a_parameter_that_is_not_trained_stops_the_run_and_its_step_is_taken_back(
+    tmp_path: Path, baseline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_with(tmp_path, baseline, steps=2)
+    monkeypatch.setattr(checks, "untrained", lambda *_: ["model.sinks: it has no gradient"])
+    result = train(config, run_dir=tmp_path / "run")
+    assert result.stopped_by == "untrained_parameters"
+    stop = stop_of(tmp_path / "run")
+    assert (stop["step"], stop["last_good_step"], stop["checkpoint"]) == (1, 0, "checkpoints/step-000000")
+    assert "model.sinks" in stop["message"]
+    monkeypatch.undo()
+    told: list[str] = []
+    result = train(config, run_dir=tmp_path / "run", resume=True, reporter=Telling(told))
+    assert "going back to step 0, from before untrained_parameters stopped the run" in told
+    assert (result.stopped_by, result.summary["steps"]) == (None, 2)
+
+
+def test_an_engine_that_samples_from_another_distribution_gets_no_update(
+    tmp_path: Path, baseline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_with(tmp_path, baseline, steps=2)
+    load = setup.load_policy
+
+    def load_at_another_temperature(config: Any) -> Any:
+        policy = load(config)
+        policy.temperature = 3.0
+        return policy
+
+    monkeypatch.setattr(setup, "load_policy", load_at_another_temperature)
+    result = train(config, run_dir=tmp_path / "run")
+    assert (result.stopped_by, result.summary["steps"]) == ("mismatch_probe", 0)
+    assert stop_of(tmp_path / "run")["rollouts"]["file"] == "train-000001"

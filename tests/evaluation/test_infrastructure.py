@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from agentrl.evaluation.infrastructure import conduct_metrics, infrastructure_metrics
+from agentrl.evaluation.infrastructure import conduct_metrics, infrastructure_metrics, repeated_ngram_fraction
 from agentrl.types import FailureClass, Grade, Rollout, StopReason
 from tests.factories import make_rollout
 
@@ -60,3 +60,25 @@ def test_an_infra_failed_rollout_has_no_vote_in_how_the_policy_behaves() -> None
 def test_nothing_to_average_is_no_number(rollouts: list[Rollout]) -> None:
     assert conduct_metrics(rollouts) == {}
     assert "score_of_hit_items" not in infrastructure_metrics(rollouts)
+
+
+def turns_of(*sampled: tuple[int, ...]) -> Rollout:
+    rollout = make_rollout("a", 0, tools=("search",) * (len(sampled) - 1), tokens=2 * len(sampled))
+    turns = tuple(replace(turn, token_ids=ids) for turn, ids in zip(rollout.turns, sampled, strict=True))
+    return replace(rollout, turns=turns)
+
+
+def test_repeated_ngrams_are_those_of_the_same_turn() -> None:
+    text, loop = tuple(range(12)), (1, 2, 3, 4) * 3
+    assert repeated_ngram_fraction(turns_of(text)) == 0
+    assert repeated_ngram_fraction(turns_of(text, text)) == 0  # the same call twice is no degenerate text
+    assert repeated_ngram_fraction(turns_of(loop)) == pytest.approx(1 - 4 / 9)  # nine 4-grams, four of them unlike
+    assert repeated_ngram_fraction(turns_of(text, loop)) == pytest.approx(1 - (9 + 4) / 18)
+    assert repeated_ngram_fraction(turns_of((1, 2, 3))) == 0
+
+
+def test_malformed_calls_are_counted_among_all_attempts() -> None:
+    rollout = make_rollout("a", 0, tools=("search", "cat"))
+    bad = replace(rollout, turns=(replace(rollout.turns[0], malformed_calls=2), *rollout.turns[1:]))
+    assert conduct_metrics([rollout, bad])["malformed_call_fraction"] == pytest.approx(2 / 6)
+    assert "malformed_call_fraction" not in conduct_metrics([make_rollout("a", 0, tools=())])

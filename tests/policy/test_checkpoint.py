@@ -356,3 +356,10 @@ def test_digests_are_written_for_every_file(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "c", tiny_policy(), {}, STATE)
     recorded = json.loads((tmp_path / "c" / "digests.json").read_text(encoding="utf-8"))
     assert recorded.keys() == files_of(tmp_path / "c").keys() - {"digests.json"}
+
+
+def test_pruning_keeps_the_checkpoint_that_a_run_may_have_to_go_back_to(tmp_path: Path) -> None:
+    for step in range(0, 30, 5):
+        (tmp_path / f"step-{step:06d}").mkdir()
+    prune(tmp_path, keep_last=2, needed_step=12)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000010", "step-000020", "step-000025"]
