@@ -25,6 +25,16 @@ def test_position_t_of_every_field_describes_token_t() -> None:
     assert len(batch) == 2
 
 
+def test_turns_have_their_rewards_on_their_last_tokens_and_their_states_on_all() -> None:
+    first = replace(GOOD, task_id="a", turn_rewards=(0, 0.25, 0, 0.5), state_keys=("p", "s", "q", "r"))
+    other = replace(SHORT, task_id="b", state_keys=("q", "s"))
+    batch = make_batch([first, other, replace(SHORT, task_id="a")], pad_id=0)
+    assert batch.turn_rewards.tolist() == [[0, 0, 0, 0.25, 0, 0.5], [0] * 6, [0] * 6]
+    s, r = 1, 3  # numbers in the order of first appearance
+    assert batch.state_ids.tolist() == [[-1, -1, s, s, -1, r], [-1, s, -1, -1, -1, -1], [-1] * 6]
+    assert batch.group_ids.tolist() == [0, 1, 0]
+
+
 def test_padding_is_never_an_action_even_when_the_pad_token_is_the_stop_token() -> None:
     stop = 8
     batch = make_batch([GOOD, SHORT], pad_id=stop)
@@ -51,6 +61,9 @@ def test_rows_are_cut_to_the_longest_among_them() -> None:
         ({"engine_logprobs": (0.0, 0.0, 0.1, -1.0, 0.0, -1.0)}, r"log-probability 0\.1"),
         ({"reward": math.nan}, "reward is nan"),
         ({"reward": math.inf}, "reward is inf"),
+        ({"turn_rewards": (0.0, math.nan, 0.0, 0.0)}, "reward is nan"),
+        ({"turn_rewards": (0.0, 1.0)}, "2 turn_rewards for 4 turns"),
+        ({"state_keys": ("a",)}, "1 state_keys for 4 turns"),
     ],
 )
 def test_a_trajectory_that_breaks_an_invariant_is_refused_by_name(change: dict[str, Any], message: str) -> None:

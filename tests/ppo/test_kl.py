@@ -1,4 +1,4 @@
-"""Estimators and placements, by enumeration; golden values of ALGORITHMS.md 2.5."""
+"""Estimators and placements of the KL, against enumeration."""
 
 from __future__ import annotations
 
@@ -160,6 +160,13 @@ def test_a_fixed_controller_stays() -> None:
     controller = KLController(KLConfig(coef=0.05))
     controller.update(1000.0, 256)
     assert controller.coef == 0.05
+
+
+@pytest.mark.parametrize("kl", [float("nan"), float("inf"), -float("inf")])
+def test_a_kl_that_is_not_finite_moves_no_beta(kl: float) -> None:
+    controller = adaptive()
+    controller.update(kl, 256)
+    assert controller.coef == 0.2
 
 
 @pytest.mark.parametrize(("kl", "bound"), [(1e9, 0.5), (-1e9, 0.1)])
