@@ -146,11 +146,6 @@ class Measurement:
         self.policy.version = step
         await self.engine.sync(self.policy)
 
-    def successes(self, rollouts: list[Rollout]) -> list[tuple[str, bool]]:
-        """Task and success of every rollout that has a vote."""
-        valid = [rollout for rollout in rollouts if rollout.is_valid]
-        return [(each.task.id, (each.grade.score or 0.0) >= self.pass_threshold) for each in valid]
-
     def describe(self, rollouts: list[Rollout]) -> dict[str, float]:
         """What a training step's rollouts looked like, for metrics.jsonl."""
         report = evaluate_rollouts(rollouts, pass_threshold=self.pass_threshold, tools=self.engine.tools)

@@ -14,27 +14,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 
 from agentrl.runs.traces import from_trace, to_trace
+from agentrl.training.batches import Batch
 from agentrl.types import Rollout
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What a step learns from."""
-
-    drawn: list[Rollout]
-    """Of the step's own tasks."""
-    rollouts: list[Rollout]
-    """The same with groups that teach nothing replaced."""
-    metrics: dict[str, float]
-    """What it took."""
 
 
 class Ahead:

@@ -14,11 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from agentrl.config import RunConfig
-from agentrl.data.batches import TaskOrder
-from agentrl.data.curriculum import Curriculum
 from agentrl.data.tasks import Splits
 from agentrl.errors import CheckpointError, TrainingStopped
-from agentrl.evaluation.discrimination import passed_signals
 from agentrl.evaluation.measure import Measurement
 from agentrl.evaluation.report import write_report
 from agentrl.policy.policy import Policy
@@ -30,16 +27,15 @@ from agentrl.progress import Reporter
 from agentrl.rollout.engine import RolloutEngine
 from agentrl.rollout.outage import Outage, OutageGuard
 from agentrl.rollout.shared import SharedRollouts
-from agentrl.rollout.trajectory import to_trajectories
 from agentrl.runs import RunDirectory
-from agentrl.training.ahead import Ahead, Batch, in_thread
+from agentrl.training.ahead import Ahead, in_thread
+from agentrl.training.batches import Batches
 from agentrl.training.history import History
 from agentrl.training.memory import memory_metrics, open_phases, peak_rss_bytes
 from agentrl.training.profile import PROFILE, profile_of, step_metrics
-from agentrl.training.resampling import top_up
 from agentrl.training.saving import Checkpoints
 from agentrl.training.stopping import STOP, Watch, go_back, stop_record
-from agentrl.types import Rollout, Task, Trajectory
+from agentrl.types import Trajectory
 
 DISK = "disk"
 """The stop rule of a run directory that is full, gone or read-only."""
@@ -75,7 +71,7 @@ class Training:
         self.policy, self.engine, self.ranks = policy, engine, ranks or Ranks()
         self.is_profiled = is_profiled
         self.phases = open_phases(policy.device, is_profiled=is_profiled)
-        self.rollouts = OutageGuard(
+        guarded = OutageGuard(
             engine,
             max_lost_fraction=config.ppo.guards.max_ungraded_fraction,
             max_outage_seconds=config.ppo.guards.max_outage_seconds,
@@ -89,15 +85,12 @@ class Training:
             trained, self.reference, config.ppo, seed=config.seed, ranks=self.ranks, phases=self.phases
         )
         self.first_update = FirstUpdate(self.ppo, engine=engine_attention(config))
-        self.signals = passed_signals(config)
-        curriculum = config.data.curriculum if config.data else None
-        self.order = (
-            Curriculum(splits.train, config.seed, curriculum) if curriculum else TaskOrder(splits.train, config.seed)
-        )
         self.history = History(run)
-        self.ahead = Ahead(self.make_batch)
         self.watch = Watch(config, run, lambda: self.history.rows, reporter.message, self.ranks)
-        self.measurement = Measurement(config, run, splits, policy, engine, self.rollouts, reporter, self.ranks)
+        self.measurement = Measurement(config, run, splits, policy, engine, guarded, reporter, self.ranks)
+        threshold = self.measurement.pass_threshold
+        self.batches = Batches(config, run, splits.train, guarded, reporter, pass_threshold=threshold)
+        self.ahead = Ahead(self.batches.make)
         self.checkpoints = Checkpoints(
             run.checkpoint_path(""),
             policy,
@@ -112,7 +105,7 @@ class Training:
                 "history": self.history,
                 "warnings": self.watch,
                 "run": run,
-                **({"order": self.order} if isinstance(self.order, Curriculum) else {}),
+                **({"order": self.batches.curriculum} if self.batches.curriculum else {}),
                 **({"ahead": self.ahead} if config.ppo.overlap else {}),
             },
             ranks=self.ranks,
@@ -193,7 +186,7 @@ class Training:
         self.update_of = {"file": file, "ids": [rollout.id for rollout in batch.rollouts]}
         started = time.monotonic()
         try:
-            trajectories = self.trajectories(batch.rollouts)
+            trajectories = self.batches.trajectories(batch.rollouts)
             self.first_update.before(trajectories)
             metrics = await self.learn(trajectories)
         except FloatingPointError as error:
@@ -242,54 +235,18 @@ class Training:
         """Whether something that is done every so many steps, and at the end, is to be done now."""
         return self.step % every_steps == 0 or self.step == self.config.ppo.steps
 
-    async def roll_out(self, tasks: list[Task], step: int, suffix: str = "") -> list[Rollout]:
-        """All samples of the tasks; `suffix` is for what a step rolls out besides its own tasks."""
-        rollouts = await self.rollouts.run(
-            tasks, samples_per_task=self.config.ppo.samples_per_task, seed=f"{self.config.seed}/train/{step}{suffix}"
-        )
-        self.run.keep_rollouts(f"train-{step:06d}{suffix}", rollouts, self.reporter.message)
-        return rollouts
-
-    async def make_batch(self, step: int) -> Batch:
-        """What a step learns from, rolled out by the weights that the engine has."""
-        started = time.monotonic()
-        drawn = await self.roll_out(self.order.batch(step, self.config.ppo.tasks_per_step), step)
-        if isinstance(self.order, Curriculum):
-            self.order.observe(step, self.measurement.successes(drawn))
-        rollouts, resampled = await self.top_up(drawn, step)
-        waited = {
-            "rolled_out_again": float(self.rollouts.rolled_out_again),
-            "seconds_paused": self.rollouts.seconds_paused,
-            "seconds_rollout": time.monotonic() - started,
-        }
-        return Batch(drawn, rollouts, resampled | waited)
-
     async def learn(self, trajectories: list[Trajectory]) -> dict[str, float]:
         """The update; overlapped, beside the event loop, so that the next batch's rollouts go on."""
         if self.config.ppo.overlap:
             return await in_thread(lambda: self.ppo.update(trajectories))
         return self.ppo.update(trajectories)
 
-    async def top_up(self, drawn: list[Rollout], step: int) -> tuple[list[Rollout], dict[str, float]]:
-        """The rollouts with groups that teach nothing replaced, where `ppo.dynamic_sampling` asks for it."""
-        return await top_up(
-            drawn,
-            lambda tasks, number: self.roll_out(tasks, step, f"-again-{number}"),
-            tasks=self.splits.train,
-            config=self.config.ppo.dynamic_sampling,
-            seed=f"{self.config.seed}/again/{step}",
-        )
-
-    def trajectories(self, rollouts: list[Rollout]) -> list[Trajectory]:
-        """What may be learned from, with its rewards."""
-        return to_trajectories(rollouts, self.config.ppo, self.signals)
-
     async def warm_up_critic(self) -> None:
         """Rollouts of step 0's tasks teach the value head; step 1's advantages then do not start from nothing."""
         if self.config.ppo.critic_warmup_steps and self.config.ppo.steps:
             self.reporter.phase("warming up the critic")
-            rollouts = await self.roll_out(self.order.batch(0, self.config.ppo.tasks_per_step), 0)
-            if trajectories := self.trajectories(rollouts):
+            rollouts = await self.batches.draw(0)
+            if trajectories := self.batches.trajectories(rollouts):
                 self.ppo.warm_up_critic(trajectories)
 
     def record(self, metrics: dict[str, float]) -> None:
