@@ -27,7 +27,8 @@ class PolicyConfig(Section):
         default="auto", description="`auto` takes the GPU where there is one; `cuda` insists on it."
     )
     dtype: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="Precision of weights and activations."
+        default="float32",
+        description="Precision of weights and activations; the optimiser steps on float32 copies of the weights.",
     )
     threads: PositiveInt | None = Field(
         default=None, description="CPU threads inside one torch operation; null leaves torch's own choice."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,6 +11,37 @@ from torch import Tensor, nn
 from agentrl.config import PPOConfig
 from agentrl.errors import CheckpointError
 from agentrl.policy.shards import is_shard, placed_like, whole
+
+
+class MasterAdamW(torch.optim.AdamW):
+    """AdamW that steps on float32 copies of weights of lower precision, and rounds these into the weights.
+
+    bfloat16 has 8 bits for a number: a step smaller than 1/256 of the weight would be lost every time (Micikevicius et
+    al. 2018, arXiv:1710.03740, section 3.1). The copies are part of the state, under "master".
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """As AdamW's."""
+        rounded = [
+            (parameter, parameter.data, parameter.grad)
+            for group in self.param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None and parameter.dtype in (torch.bfloat16, torch.float16)
+        ]
+        for parameter, weights, gradient in rounded:
+            master = self.state[parameter].pop("master", None)  # AdamW takes a state that is not empty for its own
+            parameter.grad = None
+            parameter.data = weights.float() if master is None else master
+            parameter.grad = gradient.float()
+        try:
+            return super().step(closure)
+        finally:
+            for parameter, weights, gradient in rounded:
+                self.state[parameter]["master"] = parameter.data
+                parameter.grad = None
+                parameter.data = weights.copy_(parameter.data)
+                parameter.grad = gradient
 
 
 def make_optimizer(named: Mapping[str, nn.Parameter], config: PPOConfig) -> torch.optim.AdamW:
@@ -29,7 +60,7 @@ def make_optimizer(named: Mapping[str, nn.Parameter], config: PPOConfig) -> torc
             params = [parameter for parameter in parts[prefix] if (parameter.ndim > 1) is is_matrix]
             if params:
                 groups.append({"params": params, "lr": rate, "weight_decay": decay})
-    return torch.optim.AdamW(groups, betas=config.betas, eps=config.adam_eps)
+    return MasterAdamW(groups, betas=config.betas, eps=config.adam_eps)
 
 
 def state_tensors(optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
