@@ -19,6 +19,7 @@ from agentrl.policy.policy import Policy
 from agentrl.policy.shards import whole
 from agentrl.ppo.batch import make_batch
 from agentrl.ppo.mismatch import mismatch_metrics
+from agentrl.ppo.optimizer import stepped
 from agentrl.ppo.trainer import PPOTrainer
 from agentrl.types import Trajectory
 
@@ -120,13 +121,13 @@ def untrained(policy: Policy, optimizer: torch.optim.Optimizer, config: PPOConfi
     for name, parameter in meant_to_train(policy, config).items():
         if not parameter.requires_grad:
             wrong.append(f"{name}: it is frozen")
-        elif id(parameter) not in held:
+        elif id(stepped(optimizer, parameter)) not in held:
             wrong.append(f"{name}: the optimiser does not hold it")
         elif parameter.grad is None:
             wrong.append(f"{name}: it has no gradient, the loss does not depend on it")
         elif not bool(whole(parameter.grad).isfinite().all()):
             wrong.append(f"{name}: its gradient is not finite")
-        elif not optimizer.state.get(parameter):
+        elif not optimizer.state.get(stepped(optimizer, parameter)):
             wrong.append(f"{name}: the optimiser has no state of it")
     return wrong
 

@@ -17,31 +17,36 @@ class MasterAdamW(torch.optim.AdamW):
     """AdamW that steps on float32 copies of weights of lower precision, and rounds these into the weights.
 
     bfloat16 has 8 bits for a number: a step smaller than 1/256 of the weight would be lost every time (Micikevicius et
-    al. 2018, arXiv:1710.03740, section 3.1). The copies are part of the state, under "master".
+    al. 2018, arXiv:1710.03740, section 3.1).
     """
+
+    def __init__(self, groups: list[dict[str, Any]], **options: Any) -> None:
+        self.masters: dict[nn.Parameter, nn.Parameter] = {}
+        for group in groups:
+            group["params"] = [self._stepped(parameter) for parameter in group["params"]]
+        super().__init__(groups, **options)
+
+    def _stepped(self, parameter: nn.Parameter) -> nn.Parameter:
+        if parameter.dtype not in (torch.bfloat16, torch.float16):
+            return parameter
+        self.masters[parameter] = nn.Parameter(parameter.detach().float())
+        return self.masters[parameter]
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """As AdamW's."""
-        rounded = [
-            (parameter, parameter.data, parameter.grad)
-            for group in self.param_groups
-            for parameter in group["params"]
-            if parameter.grad is not None and parameter.dtype in (torch.bfloat16, torch.float16)
-        ]
-        for parameter, weights, gradient in rounded:
-            master = self.state[parameter].pop("master", None)  # AdamW takes a state that is not empty for its own
-            parameter.grad = None
-            parameter.data = weights.float() if master is None else master
-            parameter.grad = gradient.float()
-        try:
-            return super().step(closure)
-        finally:
-            for parameter, weights, gradient in rounded:
-                self.state[parameter]["master"] = parameter.data
-                parameter.grad = None
-                parameter.data = weights.copy_(parameter.data)
-                parameter.grad = gradient
+        for parameter, master in self.masters.items():
+            master.grad = None if parameter.grad is None else parameter.grad.float()
+        result = super().step(closure)
+        for parameter, master in self.masters.items():
+            parameter.copy_(master)
+            master.grad = None
+        return result
+
+
+def stepped(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> nn.Parameter:
+    """What the optimiser changes for a parameter, and keeps a state of: its float32 copy, or itself."""
+    return optimizer.masters.get(parameter, parameter) if isinstance(optimizer, MasterAdamW) else parameter
 
 
 def make_optimizer(named: Mapping[str, nn.Parameter], config: PPOConfig) -> torch.optim.AdamW:
@@ -64,14 +69,20 @@ def make_optimizer(named: Mapping[str, nn.Parameter], config: PPOConfig) -> torc
 
 
 def state_tensors(optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """A copy of the optimiser's state: `PARAMETER/KEY` -> tensor; shards are put together, in CPU memory."""
-    return {
-        f"{name}/{key}": whole(value).cpu() if is_shard(value) else value.clone()
-        for name, parameter in named.items()
-        for key, value in optimizer.state.get(parameter, {}).items()
-    }
+    """A copy of the optimiser's state: `PARAMETER/KEY` -> tensor; shards are put together, in CPU memory.
+
+    The keys are AdamW's, and `master` for the float32 copy of a weight.
+    """
+    kept: dict[str, Tensor] = {}
+    for name, parameter in named.items():
+        own = stepped(optimizer, parameter)
+        values = {**optimizer.state.get(own, {}), **({"master": own.detach()} if own is not parameter else {})}
+        for key, value in values.items():
+            kept[f"{name}/{key}"] = whole(value).cpu() if is_shard(value) else value.clone()
+    return kept
 
 
+@torch.no_grad()
 def load_state_tensors(
     optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]
 ) -> None:
@@ -85,5 +96,9 @@ def load_state_tensors(
         parameter = named.get(name)
         if parameter is None or (tensor.ndim and tensor.shape != parameter.shape):
             raise CheckpointError(f"the optimiser state holds {full_name}, which does not fit the policy")
-        # AdamW counts its steps on the CPU; its moments live beside the parameter.
-        optimizer.state[parameter][key] = tensor.clone() if key == "step" else placed_like(tensor, parameter)
+        own = stepped(optimizer, parameter)
+        if key == "master":
+            own.copy_(placed_like(tensor, own))
+        else:
+            # AdamW counts its steps on the CPU; its moments live beside the parameter.
+            optimizer.state[own][key] = tensor.clone() if key == "step" else placed_like(tensor, own)
