@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import hypothesis
 import pytest
 
@@ -18,3 +20,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy that says yes, says no, looks, or stops, by chance; what the runs of tests/toy_run.py start from."""
+    from tests.engine_fixtures import chance_policy, make_tokenizer  # late: it loads torch
+
+    folder = tmp_path_factory.mktemp("toy") / "baseline"
+    tokenizer = make_tokenizer()
+    chance_policy(tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

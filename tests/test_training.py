@@ -28,7 +28,7 @@ from agentrl.policy.policy import folder_digest
 from agentrl.rollout.engine import RolloutEngine
 from agentrl.runs import RunDirectory, read_rollouts
 from agentrl.training import TrainingResult, train
-from tests.engine_fixtures import END, TEMPLATE, chance_policy, make_tokenizer
+from tests.engine_fixtures import END, TEMPLATE, make_tokenizer
 
 ROOT = Path(__file__).parents[1]
 SERVER = Path(__file__).with_name("toy_server.py")
@@ -39,16 +39,6 @@ FIGURES = {"reward", "success_rate", "tool_calls", "output_tokens", "latency_sec
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session")
-def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A policy that says yes, says no, looks, or stops, by chance."""
-    folder = tmp_path_factory.mktemp("toy") / "baseline"
-    tokenizer = make_tokenizer()
-    chance_policy(tokenizer).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @dataclass

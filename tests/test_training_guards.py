@@ -19,7 +19,6 @@ from agentrl.runs import read_metrics
 from agentrl.training import TrainingResult, setup, train
 from agentrl.training.memory import CLEAR_REFS, ProcessMemory, peak_rss_bytes
 from agentrl.training.profile import PARTS, format_profile, profile_of
-from tests.engine_fixtures import chance_policy, make_tokenizer
 from tests.toy_run import toy_run
 
 SLOW = {"ppo": {"learning_rate": 1.0e-3, "critic_warmup_steps": 2, "guards": {"max_kl_per_token": 100.0}}}
@@ -28,15 +27,6 @@ SLOW = {"ppo": {"learning_rate": 1.0e-3, "critic_warmup_steps": 2, "guards": {"m
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("toy") / "baseline"
-    tokenizer = make_tokenizer()
-    chance_policy(tokenizer).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

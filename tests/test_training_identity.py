@@ -18,19 +18,10 @@ from agentrl.runs.identity import run_hash
 from agentrl.tools.preflight import check_endpoints
 from agentrl.training import train
 from agentrl.training.versions import tokenizer_digest, versions
-from tests.engine_fixtures import chance_policy, make_tokenizer
+from tests.engine_fixtures import make_tokenizer
 from tests.toy_run import toy_run
 
 NAMES = {"model", "tokenizer", "dataset", "reward_model", "grader", "rubric", "tools", "agentrl"}
-
-
-@pytest.fixture(scope="module")
-def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("toy") / "baseline"
-    tokenizer = make_tokenizer()
-    chance_policy(tokenizer).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture

@@ -24,7 +24,6 @@ from agentrl.runs import read_metrics, read_rollouts
 from agentrl.training import train
 from agentrl.training.ahead import Ahead
 from agentrl.types import Rollout, Trajectory
-from tests.engine_fixtures import chance_policy, make_tokenizer
 from tests.same_runs import assert_same_run, metrics_of, tensors_of
 from tests.toy_run import toy_run
 
@@ -35,15 +34,6 @@ OVERLAPPED = {"overlap": True, "max_staleness": 1}
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("overlap") / "baseline"
-    tokenizer = make_tokenizer()
-    chance_policy(tokenizer).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 def config(folder: Path, baseline: Path, **ppo: Any) -> RunConfig:

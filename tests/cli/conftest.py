@@ -5,23 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
-from tests.engine_fixtures import chance_policy, make_tokenizer
-
 SERVER = Path(__file__).parents[1] / "toy_server.py"
-
-
-@pytest.fixture(scope="session")
-def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A policy that says yes, says no, looks, or stops, by chance."""
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("toy") / "baseline"
-    tokenizer = make_tokenizer()
-    chance_policy(tokenizer).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture

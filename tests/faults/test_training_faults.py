@@ -23,7 +23,6 @@ from agentrl.progress import SilentReporter
 from agentrl.rollout.engine import RolloutEngine
 from agentrl.runs import directory, read_metrics
 from agentrl.training import train
-from tests.engine_fixtures import chance_policy, make_tokenizer
 from tests.same_runs import assert_same_run
 from tests.toy_run import toy_run
 
@@ -46,15 +45,6 @@ class Listener(SilentReporter):
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("toy") / "baseline"
-    tokenizer = make_tokenizer()
-    chance_policy(tokenizer).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture
