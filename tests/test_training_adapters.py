@@ -41,7 +41,12 @@ def on_server(fake: FakeVLLM, folder: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_a_run_with_adapters_is_resumed_and_measured_as_any_other(tmp_path: Path, baseline: Path) -> None:
-    config = toy_run(tmp_path, baseline, inference={"temperature": 1.0, "deterministic": True})
+    config = toy_run(
+        tmp_path,
+        baseline,
+        inference={"temperature": 1.0, "deterministic": True},
+        ppo={"samples_per_task": 16, "minibatches": 4},  # fewer learn by luck
+    )
     whole = train(config, run_dir=tmp_path / "whole")
     half = toy_run(
         tmp_path, baseline, inference={"temperature": 1.0, "deterministic": True}, ppo={**_ppo(config), "steps": 2}
