@@ -14,6 +14,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from agentrl.disk import sync
 from agentrl.errors import CheckpointError
 from agentrl.policy.policy import file_digest
 
@@ -56,7 +57,7 @@ def _replace(draft: Path, folder: Path) -> None:
         if old.exists():
             os.replace(old, folder)
         raise
-    _fsync(folder.parent)
+    sync(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -86,7 +87,7 @@ def point(link: Path, target: str) -> None:
         draft.unlink(missing_ok=True)
         draft.symlink_to(target, target_is_directory=True)
         os.replace(draft, link)
-        _fsync(link.parent)
+        sync(link.parent)
     except OSError as error:
         draft.unlink(missing_ok=True)
         raise CheckpointError(f"{link} cannot be pointed to {target}: {error}") from error
@@ -111,13 +112,5 @@ def _digests(folder: Path) -> dict[str, str]:
 def _force_to_disk(folder: Path) -> None:
     """Every file below, then the folders that name them: after a power cut a renamed folder has its contents."""
     for path in folder.rglob("*"):
-        _fsync(path)
-    _fsync(folder)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(path)
+    sync(folder)

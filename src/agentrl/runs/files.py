@@ -12,6 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import IO, Any
 
+from agentrl.disk import sync
 from agentrl.errors import CheckpointError
 
 CONFIG = "config.yaml"
@@ -65,19 +66,10 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        sync_directory(path.parent)
+        sync(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def sync_directory(directory: Path) -> None:
-    """Force the names in it to disk: after a power cut a renamed or a new file is there."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
