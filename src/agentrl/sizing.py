@@ -156,7 +156,7 @@ def peak_requests(config: RunConfig, at_once: int) -> dict[str, int]:
         limits |= {f"tool {each.name}": each.max_concurrency for each in config.tools.endpoints}
         limits |= {f"mcp {each.name}": each.max_concurrency for each in config.tools.mcp}
     if config.grading is not None:
-        limits[f"grader {config.grading.name}"] = config.grading.max_concurrency
+        limits |= {f"grader {each.name or each.type}": each.max_concurrency for _, each in config.grading.endpoints}
     return {name: min(limit, at_once) for name, limit in limits.items()}
 
 

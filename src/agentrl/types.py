@@ -129,8 +129,22 @@ class Grade:
     """Why ungraded; empty when graded."""
     seconds: float = 0.0
     sub_scores: dict[str, float] = field(default_factory=dict)
+    """Of the parts of a grader that has parts; a part of a part is named `part.part`."""
     turn_scores: tuple[float, ...] = ()
     """[turns] From 0 to 1, how good each turn was; empty where the grader was not asked."""
+    explanation: str = ""
+    """What a graded score rests on, in words: a judge's steps, the numbers compared, the rule that was broken."""
+    errors: tuple[str, ...] = ()
+    """Flags of the graders/run reply that were raised, such as "sample_parse_error"; a graded score may
+    carry some (the sample's fault), an ungraded one says which side broke."""
+    version: str = ""
+    """Digest of the grader that gave it, see `Grader.version`: grades of different versions are never compared."""
+    cost_usd: float = 0.0
+    """At the judge's prices; 0 where nothing is paid for."""
+    tokens: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Judge model -> prompt, completion and cached tokens."""
+    holdout: dict[str, float] = field(default_factory=dict)
+    """Scores of graders that are watched and never rewarded, by name; what they could not grade is missing."""
 
     @property
     def is_graded(self) -> bool:

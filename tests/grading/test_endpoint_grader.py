@@ -29,7 +29,7 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 def grade(answer: Answer, rollout: Rollout | None = None, **fields: Any) -> Grade:
     async def run() -> Grade:
         config = GradingConfig(name="finqa", url="http://localhost/grade", **({"retries": 2} | fields))
-        grader = EndpointGrader(config, transport=httpx.MockTransport(answer))
+        grader = build_grader(config, transport=httpx.MockTransport(answer))
         try:
             return await grader.grade(rollout or make_rollout(score=None))
         finally:
@@ -170,7 +170,7 @@ def test_200_concurrent_rollouts_get_their_own_score() -> None:
 
     async def run() -> list[Grade]:
         config = GradingConfig(name="finqa", url="http://localhost/grade")
-        grader = EndpointGrader(config, transport=httpx.MockTransport(answer))
+        grader = build_grader(config, transport=httpx.MockTransport(answer))
         rollouts = [make_rollout("t", index, score=None) for index in range(200)]
         grades = await asyncio.gather(*map(grader.grade, rollouts))
         await grader.aclose()

@@ -1,48 +1,108 @@
-"""`grading:` who scores an answer. A new kind of grader is one more class in the union of `GradingConfig.type`."""
+"""`grading:` who scores an answer, what counts as a success, and who watches without a say."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from agentrl.config.endpoint import EndpointSection
-from agentrl.config.section import NonEmpty, Positive, Problem, Section
-from agentrl.config.tools import Url
-
-
-class GraderAddress(Section):
-    """Which grader, and where."""
-
-    name: NonEmpty = Field(description="The grader's name: what `workflow.reward_model` refers to.")
-    type: Literal["endpoint"] = Field(default="endpoint", description="Kind of grader.")
-    url: Url = Field(description="Where answers are POSTed to.")
+from agentrl.config.graders import EndpointConfig, GraderConfig, GraderSection, MultiConfig
+from agentrl.config.section import ALLOW_LISTS, Count, PathParts, Problem, Section, repeated
 
 
-class GradingConfig(EndpointSection, GraderAddress):
-    """An endpoint that answers `{"score": number}`; any failure leaves the rollout ungraded, never scored 0."""
+class AuditConfig(Section):
+    """Which episodes of each evaluation a person should look at; `agentrl audit` shows them."""
 
+    random: Count = Field(default=3, description="Drawn at random.")
+    highest: Count = Field(default=3, description="Those with the highest scores.")
+    largest_gap: Count = Field(default=3, description="Those whose score lies furthest above their hold-out score.")
+
+
+class GradingConfig(Section):
+    """A grader and what a run makes of its scores; the grader's own keys may stand here, without `grader:`."""
+
+    grader: GraderConfig = Field(description="Who scores: a declaration by `type`; without a type, an endpoint.")
     pass_threshold: float = Field(
         default=0.75, description="A rollout with at least this score counts as a success; the reward stays the score."
     )
-    max_score: Positive = Field(default=1.0, description="The best score the grader gives.")
-
+    max_score: float = Field(default=1.0, description="The best score the grader gives.")
+    min_score: float = Field(default=0.0, description="The worst score the grader gives.")
     out_of_range: Literal["error", "clamp"] = Field(
         default="error",
-        description="A score below 0 or above max_score: `error` leaves the rollout ungraded, `clamp` takes the limit.",
+        description="A score below min_score or above max_score: `error` leaves the rollout ungraded, `clamp` takes "
+        "the limit.",
     )
     turn_scores: bool = Field(
         default=False,
-        description="The grader is sent `sample.turns` as well, and answers `turn_scores`, a number from 0 to 1 for "
-        "each of them; without them the rollout is ungraded.",
+        description="The grader, an endpoint, is sent `sample.turns` as well, and answers `turn_scores`, a number from "
+        "0 to 1 for each of them; without them the rollout is ungraded.",
     )
+    holdout: Annotated[tuple[GraderConfig, ...], ALLOW_LISTS] = Field(
+        default=(),
+        description="Graders that score evaluations and are never part of the reward: where the score rises and theirs "
+        "falls, the policy games its grader.",
+    )
+    audit: AuditConfig = Field(default=AuditConfig(), description="What each evaluation puts aside for people.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _grader_written_in_place(cls, value: Any) -> Any:
+        """`{name, url, pass_threshold}` to `{grader: {name, url}, pass_threshold}`; defaults from the declaration."""
+        if not isinstance(value, Mapping):
+            return value
+        own = {key: value[key] for key in value if key in cls.model_fields}
+        theirs = {key: value[key] for key in value if key not in cls.model_fields}
+        if "grader" not in own:
+            own["grader"] = theirs
+            theirs = {}
+        return {**_declared(own["grader"]), **own, **theirs}
+
+    @property
+    def name(self) -> str:
+        """The grader's name, or its type where it has none: what `workflow.reward_model` refers to."""
+        return self.grader.name or self.grader.type
+
+    @property
+    def endpoints(self) -> list[tuple[PathParts, EndpointConfig]]:
+        """Grader servers, with the place below `grading` that declares each; hold-outs and parts included."""
+        declared: list[tuple[PathParts, GraderSection]] = [(("grader",), self.grader)]
+        declared += [(("holdout", index), each) for index, each in enumerate(self.holdout)]
+        for path, grader in list(declared):
+            if isinstance(grader, MultiConfig):
+                declared += [((*path, "graders", name), part) for name, part in grader.graders.items()]
+        return [(path, grader) for path, grader in declared if isinstance(grader, EndpointConfig)]
+
+    @property
+    def holdout_names(self) -> tuple[str, ...]:
+        return tuple(each.name or each.type for each in self.holdout)
 
     def problems(self) -> Iterator[Problem]:
-        yield from super().problems()
-        if self.pass_threshold > self.max_score:
+        if self.min_score >= self.max_score:
+            found = f"found {self.max_score:g}; allowed: more than min_score ({self.min_score:g})"
+            yield Problem(("max_score",), found)
+        elif self.pass_threshold > self.max_score:
             yield Problem(
                 ("pass_threshold",),
                 f"found {self.pass_threshold:g}; allowed: at most max_score ({self.max_score:g}), "
                 "or nothing ever counts as a success",
             )
+        if self.turn_scores and self.grader.type != "endpoint":
+            found = f"found true with a grader of type {self.grader.type}; allowed: false, or type: endpoint"
+            yield Problem(("turn_scores",), found)
+        for index in repeated(self.holdout_names):
+            found = f"found '{self.holdout_names[index]}' a second time; allowed: one hold-out grader a name"
+            yield Problem(("holdout", index, "name"), found)
+
+
+def _declared(grader: Any) -> dict[str, Any]:
+    """Options that a declaration already implies: what counts as a success, and the range of a judge."""
+    if not isinstance(grader, Mapping):
+        return {}
+    implied = {}
+    if isinstance(threshold := grader.get("pass_threshold"), int | float) and not isinstance(threshold, bool):
+        implied["pass_threshold"] = threshold
+    bounds = grader.get("range")
+    if grader.get("type") == "score_model" and isinstance(bounds, list | tuple) and len(bounds) == 2:
+        implied |= {"min_score": bounds[0], "max_score": bounds[1]}
+    return implied

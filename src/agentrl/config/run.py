@@ -116,8 +116,9 @@ class RunConfig(Section):
 
     def _placeholders_have_a_meaning(self) -> Iterator[Problem]:
         served = self.tools.serve if self.tools else ()
-        if self.grading and SERVE in self.grading.url and not served:
-            yield Problem(("grading", "url"), served_by_nobody(("tools",)))
+        for where, grader in self.grading.endpoints if self.grading else ():
+            if SERVE in grader.url and not served:
+                yield Problem(("grading", *where, "url"), served_by_nobody(("tools",)))
         if self.data is None or self.data.path is None:
             for server, serve in enumerate(served):
                 for index, word in enumerate(serve.command):
@@ -135,8 +136,8 @@ class RunConfig(Section):
             yield from _written_secrets(server.env, ("tools", "mcp", index, "env"))
         if self.tools and self.tools.lifecycle:
             yield from _written_secrets(self.tools.lifecycle.headers, ("tools", "lifecycle", "headers"))
-        if self.grading is not None:
-            yield from _written_secrets(self.grading.headers, ("grading", "headers"))
+        for path, grader in self.grading.endpoints if self.grading else ():
+            yield from _written_secrets(grader.headers, ("grading", *path, "headers"))
         yield from _written_secrets(self.inference.headers, ("inference", "headers"))
 
 

@@ -1,25 +1,59 @@
-"""The kinds of graders, by the name that `grading.type` gives them."""
+"""The kinds of graders, by the `type` that declares them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
 
 from agentrl.config import GradingConfig
-from agentrl.config.section import did_you_mean
+from agentrl.config.graders import GraderConfig
 from agentrl.errors import ConfigError
 from agentrl.grading.endpoint_grader import EndpointGrader
 from agentrl.grading.grader import Grader
+from agentrl.grading.run_grader import RunGrader
 
-GRADERS: dict[str, Callable[[GradingConfig, str], Grader]] = {"endpoint": EndpointGrader}
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a grader may need that is not in its declaration."""
+
+    base_url: str = ""
+    """What `{serve}` in a url stands for."""
+    asks_for_turns: bool = False
+    """An endpoint is asked for `turn_scores`."""
+    transport: httpx.AsyncBaseTransport | None = None
+    """Replaces the network in tests."""
 
 
-def build_grader(config: GradingConfig, base_url: str = "") -> Grader:
-    """The grader of `grading:`. `base_url` is what `{serve}` stands for.
+def _endpoint(config: Any, around: Surroundings) -> Grader:
+    return EndpointGrader(config, around.base_url, asks_for_turns=around.asks_for_turns, transport=around.transport)
+
+
+BUILDERS: dict[str, Callable[[Any, Surroundings], Grader]] = {"endpoint": _endpoint}
+"""A new kind is one file and one line here."""
+
+
+def build_declared(config: GraderConfig, around: Surroundings | None = None) -> Grader:
+    """The grader that a declaration means.
 
     Raises:
-        ConfigError: an unknown type, or an address or a header that cannot be used.
+        ConfigError: an address, a header, a formula or a file of it cannot be used.
     """
-    if config.type not in GRADERS:
-        known = ", ".join(GRADERS)
-        raise ConfigError(f"grading.type: found {config.type!r}; allowed: {known}{did_you_mean(config.type, GRADERS)}")
-    return GRADERS[config.type](config, base_url)
+    if config.type not in BUILDERS:
+        raise ConfigError(f"grader {config.name or config.type}: type {config.type} cannot be carried out")
+    return BUILDERS[config.type](config, around or Surroundings())
+
+
+def build_grader(
+    config: GradingConfig, base_url: str = "", *, transport: httpx.AsyncBaseTransport | None = None
+) -> RunGrader:
+    """The grader of `grading:`. `base_url` is what `{serve}` stands for; `transport` replaces the network in tests.
+
+    Raises:
+        ConfigError: see `build_declared`.
+    """
+    around = Surroundings(base_url, asks_for_turns=config.turn_scores, transport=transport)
+    return RunGrader(build_declared(config.grader, around), config)

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentrl.chat import ChatFormat, announce_budget
 from agentrl.config import RolloutConfig, RunConfig, training_sections
-from agentrl.endpoint import Endpoint
 from agentrl.errors import ConfigError, EngineError, RolloutError, SandboxError, ToolError
 from agentrl.grading.build import build_grader
-from agentrl.grading.grader import Grader
+from agentrl.grading.grader import RolloutGrader
 from agentrl.inference.build import build_engine
 from agentrl.inference.engine import InferenceEngine
 from agentrl.phases import Phases, Watched
@@ -60,7 +59,7 @@ class RolloutEngine:
         inference: InferenceEngine,
         chat: ChatFormat,
         toolbox: Toolbox,
-        grader: Grader,
+        grader: RolloutGrader,
         config: RolloutConfig,
         lifecycle: Lifecycle | None = None,
     ) -> None:
@@ -116,8 +115,7 @@ class RolloutEngine:
     async def wait_until_healthy(self) -> None:
         """Return when no endpoint that failed again and again is known to be still failing. Cancel it to give up."""
         endpoints = [*self._toolbox.endpoints, *(self._lifecycle.endpoints if self._lifecycle else ())]
-        if isinstance(endpoint := getattr(self._grader, "endpoint", None), Endpoint):
-            endpoints.append(endpoint)
+        endpoints += getattr(self._grader, "endpoints", ())
         await asyncio.gather(*(endpoint.wait_until_healthy() for endpoint in endpoints))
 
     async def sync(self, policy: Policy) -> None:

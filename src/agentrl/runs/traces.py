@@ -28,6 +28,12 @@ def to_trace(rollout: Rollout) -> dict[str, Any]:
             "seconds": round(rollout.grade.seconds, 6),
             "sub_scores": rollout.grade.sub_scores,
             "turn_scores": rollout.grade.turn_scores,
+            "explanation": rollout.grade.explanation,
+            "errors": rollout.grade.errors,
+            "version": rollout.grade.version,
+            "cost_usd": round(rollout.grade.cost_usd, 9),
+            "tokens": rollout.grade.tokens,
+            "holdout": rollout.grade.holdout,
         },
         "seconds": round(rollout.seconds, 6),
         "output_tokens": rollout.output_tokens,
@@ -87,9 +93,7 @@ def from_trace(trace: Mapping[str, Any]) -> Rollout:
         stop_reason=StopReason(trace["stop_reason"]),
         answer=trace["answer"],
         seconds=trace["seconds"],
-        grade=Grade(
-            grade["score"], grade["reason"], grade["seconds"], grade["sub_scores"], tuple(grade.get("turn_scores", ()))
-        ),
+        grade=Grade(**{**grade, **{key: tuple(grade.get(key, ())) for key in ("turn_scores", "errors")}}),
         error=trace["error"],
         broken_by=FailureClass(broken_by) if broken_by else None,
         cost_usd=trace["cost_usd"],

@@ -12,6 +12,7 @@ import httpx
 
 from agentrl.config import GradingConfig, LifecycleConfig, ToolEndpointConfig
 from agentrl.config.endpoint import EndpointSection
+from agentrl.config.graders import EndpointConfig
 from agentrl.endpoint import INFRASTRUCTURE_STATUSES, Endpoint, EndpointFailure, advice, excerpt, served_url
 from agentrl.errors import ConfigError, SandboxError, ToolError
 from agentrl.tools.endpoint_tool import EndpointTool
@@ -111,9 +112,11 @@ async def _check(
 ) -> dict[str, str]:
     told: dict[str, str] = {}
     checks = [_check_tool(each, rollout_id, item, base_url, transport, told) for each in tools]
-    if grading is not None:
-        row = {**item, "messages": list(messages)}
-        checks.append(_check_grader(grading, rollout_id, row, base_url, transport, told))
+    row = {**item, "messages": list(messages)}
+    for path, each in grading.endpoints if grading is not None else ():
+        # the run's range and its turn scores are about the whole grader, not about a part of it
+        whole = grading if path == ("grader",) else None
+        checks.append(_check_grader(each, whole, rollout_id, row, base_url, transport, told))
     broken = [problem for problem in await asyncio.gather(*checks) if problem]
     if broken:
         lines = "".join(f"\n- {problem}" for problem in broken)
@@ -151,7 +154,8 @@ async def _check_tool(
 
 
 async def _check_grader(
-    config: GradingConfig,
+    config: EndpointConfig,
+    grading: GradingConfig | None,
     rollout_id: str,
     item: dict[str, Any],
     base_url: str,
@@ -159,7 +163,8 @@ async def _check_grader(
     told: dict[str, str],
 ) -> str:
     """What is wrong with the grader; empty if it can be used, and then its versions are noted in `told`."""
-    name = f"grader {config.name}"
+    label = config.name or config.type
+    name, asks_for_turns = f"grader {label}", grading is not None and grading.turn_scores
     try:
         endpoint = Endpoint(
             name,
@@ -170,7 +175,7 @@ async def _check_grader(
         )
     except ConfigError as error:
         return str(error)
-    body = {"sample": sample_of(ANSWER, with_turns=config.turn_scores), "item": item, "trace_id": rollout_id}
+    body = {"sample": sample_of(ANSWER, with_turns=asks_for_turns), "item": item, "trace_id": rollout_id}
     try:
         reply = await endpoint.post(body, rollout_id=rollout_id)
     except EndpointFailure as failure:
@@ -181,15 +186,16 @@ async def _check_grader(
     if reply.status in INFRASTRUCTURE_STATUSES:
         return f"{where}: answered {reply.status}{excerpt(reply.text)}{advice('status', reply.status)}"
     _note_version(told, name, reply.json)
-    _note_version(told, f"rubric {config.name}", reply.json, "rubric_version")
+    _note_version(told, f"rubric {label}", reply.json, "rubric_version")
     if reply.status >= 400:
         return ""
     score = (reply.json or {}).get("score")
     if isinstance(score, bool) or not isinstance(score, int | float):
         return f"{where}: found score {score!r:.80}; a grader answers {{'score': a number}}"
-    if not 0 <= score <= config.max_score:
-        return f"{where}: found score {score!r:.80}; allowed: 0 to grading.max_score ({config.max_score:g})"
+    if grading is not None and not grading.min_score <= score <= grading.max_score:
+        allowed = f"{grading.min_score:g} to grading.max_score ({grading.max_score:g})"
+        return f"{where}: found score {score!r:.80}; allowed: {allowed}"
     turn_scores = (reply.json or {}).get("turn_scores")
-    if config.turn_scores and not (isinstance(turn_scores, list) and len(turn_scores) == 1):
+    if asks_for_turns and not (isinstance(turn_scores, list) and len(turn_scores) == 1):
         return f"{where}: found turn_scores {turn_scores!r:.80} of one turn; allowed: a list of one number"
     return ""

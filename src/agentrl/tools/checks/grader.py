@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Sequence
 from typing import Any
 
 from agentrl.config import GradingConfig, ToolEndpointConfig
+from agentrl.config.graders import EndpointConfig
 from agentrl.endpoint import Endpoint, EndpointFailure, advice, excerpt, served_url
 from agentrl.errors import GraderError, ToolError
 from agentrl.tools.checks.finding import (
@@ -34,8 +36,17 @@ NOISY = 0.1
 async def check_grader(
     config: GradingConfig, tasks: Sequence[Task], *, burst: int, base_url: str = ""
 ) -> list[Finding]:
-    """Everything that can be found out about the grader; like `check_tool`."""
-    probe = GraderProbe(config, tasks, base_url)
+    """Everything that can be found out about each grader server; like `check_tool`."""
+    return [
+        found
+        for path, server in config.endpoints
+        for found in await _check_server(
+            GraderProbe(server, config if path == ("grader",) else None, tasks, base_url), burst
+        )
+    ]
+
+
+async def _check_server(probe: GraderProbe, burst: int) -> list[Finding]:
     reachable = await probe.reachable()
     if reachable.result == "failed":
         return [reachable]
@@ -52,31 +63,42 @@ async def latencies(
         ToolError: one of them does not answer.
     """
     found = [await ToolProbe(tool, tasks, base_url, Traces()).latency() for tool in tools]
-    found.append(await GraderProbe(grading, tasks, base_url).repeatability())
-    for each in found:
+    graders = [GraderProbe(each, None, tasks, base_url) for _, each in grading.endpoints]
+    of_graders = [await probe.repeatability() for probe in graders]
+    for each in (*found, *of_graders):
         if "p50_seconds" not in each.figures:
             raise ToolError(each.detail)
-    *of_tools, of_grader = (each.figures["p50_seconds"] for each in found)
-    return (sum(of_tools) / len(of_tools) if of_tools else 0.0), of_grader
+    of_tools = [each.figures["p50_seconds"] for each in found]
+    slowest = max((each.figures["p50_seconds"] for each in of_graders), default=0.0)  # they are asked side by side
+    return (sum(of_tools) / len(of_tools) if of_tools else 0.0), slowest
 
 
 class GraderProbe:
-    """The checks of the grader; no sandbox is opened, since it is asked when an episode is over."""
+    """The checks of a grader server; no sandbox is opened, since it is asked when an episode is over.
 
-    def __init__(self, config: GradingConfig, tasks: Sequence[Task], base_url: str) -> None:
+    Args:
+        grading: what the run demands of this grader's scores; None of a hold-out and of a part of a grader.
+    """
+
+    def __init__(
+        self, config: EndpointConfig, grading: GradingConfig | None, tasks: Sequence[Task], base_url: str
+    ) -> None:
+        self._name = config.name or config.type
+        self._asks_for_turns = grading is not None and grading.turn_scores
+        self._range = (grading.min_score, grading.max_score) if grading else (-math.inf, math.inf)
         self._config, self._tasks, self._base_url = config.model_copy(update={"retries": 0}), tasks, base_url
         self._endpoint(config.headers)  # the address and the headers can be used
 
     def _found(self, check: str, result: Result, detail: str, figures: dict[str, float] | None = None) -> Finding:
-        return Finding(f"grader {self._config.name}", check, result, detail, figures or {})
+        return Finding(f"grader {self._name}", check, result, detail, figures or {})
 
     def _endpoint(self, headers: dict[str, str]) -> Endpoint:
-        name = f"grader {self._config.name}"
+        name = f"grader {self._name}"
         return Endpoint(name, served_url(name, self._config.url, self._base_url), headers, **self._config.call_options)
 
     def _body(self, task: Task | None, answer: str, trace: str) -> dict[str, Any]:
         item = {**task.item, "messages": list(task.messages)} if task else {}
-        return {"sample": sample_of(answer, with_turns=self._config.turn_scores), "item": item, "trace_id": trace}
+        return {"sample": sample_of(answer, with_turns=self._asks_for_turns), "item": item, "trace_id": trace}
 
     async def _grade(self, answer: str, task: Task | None) -> tuple[float, float]:
         """Score and seconds.
@@ -96,11 +118,14 @@ class GraderProbe:
             hint = advice("status", reply.status)
             raise GraderError(f"{where}: answered {reply.status}{excerpt(reply.text)}{hint}")
         score = (reply.json or {}).get("score")
-        if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= self._config.max_score:
-            raise GraderError(
-                f"{where}: found score {score!r:.80}; allowed: a number from 0 to {self._config.max_score:g}"
-            )
+        low, high = self._range
+        if isinstance(score, bool) or not isinstance(score, int | float) or not low <= score <= high:
+            raise GraderError(f"{where}: found score {score!r:.80}; allowed: a number from {low:g} to {high:g}")
         return float(score), reply.seconds
+
+    @property
+    def _best(self) -> float:
+        return self._range[1] if math.isfinite(self._range[1]) else 1.0
 
     @property
     def _task(self) -> Task | None:
@@ -139,8 +164,8 @@ class GraderProbe:
         if not widest:
             detail = f"{GRADES} grades of a sample are equal; {shown_times(seconds)}"
             return self._found("repeatability", "ok", detail, figures)
-        result: Result = "failed" if widest > NOISY * self._config.max_score else "warning"
-        detail = f"{GRADES} grades of one sample differ by up to {widest:g} of {self._config.max_score:g}"
+        result: Result = "failed" if widest > NOISY * self._best else "warning"
+        detail = f"{GRADES} grades of one sample differ by up to {widest:g} of {self._best:g}"
         return self._found("repeatability", result, f"{detail}: the policy would learn from noise", figures)
 
     async def discrimination(self) -> Finding:

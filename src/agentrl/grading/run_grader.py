@@ -1,0 +1,69 @@
+"""`grading:` carried out: the declared grader, the range its scores must lie in, and the version on every grade."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from agentrl.config import GradingConfig
+from agentrl.endpoint import Endpoint
+from agentrl.grading.grader import Grader
+from agentrl.grading.submission import Submission
+from agentrl.types import Grade, Rollout, StopReason
+
+
+class RunGrader:
+    """Scores the rollouts of a run.
+
+    Args:
+        grader: the kind that `grading.grader` declares.
+        config: the range, and what happens to a score outside of it.
+    """
+
+    def __init__(self, grader: Grader, config: GradingConfig) -> None:
+        self.grader, self._config = grader, config
+
+    def __repr__(self) -> str:
+        return f"RunGrader({self.grader!r})"
+
+    @property
+    def version(self) -> str:
+        return self.grader.version
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Servers that grading waits for, a multi grader's parts included."""
+        return endpoints_of(self.grader)
+
+    async def aclose(self) -> None:
+        await self.grader.aclose()
+
+    async def grade(self, rollout: Rollout) -> Grade:
+        """The score of a rollout; one that infrastructure ended is not asked about."""
+        if rollout.stop_reason is StopReason.INFRASTRUCTURE:
+            return Grade(None, f"not graded, the rollout was cut off: {rollout.error}")
+        return await self.grade_submission(Submission.of_rollout(rollout))
+
+    async def grade_submission(self, submission: Submission) -> Grade:
+        """The score of anything that can be shown to the grader, such as a text without an episode."""
+        grade = await self.grader.grade(submission)
+        if not grade.version:
+            grade = replace(grade, version=self.version)
+        return self._in_range(grade)
+
+    def _in_range(self, grade: Grade) -> Grade:
+        if grade.score is None or self._config.min_score <= grade.score <= self._config.max_score:
+            return grade
+        low, high = self._config.min_score, self._config.max_score
+        if self._config.out_of_range == "clamp" and not math.isnan(grade.score):
+            return replace(grade, score=max(low, min(grade.score, high)))
+        allowed = f"{low:g} to {high:g} (grading.min_score and max_score)"
+        reason = f"grader {self._config.name}: found score {grade.score!r:.80}; allowed: {allowed}"
+        return replace(grade, score=None, reason=reason)
+
+
+def endpoints_of(grader: Grader) -> tuple[Endpoint, ...]:
+    """The servers behind a grader: its own, or those of its parts."""
+    if isinstance(endpoint := getattr(grader, "endpoint", None), Endpoint):
+        return (endpoint,)
+    return tuple(each for part in getattr(grader, "parts", {}).values() for each in endpoints_of(part))
