@@ -17,7 +17,7 @@ FLOORS = {
     5: ["evaluation", "monitoring"],
     4: ["rollout", "ppo", "stages"],
     3: ["inference"],
-    2: ["data", "runs", "tools", "grading", "policy", "sizing"],
+    2: ["data", "runs", "tools", "grading", "policy", "sizing", "importing", "labels"],
     1: ["config", "endpoint", "chat"],
     0: ["addresses", "disk", "types", "errors", "interrupts", "phases", "progress"],
 }
