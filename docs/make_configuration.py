@@ -43,28 +43,47 @@ A default is the vetted algorithm, so a key in a file is a choice. Units are in 
 
 
 def sections_in(info: FieldInfo, path: str) -> Iterator[tuple[str, type[Section]]]:
-    """The sections that a field holds, with their paths; `[]` marks a list of sections."""
+    """The sections that a field holds, with their paths; `[]` marks a list of sections, `.NAME` a mapping of them.
+
+    Of a union each member has its `type` behind the path.
+    """
+    found: list[tuple[str, type[Section]]] = []
     for member in _members(info.annotation):
-        is_list = get_origin(member) is tuple
-        found = _members(get_args(member)[0])[0] if is_list else member
-        if isinstance(found, type) and issubclass(found, Section):
-            yield (f"{path}[]" if is_list else path), found
+        is_list, is_mapping = get_origin(member) is tuple, get_origin(member) is dict
+        inner = get_args(member)[1] if is_mapping else get_args(member)[0] if is_list else member
+        here = f"{path}[]" if is_list else f"{path}.NAME" if is_mapping else path
+        found += [(here, each) for each in _members(inner) if isinstance(each, type) and issubclass(each, Section)]
+    for here, each in found:
+        yield (here if len(found) == 1 else f"{here}: {get_args(each.model_fields['type'].annotation)[0]}"), each
 
 
-def sections(model: type[Section], path: str) -> Iterator[tuple[str, type[Section]]]:
-    """Every section below a model, in the order of the classes."""
+def sections(
+    model: type[Section], path: str, seen: set[type[Section]] | None = None
+) -> Iterator[tuple[str, type[Section]]]:
+    """Every section below a model, in the order of the classes; one that stands in several places comes once."""
+    seen = set() if seen is None else seen
     for name, info in model.model_fields.items():
-        for here, found in sections_in(info, f"{path}.{name}" if path else name):
-            yield here, found
-            yield from sections(found, here)
+        found = list(sections_in(info, f"{path}.{name}" if path else name))
+        for here, each in found:
+            if len(found) > 1 and each in seen:
+                continue
+            seen.add(each)
+            yield here, each
+            yield from sections(each, here, seen)
 
 
 def row(name: str, info: FieldInfo, path: str) -> str:
     """One line of a section's table."""
     allowed = _escaped(_allowed(info.annotation, info))
-    for place, _ in sections_in(info, f"{path}.{name}" if path else name):
-        kind = "list of sections" if place.endswith("[]") else "section"
+    found = list(sections_in(info, f"{path}.{name}" if path else name))
+    for place, _ in found[:1]:
+        kind = "list of sections" if "[]" in place.rpartition(".")[2] else "section"
         allowed = f"[{kind}](#{anchor(place)})" + (" or null" if info.default is None else "")
+    if len(found) > 1:  # the kinds of graders are described once
+        place, *_ = found[0]
+        several = "a list of " if "[]" in place else "a mapping of names to " if ".NAME" in place else ""
+        kinds = f"any of {len(found)} kinds, see [grading.grader](#{anchor('grading.grader: string_check')})"
+        allowed = several + kinds
     return f"| `{name}` | {allowed} | {default(info)} | {_escaped(info.description or '')} |"
 
 
@@ -84,7 +103,7 @@ def default(info: FieldInfo) -> str:
 
 def anchor(path: str) -> str:
     """GitHub's anchor of the heading of a section."""
-    return path.replace(".", "").replace("[]", "")
+    return path.replace(".", "").replace("[]", "").replace(":", "").replace(" ", "-").lower()
 
 
 def table(model: type[Section], path: str) -> str:

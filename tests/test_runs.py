@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,12 @@ import pytest
 from agentrl.errors import CheckpointError
 from agentrl.runs import RunDirectory, default_run_dir, environment_manifest, read_metrics
 from agentrl.runs import directory as directory_module
+from agentrl.runs.files import to_json
 from agentrl.runs.identity import run_hash
 from agentrl.runs.manifest import _without_secrets
 from agentrl.runs.place import check_place
-from agentrl.types import StopReason
+from agentrl.runs.traces import from_trace, to_trace
+from agentrl.types import Grade, StopReason
 from tests.factories import make_rollout
 
 CONFIG = "name: toy\nseed: 17\nppo:\n  steps: 20\n  learning_rate: 1.0e-05\n"
@@ -324,8 +327,26 @@ def test_a_rollout_is_written_with_its_full_trace(tmp_path: Path) -> None:
     assert (first["policy_versions"], first["answer"], first["seconds"]) == ([3], "\ud800 7 %", 1.0)
     assert (first["outcome"], first["failure_class"], first["retries"]) == ("completed", None, 0)
     assert (second["outcome"], second["failure_class"]) == ("infra_failed", "grader")
-    nothing = {"seconds": 0, "sub_scores": {}, "turn_scores": []}
-    assert second["grade"] == {"score": None, "reason": "grader refused the connection", **nothing}
+    assert (second["grade"]["score"], second["grade"]["reason"]) == (None, "grader refused the connection")
+
+
+def test_a_trace_reads_back_to_the_whole_grade() -> None:
+    grade = Grade(
+        0.5,
+        seconds=0.25,
+        sub_scores={"answer": 1.0},
+        turn_scores=(0.5,),
+        explanation="the numbers agree",
+        errors=("sample_parse_error",),
+        version="sha256:1",
+        cost_usd=0.002,
+        tokens={"judge": {"prompt": 3}},
+        holdout={"gold": 0.0},
+    )
+    rollout = replace(make_rollout(), grade=grade)
+    assert from_trace(json.loads(to_json(to_trace(rollout)))).grade == grade
+    old = to_trace(rollout) | {"grade": {"score": 1.0, "reason": "", "seconds": 0.0, "sub_scores": {}}}
+    assert from_trace(old).grade == Grade(1.0)
 
 
 def test_the_same_rollouts_give_the_same_bytes(tmp_path: Path) -> None:

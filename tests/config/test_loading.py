@@ -256,3 +256,29 @@ def test_a_config_for_the_other_verb_is_named_as_such(write: Write) -> None:
         load_sft_config(write(WORKFLOW))
     with pytest.raises(ConfigError, match="a config for `agentrl sft`, not for `agentrl dpo`"):
         load_dpo_config(write("sft: {}\n"))
+
+
+def test_a_grader_s_keys_stand_in_the_section_and_mistakes_in_them_are_named_as_written(write: Write) -> None:
+    text = WORKFLOW + (
+        "grading:\n  type: multi\n  graders:\n    a: {type: numric}\n    b: {type: numeric, near_scor: 0.1}\n"
+        "    c: {retries: many}\n  calculate_output: a\n  max_scor: 2\n"
+    )
+    told = refusal(write(text)).splitlines()
+    lines = len(WORKFLOW.splitlines())
+    assert f":{lines + 4}: grading.graders.a.type: found the text 'numric'; allowed: string_check" in told[1]
+    assert told[1].endswith("did you mean 'numeric'?")
+    assert f":{lines + 5}: grading.graders.b.near_scor: unknown key; did you mean 'near_score'?" in told[2]
+    assert f":{lines + 6}: grading.graders.c.url: missing" in told[3]
+    assert "grading.graders.c.retries: found the text 'many'" in told[4]
+    assert "grading.max_scor: unknown key; did you mean 'max_score'?" in told[5]
+
+
+def test_a_declaration_as_hosted_jobs_write_it_stands_under_grader(write: Write) -> None:
+    judge = '{"type": "score_model", "name": "j", "model": "m", "input": [], "range": [-1, 5], "pass_threshold": 3}'
+    config = load_config(write(WORKFLOW + f"grading:\n  grader: {judge}\n"))
+    assert config.grading is not None
+    assert (config.grading.min_score, config.grading.max_score, config.grading.pass_threshold) == (-1, 5, 3)
+    assert config.grading.name == "j"
+    assert load_config(write(to_yaml(config))) == config
+    told = refusal(write(WORKFLOW + "grading:\n  grader: {type: numeric}\n  url: http://x\n"))
+    assert "grading.url: unknown key; 'url' belongs under" in told

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from agentrl.config import load_config
-from agentrl.grading.endpoint_grader import EndpointGrader
+from agentrl.grading.run_grader import RunGrader
 from agentrl.policy import checkpoint
 from agentrl.ppo.trainer import PPOTrainer
 from agentrl.runs.directory import RunDirectory
@@ -58,13 +58,13 @@ class Points:
         setattr(owner, attribute, watched)
 
     def install(self) -> None:
-        plain_grade = EndpointGrader.grade
+        plain_grade = RunGrader.grade
 
-        async def grade(grader: EndpointGrader, rollout: Any) -> Any:
+        async def grade(grader: RunGrader, rollout: Any) -> Any:
             self("in rollouts")
             return await plain_grade(grader, rollout)
 
-        EndpointGrader.grade = grade  # type: ignore[method-assign]
+        RunGrader.grade = grade  # type: ignore[method-assign]
         self.around(PPOTrainer, "update", "update")
         self.around(PPOTrainer, "warm_up_critic", "warm-up")
         self.around(torch.autograd, "backward", "backward")

@@ -16,7 +16,7 @@ import pytest
 from agentrl.chat import ChatFormat
 from agentrl.config import GradingConfig, RolloutConfig, ToolEndpointConfig
 from agentrl.endpoint import Endpoint, EndpointFailure, endpoint
-from agentrl.grading import EndpointGrader
+from agentrl.grading import RunGrader, build_grader
 from agentrl.inference.scripted import ScriptedEngine
 from agentrl.rollout.engine import RolloutEngine
 from agentrl.tools import EndpointTool, Toolbox
@@ -46,9 +46,9 @@ def make_tool(url: str, fault: str, name: str = "look", **fields: Any) -> Endpoi
     return EndpointTool(ToolEndpointConfig(name=name, server_url=f"{url}/tool/{fault}", **settings))
 
 
-def make_grader(url: str, fault: str, **fields: Any) -> EndpointGrader:
+def make_grader(url: str, fault: str, **fields: Any) -> RunGrader:
     settings = settings_for(fault) | fields
-    return EndpointGrader(GradingConfig(name="right", url=f"{url}/grade/{fault}", **settings))
+    return build_grader(GradingConfig(name="right", url=f"{url}/grade/{fault}", **settings))
 
 
 def calling(*names: str) -> Callable[[list[int], str], list[int]]:
@@ -63,7 +63,7 @@ def calling(*names: str) -> Callable[[list[int], str], list[int]]:
     return script
 
 
-def make_engine(tools: list[EndpointTool], grader: EndpointGrader, *calls: str, **limits: Any) -> RolloutEngine:
+def make_engine(tools: list[EndpointTool], grader: RunGrader, *calls: str, **limits: Any) -> RolloutEngine:
     config = RolloutConfig(**{"max_turn_tokens": 400, "max_context_tokens": 4000, **limits})
     return RolloutEngine(ScriptedEngine(calling(*(calls or ("look",)))), CHAT, Toolbox(tools), grader, config)
 
@@ -73,7 +73,7 @@ class Episode:
     rollout: Rollout
     server: FaultServer
     tool: EndpointTool
-    grader: EndpointGrader
+    grader: RunGrader
 
     @property
     def outputs(self) -> list[str]:
@@ -218,7 +218,7 @@ def test_f8_a_malformed_reply_is_tried_again_and_then_infrastructure(fault: str)
     found = episode("ok", fault)
     found.assert_is_lost()
     assert found.delivered("grade") == RETRIES + 1
-    assert found.grader.endpoint.stats.failures == {"protocol": RETRIES + 1}
+    assert found.grader.endpoints[0].stats.failures == {"protocol": RETRIES + 1}
 
 
 @pytest.mark.parametrize("fault", ["flood", "bomb"])
@@ -238,7 +238,7 @@ def test_f10_a_reply_for_another_call_or_rollout_is_rejected_and_counted() -> No
     for tool, grade in (("wrong-call", "ok"), ("wrong-trace", "ok"), ("ok", "wrong-trace"), ("ok", "wrong-call")):
         found = episode(tool, grade)
         found.assert_is_lost()
-        one = found.tool.endpoint if grade == "ok" else found.grader.endpoint
+        one = found.tool.endpoint if grade == "ok" else found.grader.endpoints[0]
         assert one.stats.failures == {"protocol": RETRIES + 1}
         assert "another" in f"{found.rollout.error}{found.rollout.grade}"
     episode("wrong-call:1", "wrong-trace:2").assert_is_right()

@@ -14,7 +14,7 @@ import pytest
 from agentrl.chat import ChatFormat
 from agentrl.config import GradingConfig, RolloutConfig, ToolEndpointConfig
 from agentrl.endpoint import endpoint
-from agentrl.grading import EndpointGrader
+from agentrl.grading import build_grader
 from agentrl.inference.scripted import ScriptedEngine
 from agentrl.rollout.engine import RolloutEngine
 from agentrl.runs import RunDirectory
@@ -89,11 +89,11 @@ def test_t8_no_secret_is_kept_or_shown(
             tool = EndpointTool(
                 ToolEndpointConfig(name="look", server_url=f"{base}/{tool_fault}?code={TOKEN}", **options)
             )
-            grader = EndpointGrader(GradingConfig(name="g", url=f"{base}/{grader_fault}?code={TOKEN}", **options))
+            grader = build_grader(GradingConfig(name="g", url=f"{base}/{grader_fault}?code={TOKEN}", **options))
             config = RolloutConfig(max_turn_tokens=400, max_context_tokens=4000)
             engine = RolloutEngine(ScriptedEngine(script), chat, Toolbox([tool]), grader, config)
             rollouts += await engine.run([make_task(f"{tool_fault}-{grader_fault}")], samples_per_task=3)
-            for each in (tool.endpoint, grader.endpoint):
+            for each in (tool.endpoint, *grader.endpoints):
                 shown.extend([repr(tool), repr(grader), repr(each), repr(each.health), str(each.stats)])
             await engine.aclose()
         server.close()

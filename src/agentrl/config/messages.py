@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from agentrl.config.section import BrokenRules, PathParts, Section, did_you_mean, dotted
-from agentrl.config.source import SHORT_FORMS, Source
+from agentrl.config.source import Source, is_short
 
 KINDS: dict[Any, str] = {
     int: "a whole number",
@@ -45,7 +46,10 @@ def explain(error: ValidationError, model: type[Section], source: Source) -> lis
             found = [((*path, *problem.path), problem.message) for problem in broken.problems]
         elif detail["type"] == "extra_forbidden":
             key = str(detail["loc"][-1])
-            found = [((*path, key), _unknown_key(key, annotation, model))]
+            around = _resolve(model, path[:-1])[1] if len(path) == 2 and is_short(source.values, path) else None
+            found = [((*path, key), _unknown_key(key, annotation, model, around))]
+        elif detail["type"] == "union_tag_invalid":
+            found = [((*path, "type"), _unknown_kind(detail["ctx"], source_value(source, (*path, "type"))))]
         elif detail["type"] == "missing" and not is_short_list:
             what = info.description if info and info.description else _allowed(annotation, info)
             found = [(path, f"missing; it is required: {what}")]
@@ -55,7 +59,8 @@ def explain(error: ValidationError, model: type[Section], source: Source) -> lis
             wrong = "found another type; allowed: text (in quotes)" if is_private else None
             found = [(path, wrong or _wrong_value(value, annotation, info, source.texts.get(path)))]
         for where, message in found:
-            entry = (source.place(where), f"{dotted(where)}: {message}" if where else message)
+            shown = dotted((where[0], *where[2:]) if is_short(source.values, where) else where)
+            entry = (source.place(where), f"{shown}: {message}" if where else message)
             if entry not in messages and where not in source.refused:  # a union reports once per alternative
                 messages.append(entry)
     return messages
@@ -64,7 +69,7 @@ def explain(error: ValidationError, model: type[Section], source: Source) -> lis
 def source_value(source: Source, path: PathParts) -> Any:
     """The value as it stands in the source, or NOTHING."""
     value: Any = source.values
-    if path[:2] in SHORT_FORMS and isinstance(value.get(path[0]), list):
+    if is_short(value, path):
         path = (path[0], *path[2:])
     for part in path:
         try:
@@ -81,14 +86,20 @@ def _resolve(model: type[Section], loc: tuple[str | int, ...]) -> tuple[PathPart
     info: FieldInfo | None = None
     for part in loc:
         inner = _members(annotation)
-        section = next((member for member in inner if _is_section(member)), None)
-        if section is not None and part in section.model_fields:
-            info = section.model_fields[str(part)]
+        sections = [member for member in inner if _is_section(member)]
+        if len(sections) > 1:  # a union: its tag follows
+            chosen = [member for member in sections if part in get_args(member.model_fields["type"].annotation)]
+            if not chosen:
+                break
+            annotation = chosen[0]
+            continue
+        if sections and part in sections[0].model_fields:
+            info = sections[0].model_fields[str(part)]
             annotation = info.annotation
         elif isinstance(part, int) and (items := [get_args(m) for m in inner if get_origin(m) is tuple]):
             annotation, info = items[0][0], None
-        elif isinstance(part, str) and any(get_origin(member) is dict for member in inner) and part != "[key]":
-            annotation, info = str, None
+        elif part != "[key]" and (values := [get_args(m)[1] for m in inner if get_origin(m) is dict]):
+            annotation, info = values[0], None
         else:
             break
         path.append(part)
@@ -108,14 +119,24 @@ def _is_section(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
-def _unknown_key(key: str, annotation: Any, model: type[Section]) -> str:
+def _unknown_key(key: str, annotation: Any, model: type[Section], around: Any = None) -> str:
+    """What to write instead; `around` is the section whose keys may stand beside those of the one that is meant."""
     section = next(member for member in _members(annotation) if _is_section(member))
-    if hint := did_you_mean(key, section.model_fields):
+    known = list(section.model_fields)
+    known += [name for member in _members(around) if _is_section(member) for name in member.model_fields]
+    if hint := did_you_mean(key, known):
         return f"unknown key{hint}"
     homes = [place for place in _sections_with(key, model, ()) if place]
     if homes:
         return f"unknown key; '{key}' belongs under {' or '.join(homes)}"
-    return f"unknown key; allowed: {', '.join(section.model_fields)}"
+    return f"unknown key; allowed: {', '.join(known)}"
+
+
+def _unknown_kind(context: Mapping[str, Any], value: Any) -> str:
+    """What pydantic found in a `type` that tells the members of a union apart."""
+    known = re.findall(r"'(\w+)'", context["expected_tags"])
+    hint = did_you_mean(context["tag"], known)
+    return f"found {_shown(value)}; allowed: {', '.join(known)}{hint}"
 
 
 def _sections_with(key: str, section: type[Section], path: PathParts) -> Iterator[str]:

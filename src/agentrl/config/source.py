@@ -19,8 +19,10 @@ from agentrl.errors import ConfigError
 
 PLAIN_KINDS = ("map", "seq", "str", "int", "float", "bool", "null", "timestamp")
 PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in PLAIN_KINDS}
-SHORT_FORMS = {("monitoring", "metrics"), ("tools", "endpoints")}
+SHORT_LISTS = {("monitoring", "metrics"), ("tools", "endpoints")}
 """(section, key): a bare list in the section's place is short for a mapping with the key alone."""
+SHORT_SECTIONS = {("grading", "grader")}
+"""(section, key): what belongs under the key may stand in the section itself, where the key is not written."""
 MAX_VALUES = 100_000  # an alias bomb is a few lines long and has billions
 
 
@@ -45,10 +47,18 @@ class Source:
         while path:
             if path in self.places:
                 return self.places[path]
-            if path[:2] in SHORT_FORMS and (path[0], *path[2:]) in self.places:
+            if is_short(self.values, path) and (path[0], *path[2:]) in self.places:
                 return self.places[(path[0], *path[2:])]
             path = path[:-1]
         return self.name
+
+
+def is_short(values: dict[str, Any], path: PathParts) -> bool:
+    """Whether a path into a resolved config leads, in the file, one key less deep."""
+    section = values.get(str(path[0])) if path else None
+    if path[:2] in SHORT_LISTS:
+        return isinstance(section, list)
+    return path[:2] in SHORT_SECTIONS and isinstance(section, dict) and path[1] not in section
 
 
 def read(path: str | Path) -> Source:

@@ -79,7 +79,7 @@ class EndpointGrader:
         try:
             score = float(reply.json["score"])
         except OverflowError:
-            return Grade(None, f"{where}: found a score beyond every float", reply.seconds)
+            return Grade(None, f"{where}: found score with more digits than a float holds", reply.seconds)
         turn_scores = tuple(map(float, reply.json["turn_scores"])) if self._scores_turns else ()
         return Grade(score, seconds=reply.seconds, turn_scores=turn_scores, version=self._version_told(reply.json))
 

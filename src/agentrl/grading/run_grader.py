@@ -58,7 +58,8 @@ class RunGrader:
         if self._config.out_of_range == "clamp" and not math.isnan(grade.score):
             return replace(grade, score=max(low, min(grade.score, high)))
         allowed = f"{low:g} to {high:g} (grading.min_score and max_score)"
-        reason = f"grader {self._config.name}: found score {grade.score!r:.80}; allowed: {allowed}"
+        where = f" at {self.endpoints[0].shown_url}" if len(self.endpoints) == 1 else ""
+        reason = f"grader {self._config.name}{where}: found score {grade.score!r:.80}; allowed: {allowed}"
         return replace(grade, score=None, reason=reason)
 
 
