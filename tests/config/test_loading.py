@@ -268,8 +268,8 @@ def test_a_grader_s_keys_stand_in_the_section_and_mistakes_in_them_are_named_as_
     assert f":{lines + 4}: grading.graders.a.type: found the text 'numric'; allowed: string_check" in told[1]
     assert told[1].endswith("did you mean 'numeric'?")
     assert f":{lines + 5}: grading.graders.b.near_scor: unknown key; did you mean 'near_score'?" in told[2]
-    assert f":{lines + 6}: grading.graders.c.url: missing" in told[3]
-    assert "grading.graders.c.retries: found the text 'many'" in told[4]
+    assert any("grading.graders.c.url: missing" in line for line in told)
+    assert any(f":{lines + 6}: grading.graders.c.retries: found the text 'many'" in line for line in told)
     assert "grading.max_scor: unknown key; did you mean 'max_score'?" in told[5]
 
 
