@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import Field
 
 from agentrl.config.graders.base import GraderSection
-from agentrl.config.section import Fraction, NonNegative
+from agentrl.config.section import Fraction, NonNegative, PathParts
 
 Template = str
 """Text with `{{ item.KEY }}` and `{{ sample.KEY }}` in it."""
@@ -22,6 +23,9 @@ class StringCheckConfig(GraderSection):
     operation: Literal["eq", "ne", "neq", "like", "ilike"] = Field(
         description="`eq`, `ne` (or `neq`): equal or not; `like`: input contains reference; `ilike`: ignoring case."
     )
+
+    def templates(self) -> Iterator[tuple[PathParts, str]]:
+        yield from ((("input",), self.input), (("reference",), self.reference))
 
 
 class TextSimilarityConfig(GraderSection):
