@@ -14,6 +14,7 @@ import pytest
 from agentrl.config import RunConfig, load_config, training_sections
 from agentrl.data.tasks import load_tasks
 from agentrl.errors import CheckpointError
+from agentrl.grading.build import grader_versions
 from agentrl.runs.identity import run_hash
 from agentrl.tools.preflight import check_endpoints
 from agentrl.training import train
@@ -21,7 +22,7 @@ from agentrl.training.versions import tokenizer_digest, versions
 from tests.engine_fixtures import make_tokenizer
 from tests.toy_run import toy_run
 
-NAMES = {"model", "tokenizer", "dataset", "reward_model", "grader", "rubric", "tools", "agentrl"}
+NAMES = {"model", "tokenizer", "dataset", "reward_model", "graders", "grader", "rubric", "tools", "agentrl"}
 
 
 @pytest.fixture
@@ -32,7 +33,9 @@ def config(tmp_path: Path, baseline: Path) -> RunConfig:
 
 
 def versions_of(config: RunConfig, tokenizer: Any = None, **told: str) -> dict[str, Any]:
-    return versions(config, load_tasks(training_sections(config).data), tokenizer or make_tokenizer(), told, ["look"])
+    sections = training_sections(config)
+    graders = grader_versions(sections.grading)
+    return versions(config, load_tasks(sections.data), tokenizer or make_tokenizer(), told, ["look"], graders)
 
 
 def hashed(config: RunConfig, tokenizer: Any = None, **told: str) -> str:
@@ -41,7 +44,11 @@ def hashed(config: RunConfig, tokenizer: Any = None, **told: str) -> str:
     return run_hash(config.model_dump(mode="json"), found)
 
 
-def test_another_version_of_anything_that_a_run_uses_is_another_run_hash(tmp_path: Path, config: RunConfig) -> None:
+def test_another_version_of_anything_that_a_run_uses_is_another_run_hash(
+    tmp_path: Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOY_TOKEN", "t")
+
     def changed(**sections: dict[str, Any]) -> RunConfig:
         return load_config(
             tmp_path / "toy.yaml", [f"{k}.{n}={v}" for k, part in sections.items() for n, v in part.items()]
@@ -61,6 +68,7 @@ def test_another_version_of_anything_that_a_run_uses_is_another_run_hash(tmp_pat
         "tokenizer": hashed(config, make_tokenizer("{{ messages }}")),
         "grader": hashed(config, **{"grader toy": "2"}),
         "rubric": hashed(config, **{"rubric toy": "2"}),
+        "hold-out": hashed(changed(grading={"holdout": "[{name: gold, url: http://127.0.0.1:9/grade}]"})),
         "tool server": hashed(config, **{"tool look": "2"}),
         "config": hashed(changed(ppo={"learning_rate": 0.5})),
     }
@@ -86,7 +94,8 @@ def test_endpoints_tell_their_versions_in_the_preflight_call(config: RunConfig) 
 
     sections, without_secrets = training_sections(config), {"headers": {}}
     tools = [each.model_copy(update=without_secrets) for each in sections.tools.endpoints]
-    grading = sections.grading.model_copy(update=without_secrets)
+    grader = sections.grading.grader.model_copy(update=without_secrets)
+    grading = sections.grading.model_copy(update={"grader": grader})
     transport = httpx.MockTransport(answer)
     told = asyncio.run(check_endpoints(tools, grading, base_url="http://localhost:1", transport=transport))
     assert told == {"tool look": "search-1.2", "grader toy": "grader-7", "rubric toy": "3"}

@@ -51,13 +51,9 @@ class RolloutGrader(Protocol):
     async def aclose(self) -> None: ...
 
 
-NOT_CONTENT = {"headers", "name", "pass_threshold"}
-"""Keys of a declaration that change no score: credentials, labels, and what reports count."""
-
-
 def content_version(config: GraderSection, **further: Any) -> str:
     """sha256 of a declaration and of what else decides its scores, such as the digest of a model's weights."""
-    content = config.model_dump(mode="json", exclude=NOT_CONTENT)
+    content = config.model_dump(mode="json", exclude=set(config.not_content))
     return f"sha256:{hashlib.sha256(canonical([content, further]).encode()).hexdigest()}"
 
 

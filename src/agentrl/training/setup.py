@@ -15,6 +15,7 @@ from agentrl.config import RunConfig, to_yaml, training_sections
 from agentrl.data.tasks import load_tasks
 from agentrl.errors import CheckpointError, RankError
 from agentrl.evaluation.discrimination import passed_signals
+from agentrl.grading.build import grader_versions
 from agentrl.interrupts import Stop
 from agentrl.policy.launch import open_ranks
 from agentrl.policy.policy import check_baseline, folder_digest, load_policy
@@ -147,7 +148,9 @@ def _train(
                 **environment_manifest(),
                 "processes": ranks.count,
                 "baseline_digest": folder_digest(check_baseline(config.workflow.baseline)),
-                "versions": versions(config, splits, policy.tokenizer, told, own_engine.tools),
+                "versions": versions(
+                    config, splits, policy.tokenizer, told, own_engine.tools, grader_versions(sections.grading)
+                ),
             }
             with _open_run(config, place, manifest, ranks) as run:
                 try:

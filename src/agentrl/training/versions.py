@@ -15,13 +15,19 @@ from agentrl.policy.policy import file_digest
 
 
 def versions(
-    config: RunConfig, splits: Splits, tokenizer: Any, told: Mapping[str, str], tools: Sequence[str] = ()
+    config: RunConfig,
+    splits: Splits,
+    tokenizer: Any,
+    told: Mapping[str, str],
+    tools: Sequence[str] = (),
+    graders: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The `versions` of manifest.json; null is what nobody tells.
 
     Args:
         told: by endpoints, see `check_endpoints`, and by MCP servers: "grader NAME" and "tool NAME" to a version.
         tools: names of all the tools.
+        graders: name to digest, of the one that scores and of the hold-outs.
     """
     grading = training_sections(config).grading
     return {
@@ -29,6 +35,7 @@ def versions(
         "tokenizer": tokenizer_digest(tokenizer),
         "dataset": f"{splits.digest()} ({splits})",
         "reward_model": config.workflow.reward_model or grading.name,
+        "graders": dict(graders or {}),
         "grader": told.get(f"grader {grading.name}"),
         "rubric": told.get(f"rubric {grading.name}"),
         "tools": {name: told.get(f"tool {name}") for name in tools},

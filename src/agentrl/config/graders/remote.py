@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,8 @@ from agentrl.config.tools import Url
 
 class EndpointConfig(EndpointSection, GraderSection):
     """An endpoint that answers `{"score": number}`; any failure leaves the rollout ungraded, never scored 0."""
+
+    not_content: ClassVar[frozenset[str]] = GraderSection.not_content | {*EndpointSection.model_fields, "rate_limit"}
 
     type: Literal["endpoint"] = Field(default="endpoint", description="Kind of grader.")
     url: Url = Field(description="Where answers are POSTed to.")
