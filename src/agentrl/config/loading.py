@@ -14,6 +14,7 @@ from agentrl.config import overrides as overriding
 from agentrl.config import source as reading
 from agentrl.config.dpo import DPORunConfig
 from agentrl.config.messages import explain
+from agentrl.config.reward_model import RewardModelRunConfig
 from agentrl.config.run import RunConfig
 from agentrl.config.section import Section
 from agentrl.config.sft import SFTRunConfig
@@ -45,20 +46,29 @@ def load_dpo_config(path: str | Path, overrides: Sequence[str] = ()) -> DPORunCo
     return _load(path, overrides, DPORunConfig)
 
 
-def load_any_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig | SFTRunConfig | DPORunConfig:
+def load_reward_model_config(path: str | Path, overrides: Sequence[str] = ()) -> RewardModelRunConfig:
+    """Load the config of `agentrl reward-model train`; like `load_config`."""
+    return _load(path, overrides, RewardModelRunConfig)
+
+
+AnyRunConfig = RunConfig | SFTRunConfig | DPORunConfig | RewardModelRunConfig
+
+
+def load_any_config(path: str | Path, overrides: Sequence[str] = ()) -> AnyRunConfig:
     """Load whichever the file is: one with an `sft:` section is for `agentrl sft`, and so on."""
     source = _read(path, overrides)
     kind = next((model for model, section in SECTIONS.items() if section in source.values), RunConfig)
     return _validate(source, kind)
 
 
-SECTIONS: dict[type[RunConfig | SFTRunConfig | DPORunConfig], str] = {
+SECTIONS: dict[type[AnyRunConfig], str] = {
     RunConfig: "workflow",
     SFTRunConfig: "sft",
     DPORunConfig: "dpo",
+    RewardModelRunConfig: "reward_model",
 }
 """The section that a file of each kind has and no other."""
-VERBS = {"workflow": "train", "sft": "sft", "dpo": "dpo"}
+VERBS = {"workflow": "train", "sft": "sft", "dpo": "dpo", "reward_model": "reward-model train"}
 
 
 def _load(path: str | Path, overrides: Sequence[str], model: type[AnyConfig]) -> AnyConfig:
@@ -92,9 +102,13 @@ def _validate(source: reading.Source, model: type[AnyConfig]) -> AnyConfig:
     else:
         if not problems:
             return config
-    problems.sort(key=lambda problem: _line(problem[0]))
-    lines = [f"{place}: {message}" for place, message in problems]
-    raise ConfigError(lines[0] if len(lines) == 1 else "\n  ".join([f"{source.name}: {len(lines)} mistakes", *lines]))
+    raise refusal(source, problems)
+
+
+def refusal(source: reading.Source, problems: Sequence[tuple[str, str]]) -> ConfigError:
+    """One error of all mistakes, each a place and a message, from the top of the file down."""
+    lines = [f"{place}: {message}" for place, message in sorted(problems, key=lambda problem: _line(problem[0]))]
+    return ConfigError(lines[0] if len(lines) == 1 else "\n  ".join([f"{source.name}: {len(lines)} mistakes", *lines]))
 
 
 def _line(place: str) -> float:

@@ -7,6 +7,7 @@ Stricter than PyYAML where a config would silently mean something else: a key tw
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,23 +62,41 @@ def is_short(values: dict[str, Any], path: PathParts) -> bool:
     return path[:2] in SHORT_SECTIONS and isinstance(section, dict) and path[1] not in section
 
 
-def read(path: str | Path) -> Source:
-    """Read a YAML file whose top is a mapping.
+def read(path: str | Path, *, starts_with: str = "workflow:") -> Source:
+    """Read a YAML file whose top is a mapping; one named .json is read as JSON.
+
+    Args:
+        starts_with: a key of such files, for messages.
 
     Raises:
         ConfigError: missing, unreadable, not YAML, empty, or no mapping.
     """
     name = str(path)
     source = Source(name)
-    root = _compose(_text(Path(path)), name)
+    text = _text(Path(path))
+    is_json = Path(path).suffix.lower() == ".json"
+    plain: Any = _json(text, name) if is_json and text.strip() else None
+    # JSON has no tabs inside of texts; YAML refuses those between them
+    root = _compose(text.replace("\t", " ") if is_json else text, name)
     if root is None:
-        raise ConfigError(f"{name}: found an empty file; allowed: a mapping that starts with `workflow:`")
+        raise ConfigError(f"{name}: found an empty file; allowed: a mapping that starts with `{starts_with}`")
     if not isinstance(root, yaml.MappingNode):
         kind = "a list" if isinstance(root, yaml.SequenceNode) else "a single value"
         line = root.start_mark.line + 1
-        raise ConfigError(f"{name}:{line}: found {kind}; allowed: a mapping that starts with `workflow:`")
+        raise ConfigError(f"{name}:{line}: found {kind}; allowed: a mapping that starts with `{starts_with}`")
     source.values = _Builder(source, lambda node: f"{name}:{node.start_mark.line + 1}").build(root, ())
+    if is_json:  # YAML reads 1e-6 as text, and half a character for each half of an escaped pair
+        source.values = plain
     return source
+
+
+def _json(text: str, name: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{name}:{error.lineno}: not JSON: {error.msg}") from None
+    except RecursionError:
+        raise ConfigError(f"{name}: nested too deeply for a config") from None
 
 
 def read_value(source: Source, text: str, path: PathParts, place: str) -> Any:
