@@ -12,11 +12,24 @@ from agentrl.config.evaluation import CheckpointConfig, EvaluationConfig
 from agentrl.config.grading import GradingConfig
 from agentrl.config.guards import GuardsConfig
 from agentrl.config.inference import InferenceConfig
-from agentrl.config.loading import load_any_config, load_config, load_dpo_config, load_sft_config, to_yaml
+from agentrl.config.loading import (
+    load_any_config,
+    load_config,
+    load_dpo_config,
+    load_reward_model_config,
+    load_sft_config,
+    to_yaml,
+)
 from agentrl.config.monitoring import MonitoringConfig
 from agentrl.config.policy import LoRAConfig, PolicyConfig
 from agentrl.config.ppo import KLConfig, PPOConfig
 from agentrl.config.release import GateConfig, ReleaseConfig
+from agentrl.config.reward_model import (
+    CalibrationGateConfig,
+    RenderingConfig,
+    RewardModelRunConfig,
+    RewardModelTrainingConfig,
+)
 from agentrl.config.rewards import (
     DynamicSamplingConfig,
     PotentialConfig,
@@ -40,6 +53,7 @@ from agentrl.config.tools import (
 from agentrl.config.workflow import WorkflowConfig
 
 __all__ = [
+    "CalibrationGateConfig",
     "CheckpointConfig",
     "CurriculumConfig",
     "DPOConfig",
@@ -63,6 +77,9 @@ __all__ = [
     "ProcessRewardsConfig",
     "PythonToolConfig",
     "ReleaseConfig",
+    "RenderingConfig",
+    "RewardModelRunConfig",
+    "RewardModelTrainingConfig",
     "RolloutConfig",
     "RunConfig",
     "SFTConfig",
@@ -81,6 +98,7 @@ __all__ = [
     "load_any_config",
     "load_config",
     "load_dpo_config",
+    "load_reward_model_config",
     "load_sft_config",
     "missing_for_training",
     "to_yaml",
