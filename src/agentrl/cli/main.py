@@ -11,6 +11,7 @@ from agentrl.cli.doctor import doctor
 from agentrl.cli.dpo import dpo
 from agentrl.cli.endpoints import endpoints
 from agentrl.cli.exits import Verbs
+from agentrl.cli.grader import grader
 from agentrl.cli.pairs import pairs
 from agentrl.cli.plan import plan
 from agentrl.cli.rollouts import rollouts
@@ -29,6 +30,7 @@ for verb in (check, plan, rollouts, sft, train, pairs, dpo):
     app.command()(verb)
 app.add_typer(doctor, name="doctor")
 app.add_typer(endpoints, name="endpoints")
+app.add_typer(grader, name="grader")
 
 
 def _print_version(is_asked: bool) -> None:

@@ -1,0 +1,22 @@
+"""`agentrl grader`: run a grader on an answer, look at its declaration, hold a new one against an old one, attack it."""
+
+from __future__ import annotations
+
+import typer
+
+from agentrl.cli.grader_run import run
+from agentrl.cli.grader_validate import validate
+
+grader = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Run, validate, compare, attack and serve graders.",
+    epilog="GRADER is a YAML or JSON file with a grader alone, as hosted fine-tuning takes it, or a run's config.",
+)
+for verb in (run, validate):
+    grader.command()(verb)
+
+
+@grader.callback()
+def _grader() -> None:
+    """Run, validate, compare, attack and serve graders."""

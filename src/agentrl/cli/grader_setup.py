@@ -1,0 +1,31 @@
+"""What the verbs of `agentrl grader` have in common: their arguments, and the servers that a grader may need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from agentrl.config import GradingConfig, RunConfig
+
+GraderPath = Annotated[
+    Path, typer.Argument(metavar="GRADER", help="A grader alone (YAML or JSON), or the config of a run.")
+]
+AtOnce = Annotated[int, typer.Option("--at-once", min=1, help="Most answers with the grader at any time.")]
+
+
+@contextmanager
+def served(grading: GradingConfig, run: RunConfig | None) -> Iterator[str]:
+    """What `{serve}` stands for: the servers of the run's `tools.serve` live inside, where the grader may be one."""
+    from agentrl.tools.serve import serving
+
+    if run is None or run.tools is None or not grading.endpoints:
+        yield ""
+        return
+    values = {"data.path": run.data.path} if run.data and run.data.path else {}
+    with serving(run.tools.serve, values) as urls:
+        yield urls[0] if urls else ""
