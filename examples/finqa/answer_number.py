@@ -32,6 +32,7 @@ _ANNOUNCED = re.compile(
     re.IGNORECASE,
 )
 _ALTERNATIVE = re.compile(r"\s*(?:[,;/|]|\bor\b|\band\b|\bto\b|\bmaybe\b|\s)+\s*", re.IGNORECASE)
+_CHOICE = re.compile(r"\s*(?:[,;/|]|\bor\b|\band\b)\s*", re.IGNORECASE)  # numbers in a row of a table are none
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,8 @@ def read_answer(text: str) -> Number | None:
     text = clean(text)
     marker = [match.end() for match in _MARKER.finditer(text)]
     if marker and (numbers := _undated(text[marker[-1] :])):
-        tail = text[marker[-1] :]
-        return _chosen(tail, numbers)
-    return _chosen(None, _undated(text))
+        return _announced(text[marker[-1] :], numbers)
+    return _last(text, _undated(text))
 
 
 def _undated(text: str) -> list[Number]:
@@ -98,15 +98,27 @@ def _undated(text: str) -> list[Number]:
     return find_numbers(_DATE.sub(lambda match: " " * len(match[0]), text)) or find_numbers(text)
 
 
-def _chosen(marked: str | None, numbers: list[Number]) -> Number | None:
-    if not numbers or len({f"{number.value:.9g}" for number in numbers}) > MAX_CANDIDATES:
-        return None
-    if marked is None:
-        return numbers[-1]
+def _announced(text: str, numbers: list[Number]) -> Number | None:
     for number, following in zip(numbers, [*numbers[1:], None], strict=True):
-        if _ANNOUNCED.search(marked[: number.start]):
-            is_rival = following is not None and not math.isclose(following.value, number.value)
-            if following and is_rival and _ALTERNATIVE.fullmatch(marked[number.end : following.start]):
-                return None
-            return number
+        if _ANNOUNCED.search(text[: number.start]):
+            is_choice = following and _are_rivals(number, following, text, _ALTERNATIVE)
+            return None if is_choice or _are_too_many(numbers) else number
+    return _last(text, numbers)
+
+
+def _last(text: str, numbers: list[Number]) -> Number | None:
+    if not numbers or _are_too_many(numbers):
+        return None
+    if len(numbers) > 1 and _are_rivals(numbers[-2], numbers[-1], text, _CHOICE):
+        return None
     return numbers[-1]
+
+
+def _are_too_many(numbers: list[Number]) -> bool:
+    return len({f"{number.value:.9g}" for number in numbers}) > MAX_CANDIDATES
+
+
+def _are_rivals(one: Number, other: Number, text: str, between: re.Pattern[str]) -> bool:
+    """Whether two numbers stand side by side as alternatives, and are not the same."""
+    is_same = math.isclose(one.value, other.value)
+    return not is_same and between.fullmatch(text[one.end : other.start]) is not None

@@ -54,6 +54,8 @@ REAL = Path(__file__).parents[2].parent / "shared/finqa"
         ('{"answer": 12.3, "score": 1.0}', 12.3),
         ("**Answer:** $\\boxed{12.3}$", 12.3),
         ("the answer is 12.3%, or 0.123", 0.123),
+        ("12.3%, or 0.123", 0.123),
+        ("| revenue | 45.6 12.3", 12.3),
     ],
 )
 def test_a_number_is_read_in_any_common_format(text: str, value: float) -> None:
@@ -65,7 +67,7 @@ def test_a_number_is_read_in_any_common_format(text: str, value: float) -> None:
     ["", " ", "none", "nan", "inf", "-infinity", "1e309", "the answer is correct", "12.3.4", "10x12", ":", "q4 fy2014",
      "the answer is 12 or 14", "the answer is 12, 14", "answer: 1/2", "answer: 5 - 3 gives 2", "1" * 400,
      "9e999", "1 2 3 4",
-     "12.3,45.6", "the answer is 1 2 3 4"],
+     "12.3,45.6", "12.3 or 45.6", "45.6, 12.3", "12.3 or 45.6 is the answer", "the answer is 1 2 3 4"],
 )  # fmt: skip
 def test_no_number_and_several_answers_are_none(text: str) -> None:
     assert parse_number(text) is None
