@@ -32,7 +32,38 @@ def _endpoint(config: Any, around: Surroundings) -> Grader:
     return EndpointGrader(config, around.base_url, asks_for_turns=around.asks_for_turns, transport=around.transport)
 
 
-BUILDERS: dict[str, Callable[[Any, Surroundings], Grader]] = {"endpoint": _endpoint}
+def _reward_model(config: Any, around: Surroundings) -> Grader:
+    from agentrl.grading.reward_model import RewardModelGrader  # late: it loads torch
+
+    del around
+    return RewardModelGrader(config)
+
+
+def _score_model(config: Any, around: Surroundings) -> Grader:
+    from agentrl.grading.judges import ScoreModelGrader
+
+    return ScoreModelGrader(config, around)
+
+
+def _label_model(config: Any, around: Surroundings) -> Grader:
+    from agentrl.grading.judges import LabelModelGrader
+
+    return LabelModelGrader(config, around)
+
+
+def _rubric(config: Any, around: Surroundings) -> Grader:
+    from agentrl.grading.judges import RubricGrader
+
+    return RubricGrader(config, around)
+
+
+BUILDERS: dict[str, Callable[[Any, Surroundings], Grader]] = {
+    "endpoint": _endpoint,
+    "score_model": _score_model,
+    "label_model": _label_model,
+    "rubric": _rubric,
+    "reward_model": _reward_model,
+}
 """A new kind is one file and one line here."""
 
 
