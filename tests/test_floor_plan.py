@@ -13,11 +13,11 @@ PACKAGE = Path(__file__).parents[1] / "src" / "agentrl"
 FLOORS = {
     8: ["cli"],
     7: ["training", "gateway", "ui"],
-    6: ["release"],
+    6: ["release", "reward_model"],
     5: ["evaluation", "monitoring"],
     4: ["rollout", "ppo", "stages"],
-    3: ["inference"],
-    2: ["data", "runs", "tools", "grading", "policy", "sizing", "importing", "labels"],
+    3: ["inference", "importing"],
+    2: ["data", "runs", "tools", "grading", "policy", "sizing", "labels"],
     1: ["config", "endpoint", "chat"],
     0: ["addresses", "disk", "types", "errors", "interrupts", "phases", "progress"],
 }
@@ -32,8 +32,11 @@ ONLY_IN = {
         "inference/in_process.py",
         "inference/slots.py",
         "inference/sampling.py",
+        "reward_model/",
+        "grading/reward_folder.py",
+        "grading/reward_model.py",
     ),
-    "trl": ("stages/",),
+    "trl": ("stages/", "reward_model/"),
     "vllm": (),
     "mcp": ("tools/mcp_",),
 }

@@ -12,6 +12,7 @@ from agentrl.cli.dpo import dpo
 from agentrl.cli.endpoints import endpoints
 from agentrl.cli.exits import Verbs
 from agentrl.cli.grader import grader
+from agentrl.cli.import_job import import_verbs
 from agentrl.cli.pairs import pairs
 from agentrl.cli.plan import plan
 from agentrl.cli.rollouts import rollouts
@@ -30,6 +31,7 @@ for verb in (check, plan, rollouts, sft, train, pairs, dpo):
     app.command()(verb)
 app.add_typer(doctor, name="doctor")
 app.add_typer(endpoints, name="endpoints")
+app.add_typer(import_verbs, name="import")
 app.add_typer(grader, name="grader")
 
 
