@@ -1,9 +1,10 @@
-"""`agentrl grader`: run a grader on an answer, look at its declaration, hold a new one against an old one, attack it."""
+"""`agentrl grader`: ask a grader, look at its declaration, hold a new one against an old one, attack it, serve it."""
 
 from __future__ import annotations
 
 import typer
 
+from agentrl.cli.grader_compare import compare
 from agentrl.cli.grader_run import run
 from agentrl.cli.grader_validate import validate
 
@@ -13,7 +14,7 @@ grader = typer.Typer(
     help="Run, validate, compare, attack and serve graders.",
     epilog="GRADER is a YAML or JSON file with a grader alone, as hosted fine-tuning takes it, or a run's config.",
 )
-for verb in (run, validate):
+for verb in (run, validate, compare):
     grader.command()(verb)
 
 
