@@ -57,12 +57,49 @@ def _rubric(config: Any, around: Surroundings) -> Grader:
     return RubricGrader(config, around)
 
 
+def _tool_use(config: Any, around: Surroundings) -> Grader:
+    from agentrl.grading.tool_use import ToolUseGrader
+
+    return ToolUseGrader(config)
+
+
+def _policy_check(config: Any, around: Surroundings) -> Grader:
+    from agentrl.grading.policy_check import PolicyCheckGrader
+
+    return PolicyCheckGrader(config)
+
+
+def _efficiency(config: Any, around: Surroundings) -> Grader:
+    from agentrl.grading.efficiency import EfficiencyGrader
+
+    return EfficiencyGrader(config)
+
+
+def _string_check(config: Any, around: Surroundings) -> Grader:
+    from agentrl.grading.string_check import StringCheckGrader
+
+    del around
+    return StringCheckGrader(config)
+
+
+def _multi(config: Any, around: Surroundings) -> Grader:
+    from agentrl.grading.multi import MultiGrader
+
+    named = {name: part.model_copy(update={"name": part.name or name}) for name, part in config.graders.items()}
+    return MultiGrader(config, {name: build_declared(part, around) for name, part in named.items()})
+
+
 BUILDERS: dict[str, Callable[[Any, Surroundings], Grader]] = {
     "endpoint": _endpoint,
+    "multi": _multi,
+    "string_check": _string_check,
     "score_model": _score_model,
     "label_model": _label_model,
     "rubric": _rubric,
     "reward_model": _reward_model,
+    "tool_use": _tool_use,
+    "policy_check": _policy_check,
+    "efficiency": _efficiency,
 }
 """A new kind is one file and one line here."""
 
