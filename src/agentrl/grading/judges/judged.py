@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +77,12 @@ class JudgedGrader:
 
     async def grade(self, submission: Submission) -> Grade:
         """Ask for the score."""
+        started = time.perf_counter()
         try:
-            return await self._grade(submission)
+            grade = await self._grade(submission)
         except MissingValue as missing:
-            return missing.grade(self._least)
+            grade = missing.grade(self._least)
+        return replace(grade, seconds=time.perf_counter() - started)
 
     async def _grade(self, submission: Submission) -> Grade:
         raise NotImplementedError
