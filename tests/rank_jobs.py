@@ -129,7 +129,7 @@ class CountingEngine:
             await asyncio.sleep(0.01)
         return [self._draw(task.id, sample) for task in tasks for sample in range(samples_per_task)]
 
-    async def run_again(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
+    async def run_again(self, rollouts: Sequence[Rollout], **_: Any) -> list[Rollout]:
         return [self._draw(rollout.task.id, rollout.sample_index) for rollout in rollouts]
 
     async def wait_until_healthy(self) -> None: ...

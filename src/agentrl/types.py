@@ -145,6 +145,8 @@ class Grade:
     """Judge model -> prompt, completion and cached tokens."""
     holdout: dict[str, float] = field(default_factory=dict)
     """Scores of graders that are watched and never rewarded, by name; what they could not grade is missing."""
+    holdout_missing: dict[str, str] = field(default_factory=dict)
+    """Why those gave no score that gave none, by name."""
 
     @property
     def is_graded(self) -> bool:

@@ -57,7 +57,7 @@ def test_what_an_earlier_checkpoint_would_go_back_to_is_kept(tmp_path: Path, pol
     offer(selection, policy, 0.1, 0.2)
     earlier = selection.state()
     offer(selection, policy, 0.3, start=2)
-    selection.tidy(needed=[step for step, _ in earlier])
+    selection.tidy(needed=[int(step or 0) for step, *_ in earlier])
     assert names(tmp_path) == ["policy-000001", "policy-000002"]
     selection.restore(earlier)
     assert best_weights(selection) == 1
@@ -79,3 +79,27 @@ def test_a_policy_that_somebody_deleted_is_out_of_the_race(tmp_path: Path, polic
     selection.restore(state)
     assert selection.best == Ranked(0, 0.1)
     assert best_weights(selection) == 0
+
+
+def test_the_hold_out_chooses_the_best_neither_the_score_nor_the_last(tmp_path: Path, policy: Policy) -> None:
+    selection = Selection(tmp_path, keep=3)
+    for step, (reward, holdout) in enumerate([(0.2, 0.2), (0.5, 0.6), (0.9, 0.4), (1.0, 0.1)]):
+        with torch.no_grad():
+            next(policy.model.parameters()).fill_(step)
+        selection.offer(policy, Ranked(step, reward, holdout))
+    assert selection.best == Ranked(1, 0.5, 0.6)
+    assert best_weights(selection) == 1
+    assert [each.step for each in selection.ranked] == [1, 2, 0]
+    resumed = Selection(tmp_path, keep=3)
+    resumed.restore(selection.state())
+    assert resumed.ranked == selection.ranked
+    assert best_weights(resumed) == 1
+
+
+def test_policies_ranked_by_other_graders_are_out_of_the_race(tmp_path: Path, policy: Policy) -> None:
+    selection = Selection(tmp_path, keep=3)
+    offer(selection, policy, 0.1, 0.9)
+    selection.forget()
+    offer(selection, policy, 0.2, start=2)
+    assert selection.ranked == [Ranked(2, 0.2)]
+    assert best_weights(selection) == 2

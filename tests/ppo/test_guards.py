@@ -39,7 +39,23 @@ HEALTHY = {
     "malformed_call_fraction": 0.02,
     "repeated_ngram_fraction": 0.1,
     "score_train": 0.5,
+    "score_train_std": 0.5,
 }
+FLAT = {
+    "reward_validation": 0.5,
+    "holdout_score_validation": 0.5,
+    "holdout_rise_validation": 0.01,
+    "holdout_rise_validation_stderr": 0.02,
+}
+"""An evaluation whose hold-out score is what it was at the beginning, by all that can be said."""
+FALL = {
+    "reward_validation": 0.6,
+    "holdout_score_validation": 0.4,
+    "holdout_fall_validation": 0.1,
+    "holdout_fall_validation_stderr": 0.04,
+    "holdout_fall_reward_rise_stderr": 0.1,
+}
+"""One whose hold-out score fell since its best."""
 
 
 def series(*changes: Mapping[str, float], healthy: int = 12) -> list[dict[str, float]]:
@@ -80,6 +96,10 @@ STOPS = [
     ("entropy_collapse", {"entropy": 0.19}, 5),
     ("entropy_blow_up", {"entropy": 2.1}, 5),
     ("explained_variance", {"explained_variance": -0.51}, 10),
+    ("score_collapse", {"score_train_std": 0.02, **FLAT}, 5),
+    ("gaming", {**FALL, "holdout_fall_reward_rise": 0.3}, 2),
+    ("holdout", {**FALL, "holdout_fall_reward_rise": 0.01}, 5),
+    ("suspicious_score", {**FLAT, "score_train": 0.98}, 1),
 ]
 WARNINGS = [
     ("skipped_steps", {"skipped_optimizer_steps": 1.0}, 1),
@@ -101,6 +121,10 @@ WARNINGS = [
     ("ungraded_rollouts", {"infra_failed_fraction": 0.03}, 1),
     ("malformed_calls", {"malformed_call_fraction": 0.21}, 1),
     ("repetition", {"repeated_ngram_fraction": 0.31}, 1),
+    ("holdout_coverage", {"holdout_coverage_validation": 0.89}, 1),
+    ("unwatched_score", {"reward_validation": 0.5, "score_train": 0.98}, 1),
+    ("gaming", {**FALL, "holdout_fall_reward_rise": 0.3}, 1),
+    ("holdout", {**FALL, "holdout_fall_reward_rise": 0.01}, 3),
 ]
 
 
@@ -116,7 +140,7 @@ def test_each_warning_fires_at_its_step_and_stops_nothing(rule: str, bad: dict[s
 
 
 def test_every_rule_is_driven_by_a_series() -> None:
-    driven = {rule for rule, _, _ in (*STOPS, *WARNINGS)} | {"suspicious_score", "score_jump", "holdout"}
+    driven = {rule for rule, _, _ in (*STOPS, *WARNINGS)} | {"score_jump"}
     assert driven == {rule.name for rule in RULES}
 
 
@@ -202,7 +226,7 @@ def test_null_switches_a_limit_off() -> None:
     ]
     off = rules(PPOConfig(guards=GuardsConfig(**dict.fromkeys(names))))
     limits = {rule.name: (rule.warn, rule.stop) for rule in off if rule.warn or rule.stop}
-    assert limits.keys() == {"non_finite", "skipped_steps"}
+    assert limits.keys() == {"non_finite", "skipped_steps", "holdout_coverage"}
 
 
 def test_patience_comes_from_the_config() -> None:
@@ -249,35 +273,57 @@ def test_the_step_that_a_stop_would_go_back_to_is_known_before_it_stops() -> Non
     assert suspect_step(series(*[bad] * 4, {}), RULES) is None
 
 
-def evaluations(*scores: tuple[float, float | None], error: float | None = None) -> list[dict[str, float]]:
-    """A validation score, and the hold-out's where there is one, every second step."""
+def evaluations(*scores: tuple[float, float | None], error: float = 0.0) -> list[dict[str, float]]:
+    """A validation score, and the hold-out's where there is one, every second step; compared as HoldoutHistory does."""
     history = series(healthy=2 * len(scores))
+    best: tuple[float, float] | None = None
     for row, (proxy, holdout) in zip(history[1::2], scores, strict=True):
         row["reward_validation"] = proxy
-        if holdout is not None:
-            row["holdout_score_validation"] = holdout
-        if error is not None:
-            row["holdout_score_validation_stderr"] = error
+        if holdout is None:
+            continue
+        row["holdout_score_validation"] = holdout
+        if best is not None:
+            row |= {"holdout_fall_validation": best[1] - holdout, "holdout_fall_reward_rise": proxy - best[0]}
+            row |= {"holdout_fall_validation_stderr": error, "holdout_fall_reward_rise_stderr": error}
+        best = (proxy, holdout) if best is None or holdout > best[1] else best
     return history
 
 
 FALLING = [(0.3 + 0.05 * n, 0.5 - 0.05 * n) for n in range(6)]
+CREEPING = [(0.3 + 0.001 * n, 0.5 - 0.05 * n) for n in range(6)]
 
 
-def test_a_score_that_rises_while_the_hold_out_falls_warns_at_three_evaluations_and_stops_at_five() -> None:
-    seen = {n: found(evaluations(*FALLING[: n + 1])).get("holdout") for n in range(6)}
-    assert {n: finding.is_stop for n, finding in seen.items() if finding} == {3: False, 4: False, 5: True}
-    stop = seen[5]
+def test_a_score_that_rises_while_the_hold_out_falls_warns_at_once_and_stops_at_the_second_evaluation() -> None:
+    seen = {n: found(evaluations(*FALLING[: n + 1], error=0.02)).get("gaming") for n in range(4)}
+    assert {n: finding.is_stop for n, finding in seen.items() if finding} == {1: False, 2: True, 3: True}
+    stop = seen[2]
     assert stop is not None
     assert stop.good_step == 2  # the evaluation that the hold-out liked best
 
 
+def test_a_score_that_may_have_risen_warns_at_three_evaluations_and_stops_at_five() -> None:
+    histories = [evaluations(*CREEPING[: n + 1], error=0.02) for n in range(6)]
+    assert not any("gaming" in found(history) for history in histories)
+    seen = {n: found(history).get("holdout") for n, history in enumerate(histories)}
+    assert {n: finding.is_stop for n, finding in seen.items() if finding} == {3: False, 4: False, 5: True}
+
+
 def test_a_hold_out_that_falls_less_than_its_noise_stops_nothing() -> None:
-    assert "holdout" not in found(evaluations(*FALLING, error=0.2))
+    assert not {"holdout", "gaming"} & found(evaluations(*FALLING, error=0.2)).keys()
 
 
 def test_a_hold_out_that_falls_with_the_score_is_no_hack() -> None:
-    assert "holdout" not in found(evaluations(*((0.5 - 0.05 * n, 0.5 - 0.05 * n) for n in range(6))))
+    falling = evaluations(*((0.5 - 0.05 * n, 0.5 - 0.05 * n) for n in range(6)))
+    assert not {"holdout", "gaming"} & found(falling).keys()
+
+
+def test_a_hold_out_that_recovers_begins_the_count_anew() -> None:
+    assert "gaming" not in found(evaluations(*FALLING[:2], (0.5, 0.49), (0.55, 0.5), error=0.02))
+
+
+def test_evaluations_without_a_hold_out_score_neither_count_nor_interrupt() -> None:
+    gap = evaluations(FALLING[0], FALLING[1], (0.4, None), FALLING[2], error=0.02)
+    assert found(gap)["gaming"].is_stop
 
 
 def test_a_perfect_score_stops_a_run_where_the_hold_out_does_not_share_it() -> None:
@@ -289,13 +335,30 @@ def test_a_perfect_score_stops_a_run_where_the_hold_out_does_not_share_it() -> N
     assert found(history)["suspicious_score"].is_stop
 
 
+def test_a_perfect_score_that_nobody_watches_is_told_and_a_hold_out_that_fails_does_not_share_it() -> None:
+    alone = found(evaluations((0.5, None), (1.0, None)))
+    assert not alone["unwatched_score"].is_stop
+    assert "suspicious_score" not in alone
+    assert "unwatched_score" in found(evaluations((0.5, 0.99), (1.0, None)))
+    assert "unwatched_score" not in found(evaluations((0.5, 0.5), (1.0, 1.0)))
+
+
+def test_scores_without_a_spread_stop_nothing_where_the_hold_out_rose_or_is_perfect() -> None:
+    collapsed = {"score_train_std": 0.0, **FLAT}
+    assert first_step("score_collapse", collapsed, is_stop=True) == 5
+    assert first_step("score_collapse", {**collapsed, "holdout_rise_validation": 0.05}, is_stop=True) is None
+    assert first_step("score_collapse", {**collapsed, "holdout_score_validation": 0.98}, is_stop=True) is None
+    unknown = {key: value for key, value in collapsed.items() if not key.startswith("holdout")}
+    assert first_step("score_collapse", unknown, is_stop=True) is None
+
+
 def test_a_perfect_score_is_taken_from_the_grader_s_scale() -> None:
     assert "suspicious_score" not in found(evaluations((0.5, 0.5), (0.98, 0.6)), rules(PPOConfig(), max_score=10.0))
 
 
 def test_without_a_hold_out_its_rules_are_silent() -> None:
     history = evaluations(*((0.3 + 0.1 * n, None) for n in range(8)))
-    assert not {"holdout", "suspicious_score"} & found(history).keys()
+    assert not {"holdout", "gaming", "suspicious_score", "score_collapse", "holdout_coverage"} & found(history).keys()
 
 
 def test_a_jump_of_the_score_warns_once_there_is_a_past_to_compare_with() -> None:

@@ -136,13 +136,24 @@ class GuardsConfig(Section):
         description="Rise of the validation score from one evaluation to the next, in standard deviations of the "
         "rises before it.",
     )
+    max_sure_holdout_evaluations: PositiveInt | None = Field(
+        default=2,
+        description="Evaluations in a row with the hold-out score below its best and the score above what it was then, "
+        "both by more than two paired standard errors; one warns, so many stop the run.",
+    )
     warn_holdout_evaluations: PositiveInt | None = Field(
         default=3,
-        description="Evaluations in a row with the hold-out score below its best and the score above what it was "
-        "then; so many warn (arXiv:2210.10760).",
+        description="Evaluations in a row with the hold-out score below its best by more than two paired standard "
+        "errors, and the score above what it was then by anything; so many warn (arXiv:2210.10760).",
     )
     max_holdout_evaluations: PositiveInt | None = Field(
         default=5, description="The same; so many stop the run (arXiv:2210.10760)."
+    )
+    min_score_std_fraction: Fraction | None = Field(
+        default=0.05,
+        description="Standard deviation of a step's scores as a fraction of the first step's; below it for "
+        "`patience_steps`, while the hold-out score has not risen since the baseline, every answer earns the same for "
+        "nothing learned, and the run stops.",
     )
     warn_malformed_fraction: Fraction | None = Field(
         default=0.2, description="Tool calls that could not be read, as a fraction of all attempts to call."

@@ -22,8 +22,10 @@ async def evaluate(
 ) -> tuple[EvalReport, list[Rollout]]:
     """Every task `samples_per_item` times, at the training temperature; the report and the rollouts behind it.
 
+    Hold-out graders, where there are any, score each rollout beside the grader.
+
     The same seed gives baseline and candidate the same random numbers, which makes their comparison sharper.
     """
-    rollouts = await engine.run(tasks, samples_per_task=samples_per_item, seed=seed, on_done=on_done)
+    rollouts = await engine.run(tasks, samples_per_task=samples_per_item, seed=seed, on_done=on_done, is_watched=True)
     report = evaluate_rollouts(rollouts, pass_threshold=pass_threshold, name=name, tools=engine.tools)
     return report, rollouts

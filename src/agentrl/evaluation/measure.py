@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import time
+from contextlib import suppress
 from pathlib import Path
+from statistics import pstdev
 from typing import Any
 
 from agentrl.config import RunConfig, training_sections
 from agentrl.data.tasks import Splits
+from agentrl.errors import CheckpointError, TrainingStopped
+from agentrl.evaluation.audit import audit_queue, suspects
 from agentrl.evaluation.compare import evaluation_summary
 from agentrl.evaluation.evaluate import evaluate
+from agentrl.evaluation.holdout import HoldoutHistory, HoldoutReport, describe_missing, watched
 from agentrl.evaluation.infrastructure import conduct_metrics, infrastructure_metrics
 from agentrl.evaluation.metrics import EvalReport, evaluate_rollouts
 from agentrl.evaluation.selection import Ranked, Selection
+from agentrl.grading.build import grader_versions
+from agentrl.labels import write_audit_queue
 from agentrl.policy.checkpoint import load_weights
 from agentrl.policy.policy import Policy, check_baseline
 from agentrl.policy.ranks import Ranks
@@ -20,11 +28,14 @@ from agentrl.progress import Reporter
 from agentrl.rollout.engine import RolloutEngine
 from agentrl.rollout.outage import OutageGuard
 from agentrl.rollout.shared import SharedRollouts
-from agentrl.runs import RunDirectory
+from agentrl.runs import RunDirectory, read_rollouts
+from agentrl.runs.traces import from_trace
 from agentrl.types import Rollout, Task
 
 BASELINE, FINAL, BEST = "validation-baseline", "validation-final", "validation-best"
 TEST_BASELINE, TEST_BEST = "test-baseline", "test-best"
+HOLDOUT_MISSING = "holdout_missing"
+"""The stop rule of hold-outs that cannot grade the baseline: watching would be an empty word."""
 
 
 class Measurement:
@@ -32,6 +43,7 @@ class Measurement:
 
     Attributes:
         selection: the best policies so far, by validation with as many samples an item as evaluations on the way take.
+        holdouts: the first and the best of these evaluations, as the hold-out graders saw them.
     """
 
     def __init__(
@@ -49,9 +61,16 @@ class Measurement:
         self.engine, self.rollouts = engine, rollouts
         self.validation = splits.validation[: config.evaluation.validation_items]
         self.test = splits.test if config.evaluation.run_test else ()
-        self.pass_threshold = training_sections(config).grading.pass_threshold
+        self.grading = training_sections(config).grading
+        self.pass_threshold = self.grading.pass_threshold
         self.reports: dict[str, EvalReport] = {}
+        self.watched: dict[str, HoldoutReport] = {}
+        self.ranks = ranks or Ranks()
         self.selection = Selection(run.checkpoint_path(""), config.checkpoint.keep_best, ranks)
+        self.holdouts = HoldoutHistory(1 - config.ppo.guards.max_ungraded_fraction)
+        self.newest = BASELINE
+        self.versions = grader_versions(self.grading)
+        self.evidence: dict[str, Any] = {}  # the graders that all of selection and holdouts rests on
 
     @property
     def best_step(self) -> int:
@@ -62,8 +81,8 @@ class Measurement:
     def best_path(self) -> Path:
         return self.selection.best_path
 
-    async def measure(self, name: str, tasks: tuple[Task, ...], samples: int) -> list[Rollout]:
-        """Evaluate the current weights, keeping report and rollouts under `name`; returns the rollouts.
+    async def measure(self, name: str, tasks: tuple[Task, ...], samples: int, *, step: int) -> list[Rollout]:
+        """Evaluate the current weights, those of `step`, keeping report and rollouts under `name`; returns the latter.
 
         Raises:
             Outage: too much of it has no grade, and the endpoints did not recover.
@@ -79,38 +98,75 @@ class Measurement:
         self.run.keep_rollouts(name, rollouts, self.reporter.message)
         self.run.write_json(f"evaluations/{name}.json", report.to_record())
         self.reports[name] = report
-        self.reporter.message(f"{name}: reward {report.reward:.3f}, {report.mean('tool_calls'):.1f} calls per episode")
+        self.watched[name] = seen = watched(rollouts, self.grading, step=step)
+        calls = f"{report.mean('tool_calls'):.1f} calls per episode"
+        shown = f", hold-out {seen.score:.3f}" if self.grading.holdout else ""
+        self.reporter.message(f"{name}: reward {report.reward:.3f}{shown}, {calls}")
+        if not name.startswith("test"):  # whoever reads the test split tunes on it
+            self._put_aside(name, rollouts)
         return rollouts
+
+    def _put_aside(self, name: str, rollouts: list[Rollout]) -> None:
+        """The episodes that a person should look at; a run goes on without them where the disk refuses."""
+        entries = audit_queue(rollouts, self.grading, seed=f"{self.config.seed}/{name}")
+        with suppress(OSError):
+            self.ranks.on_first(lambda: write_audit_queue(self.run.path, name, entries))
 
     async def measure_baseline(self) -> None:
         self.reporter.phase("evaluating the baseline on validation")
         evaluation = self.config.evaluation
-        rollouts = await self.measure(BASELINE, self.validation, evaluation.samples_per_item)
+        rollouts = await self.measure(BASELINE, self.validation, evaluation.samples_per_item, step=0)
         # Later evaluations take fewer samples an item: the bar for them is set by as many, drawn with the same seeds.
         first = [rollout for rollout in rollouts if rollout.sample_index < evaluation.periodic_samples_per_item]
-        self.keep_best(evaluate_rollouts(first, pass_threshold=self.pass_threshold, name=BASELINE), step=0)
+        seen = watched(first, self.grading, step=0)
+        if self.grading.holdout and not self.holdouts.is_usable(seen):
+            raise TrainingStopped(HOLDOUT_MISSING, describe_missing(seen, first))
+        self.holdouts.observe(seen)
+        self.evidence = self._graders(self.reports[BASELINE])
+        self.keep_best(evaluate_rollouts(first, pass_threshold=self.pass_threshold, name=BASELINE), seen)
 
-    async def measure_step(self, step: int) -> dict[str, float]:
-        """Validation after a step: its figures for the step's line of metrics."""
+    async def measure_step(self, step: int, kl_per_trajectory: float = math.nan) -> dict[str, float]:
+        """Validation after a step: its figures for the step's line of metrics.
+
+        Args:
+            kl_per_trajectory: of the policy that went into the step, in nats.
+        """
         started, name = time.monotonic(), f"validation-{step:06d}"
-        await self.measure(name, self.validation, self.config.evaluation.periodic_samples_per_item)
-        report = self.reports[name]
-        self.keep_best(report, step=step)
+        await self.measure(name, self.validation, self.config.evaluation.periodic_samples_per_item, step=step)
+        report, seen, self.newest = self.reports[name], self.watched[name], name
+        if report.items and self.evidence != (graders := self._graders(report)):
+            self.reporter.message(f"{name}: other graders than before, so earlier evaluations choose no checkpoint")
+            self.evidence = graders
+            self.holdouts.forget()
+            self.selection.forget()
+        figures = self.holdouts.observe(seen) if self.grading.holdout else {}
+        self.keep_best(report, seen)
         low, high = report.reward_interval or (report.reward, report.reward)
         return {
             "reward_validation": report.reward,
             "reward_validation_low": low,
             "reward_validation_high": high,
+            **figures,
+            **({"sqrt_kl": math.sqrt(max(0.0, kl_per_trajectory))} if math.isfinite(kl_per_trajectory) else {}),
             "seconds_evaluation": time.monotonic() - started,
         }
 
-    def keep_best(self, report: EvalReport, *, step: int) -> None:
+    def keep_best(self, report: EvalReport, seen: HoldoutReport) -> None:
         """Keep the current weights if validation says that they are among the best, and enough of it has a grade."""
         n_missing, limit = report.n_items_ungraded, self.config.ppo.guards.max_ungraded_fraction
         if n_missing > limit * (report.n_items + n_missing):
             self.reporter.message(f"{report.name}: {n_missing} items have no grade, so it chooses no checkpoint")
+        elif not self.grading.holdout:
+            self.selection.offer(self.policy, Ranked(seen.step, report.reward))
+        elif not self.holdouts.is_usable(seen):
+            covered = f"hold-outs graded {seen.coverage:.0%} of the rollouts"
+            self.reporter.message(f"{report.name}: {covered}, so it chooses no checkpoint")
         else:
-            self.selection.offer(self.policy, Ranked(step, report.reward))
+            self.selection.offer(self.policy, Ranked(seen.step, report.reward, seen.score))
+
+    def _graders(self, report: EvalReport) -> dict[str, Any]:
+        """Who graded an evaluation: figures of different graders are never compared."""
+        return {**self.versions, "told": list(report.grader_versions)}
 
     async def measure_result(self, step: int, *, is_final_whole: bool) -> None:
         """The last and the best policy on validation, baseline and best once on test.
@@ -120,25 +176,30 @@ class Measurement:
         """
         self.reporter.phase("evaluating the result")
         samples, reports = self.config.evaluation.samples_per_item, self.reports
+        is_outdated = self._graders(reports[BASELINE]) != self.evidence
         reports[FINAL] = reports[BEST] = reports[BASELINE]
         if step:
-            await self.measure(FINAL, self.validation, samples)
+            await self.measure(FINAL, self.validation, samples, step=step)
         if self.best_step == step and is_final_whole:
             reports[BEST] = reports[FINAL]
         elif self.best_step:
             await self._load(self.best_path, self.best_step)
-            await self.measure(BEST, self.validation, samples)
+            await self.measure(BEST, self.validation, samples, step=self.best_step)
+        if step and is_outdated:
+            self.reporter.message("the graders have changed since the baseline was measured: measuring it again")
+            await self._load(check_baseline(self.config.workflow.baseline), 0)
+            await self.measure(BASELINE, self.validation, samples, step=0)
         if self.test:
             await self._measure_test(self.config.evaluation.test_samples_per_item)
 
     async def _measure_test(self, samples: int) -> None:
         """The test split's one use."""
         await self._load(check_baseline(self.config.workflow.baseline), 0)
-        await self.measure(TEST_BASELINE, self.test, samples)
+        await self.measure(TEST_BASELINE, self.test, samples, step=0)
         self.reports[TEST_BEST] = self.reports[TEST_BASELINE]
         if self.best_step:
             await self._load(self.best_path, self.best_step)
-            await self.measure(TEST_BEST, self.test, samples)
+            await self.measure(TEST_BEST, self.test, samples, step=self.best_step)
 
     async def _load(self, folder: Path, step: int) -> None:
         """Put the weights of a step into the policy; after training only, as the optimiser's state stays."""
@@ -153,30 +214,77 @@ class Measurement:
         names = ("success_rate", "tool_calls", "output_tokens", "latency_seconds", "same_tool_repeats")
         return {
             "score_train": report.reward,
+            **_spread(rollouts),
             **{name: report.mean(name) for name in names},
             **tools,
             **conduct_metrics(rollouts),
             **infrastructure_metrics(rollouts),
         }
 
+    def suspects(self) -> list[dict[str, Any]]:
+        """Of the newest evaluation, the episodes that score furthest above their hold-outs, for stop.json."""
+        if not self.grading.holdout:
+            return []
+        try:
+            rollouts = [from_trace(trace) for trace in read_rollouts(self.run.path, self.newest)]
+        except (CheckpointError, OSError):  # they could not be written, and the run has said so
+            return []
+        return [{"file": self.newest, **each} for each in suspects(rollouts, self.grading)]
+
     def state(self) -> dict[str, Any]:
         """What a checkpoint remembers of the evaluations so far."""
-        return {"baseline": self.reports[BASELINE].to_record(), "best": self.selection.state()}
+        return {
+            "baseline": self.reports[BASELINE].to_record(),
+            "best": self.selection.state(),
+            "holdouts": self.holdouts.state(),
+            "evidence": self.evidence,
+            "newest": self.newest,
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what an earlier process measured."""
         self.reports[BASELINE] = EvalReport.from_record(state["baseline"])
         self.selection.restore(state["best"])
+        if "holdouts" in state:  # else it is from before there were any
+            self.holdouts.restore(state["holdouts"])
+            self.evidence, self.newest = state["evidence"], state["newest"]
 
     def summary(self) -> dict[str, Any]:
         """The entries of summary.json that come from evaluations; empty before the first."""
         reports = self.reports
         if BASELINE not in reports:
             return {}
-        return evaluation_summary(
-            baseline=reports[BASELINE],
-            final=reports.get(FINAL),
-            best=reports.get(BEST),
-            test_baseline=reports.get(TEST_BASELINE),
-            test_best=reports.get(TEST_BEST),
-        )
+        return {
+            "best_chosen_by": "holdout" if self.grading.holdout else "reward",
+            **evaluation_summary(
+                baseline=reports[BASELINE],
+                final=reports.get(FINAL),
+                best=reports.get(BEST),
+                test_baseline=reports.get(TEST_BASELINE),
+                test_best=reports.get(TEST_BEST),
+            ),
+            **({"holdout": self._holdout_summary()} if self.grading.holdout else {}),
+        }
+
+    def _holdout_summary(self) -> dict[str, Any]:
+        """What the hold-outs say of baseline, last and best policy; a policy that was not measured again is missing."""
+        names = {
+            "baseline": BASELINE,
+            "final": FINAL,
+            "best": BEST,
+            "test_baseline": TEST_BASELINE,
+            "test_best": TEST_BEST,
+        }
+        figures = {
+            key: self.watched[self.reports[name].name].as_dict()
+            for key, name in names.items()
+            if name in self.reports and self.reports[name].name in self.watched
+        }
+        first = self.holdouts.first.as_dict() if self.holdouts.first else None
+        return {"names": list(self.grading.holdout_names), **({"baseline": first} if first else {}), **figures}
+
+
+def _spread(rollouts: list[Rollout]) -> dict[str, float]:
+    """How far the scores of a step's rollouts differ; missing where none has a vote."""
+    scores = [each.grade.score for each in rollouts if each.is_valid and each.grade.score is not None]
+    return {"score_train_std": pstdev(scores)} if scores else {}

@@ -58,6 +58,8 @@ class EvalReport:
     """Of the ungraded ones: what broke them."""
     reward_interval: Interval | None = None
     """95 % bootstrap interval of `reward` over items; None for fewer than two."""
+    grader_versions: tuple[str, ...] = field(default=(), repr=False)
+    """Of all grades in it; reports of different ones are of different measures."""
 
     @property
     def n_items(self) -> int:
@@ -92,7 +94,15 @@ class EvalReport:
         """The inverse of `to_record`."""
         interval = record["reward_interval"]
         items = tuple(ItemMeans(**item) for item in record["items"])
-        return cls(**{**record, "items": items, "reward_interval": Interval(*interval) if interval else None})
+        versions = tuple(record.get("grader_versions", ()))
+        return cls(
+            **{
+                **record,
+                "items": items,
+                "reward_interval": Interval(*interval) if interval else None,
+                "grader_versions": versions,
+            }
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """For summary.json; None where nothing was graded."""
@@ -152,6 +162,7 @@ def evaluate_rollouts(
             sorted(Counter(each.failure_class.value for each in everything if each.failure_class).items())
         ),
         reward_interval=_reward_interval(items),
+        grader_versions=tuple(sorted({each.grade.version for group in voting.values() for each in group} - {""})),
     )
 
 

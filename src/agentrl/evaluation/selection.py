@@ -1,4 +1,4 @@
-"""Which policies of a run are kept: those that validation liked best, never simply the last."""
+"""Which policies of a run are kept: those that validation liked best, by the hold-outs where there are some."""
 
 from __future__ import annotations
 
@@ -20,6 +20,13 @@ class Ranked(NamedTuple):
     """0 is the baseline."""
     reward: float
     """On validation."""
+    holdout: float | None = None
+    """The hold-out graders' score, which then decides; None in a run without them."""
+
+    @property
+    def worth(self) -> float:
+        """What policies are ranked by."""
+        return self.reward if self.holdout is None else self.holdout
 
 
 class Selection:
@@ -56,7 +63,7 @@ class Selection:
             CheckpointError: they cannot be written; what was kept before still is.
         """
         others = [each for each in self.ranked if each.step != found.step]  # measured again: the new figure counts
-        ranked = sorted([*others, found], key=lambda each: (-each.reward, each.step))[: self.keep]
+        ranked = sorted([*others, found], key=lambda each: (-each.worth, each.step))[: self.keep]
         if found in ranked:
             self._ranks.on_first(lambda: save_policy(policy, self.path(found.step)))
         self.ranked = ranked
@@ -69,13 +76,17 @@ class Selection:
             if folder not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def state(self) -> list[list[float]]:
+    def forget(self) -> None:
+        """Other graders than those that ranked them: begin anew. The files stay until `tidy`."""
+        self.ranked = []
+
+    def state(self) -> list[list[float | None]]:
         """For a checkpoint."""
-        return [[each.step, each.reward] for each in self.ranked]
+        return [list(each) for each in self.ranked]
 
     def restore(self, state: list[Any]) -> None:
         """Go back to what a checkpoint knew; folders that somebody deleted since are out of the race."""
-        ranked = [Ranked(int(step), float(reward)) for step, reward in state]
+        ranked = [Ranked(int(step), float(reward), *holdout) for step, reward, *holdout in state]
         self.ranked = self._ranks.on_first(lambda: [each for each in ranked if self.path(each.step).is_dir()])
         self._point()
 

@@ -24,7 +24,9 @@ from agentrl.ppo.signals import (
     relative_to_median,
     rise_from_first,
     rises_in_deviations,
+    score_that_no_holdout_saw,
     score_that_the_holdout_does_not_share,
+    spread_without_gain,
 )
 
 LOWER_RATE = "lower ppo.learning_rate"
@@ -32,6 +34,11 @@ MORE_KL = f"{LOWER_RATE}, or raise ppo.kl.coef"
 ENGINE = "compare precision, temperature, weights and attention of engine and trainer"
 SAME_PASSES = "look for dropout, and for kernels that do not repeat themselves: two equal passes disagree"
 READ = "read the rollouts of that step before anything else"
+BLIND = "holdout_missing of the evaluation's rollouts says why; until then no checkpoint is chosen"
+HACK = "take the policy that the hold-out likes best, read the samples, and close the hole in the grader"
+
+GAMING_RULES = ("gaming", "holdout", "suspicious_score", "score_collapse")
+"""Those that fire where a score and what it should mean part: episodes say more than figures do."""
 
 
 @dataclass(frozen=True)
@@ -159,17 +166,24 @@ def _score_rules(on: GuardsConfig, max_score: float) -> tuple[Rule, ...]:
     """
     ceiling = None if on.max_score_fraction is None else on.max_score_fraction * max_score
     alone = ("score that the hold-out does not share", score_that_the_holdout_does_not_share(ceiling))
+    unseen = ("score that no hold-out saw", score_that_no_holdout_saw)
     jump = (f"rise of {PROXY} in standard deviations", rises_in_deviations)
-    falls = (f"fall of {HOLDOUT} while {PROXY} rose", falls_of_the_holdout)
-    few, many = (n and Limit(high=0, steps=n) for n in (on.warn_holdout_evaluations, on.max_holdout_evaluations))
+    sure = (f"fall of {HOLDOUT} while {PROXY} surely rose", falls_of_the_holdout(is_rise_certain=True))
+    falls = (f"fall of {HOLDOUT} while {PROXY} rose", falls_of_the_holdout(is_rise_certain=False))
+    flat = ("score_train_std as a fraction of step 1's, the hold-out not having risen", spread_without_gain(ceiling))
+    counts = (on.max_sure_holdout_evaluations, on.warn_holdout_evaluations, on.max_holdout_evaluations)
+    twice, few, many = (Limit(high=0, steps=n) if n else None for n in counts)
     lost = above(on.warn_ungraded_fraction)  # from max_ungraded_fraction on the run pauses: rollout/outage.py
+    lost_holdout = below(1 - on.max_ungraded_fraction)
     return (
         Rule("ungraded_rollouts", *metric("infra_failed_fraction"), lost, None, "infra_failed_CLASS says what breaks"),
+        Rule("holdout_coverage", *metric("holdout_coverage_validation"), lost_holdout, None, BLIND, is_update=True),
         Rule("suspicious_score", *alone, None, at_least(ceiling), READ, is_update=True),
+        Rule("unwatched_score", *unseen, at_least(ceiling), None, f"{READ}; watch the score: grading.holdout"),
         Rule("score_jump", *jump, above(on.warn_score_jump), None, READ, is_update=True),
-        Rule(
-            "holdout", *falls, few or None, many or None, "take the policy that the hold-out likes best", is_update=True
-        ),
+        Rule("gaming", *sure, twice and above(0), twice, HACK, is_update=True),
+        Rule("holdout", *falls, few, many, HACK, is_update=True),
+        Rule("score_collapse", *flat, None, below(on.min_score_std_fraction, on.patience_steps), HACK),
     )
 
 

@@ -20,7 +20,8 @@ MIN_HISTORY = 10  # steps before a median means something
 MIN_EVALUATIONS = 5  # rises before their spread means something
 NEVER_NAN = ("loss", "grad_norm", "entropy", "approx_kl", "kl_per_token", "value_mean", "reward_train")
 HOLDOUT = "holdout_score_validation"
-HOLDOUT_ERROR = "holdout_score_validation_stderr"
+FALL, RISE = "holdout_fall_validation", "holdout_fall_reward_rise"  # since the evaluation that the hold-outs liked best
+GAIN = "holdout_rise_validation"  # since the baseline
 PROXY = "reward_validation"
 
 
@@ -153,30 +154,67 @@ def score_that_the_holdout_does_not_share(ceiling: float | None) -> View:
     """The higher of the two mean scores, at steps after an evaluation whose hold-out score is not as high."""
 
     def points(history: Sequence[Row]) -> list[Point]:
+        return [point for point, holdout in _scores(history) if ceiling is not None and holdout < ceiling]
+
+    return points
+
+
+def score_that_no_holdout_saw(history: Sequence[Row]) -> list[Point]:
+    """The higher of the two mean scores, at steps after an evaluation without a hold-out score."""
+    return [point for point, holdout in _scores(history) if math.isnan(holdout)]
+
+
+def _scores(history: Sequence[Row]) -> list[tuple[Point, float]]:
+    """The higher mean score of train and validation at each step, with the newest evaluation's hold-out score."""
+    found: list[tuple[Point, float]] = []
+    newest = math.nan
+    for row in history:
+        if PROXY in row:
+            newest = row.get(HOLDOUT, math.nan)  # a hold-out that fails does not go on agreeing
+        scores = [row[key] for key in ("score_train", PROXY) if math.isfinite(row.get(key, math.nan))]
+        if scores:
+            found.append((Point(int(row["step"]), max(scores)), newest))
+    return found
+
+
+def falls_of_the_holdout(*, is_rise_certain: bool) -> View:
+    """How far each hold-out score lies below the best one before it, where the score rose meanwhile; 0 elsewhere.
+
+    A fall counts from two paired standard errors on. So must the rise where it `is_rise_certain`: with a hold-out of
+    much noise of its own, the best of many evaluations is a lucky one, and the next ones fall.
+    """
+
+    def points(history: Sequence[Row]) -> list[Point]:
         judged: list[Point] = []
-        newest = math.nan
         for row in history:
-            newest = row.get(HOLDOUT, newest)
-            scores = [row[key] for key in ("score_train", PROXY) if math.isfinite(row.get(key, math.nan))]
-            if ceiling is not None and scores and newest < ceiling:
-                judged.append(Point(int(row["step"]), max(scores)))
+            if not math.isfinite(row.get(HOLDOUT, math.nan)):
+                continue
+            fall, rise = row.get(FALL, 0.0), row.get(RISE, 0.0)  # absent in the first evaluation of all
+            rise_needed = 2 * row.get(f"{RISE}_stderr", 0.0) if is_rise_certain else 0.0
+            is_fall = rise > rise_needed and fall > 2 * row.get(f"{FALL}_stderr", 0.0)
+            judged.append(Point(int(row["step"]), fall if is_fall else 0.0))
         return judged
 
     return points
 
 
-def falls_of_the_holdout(history: Sequence[Row]) -> list[Point]:
-    """How far each hold-out score lies below the best one before it, where the validation score is above what it was
-    then; 0 elsewhere. A fall counts from two standard errors on, where there are standard errors."""
-    judged: list[Point] = []
-    best: Row | None = None
-    for row in history:
-        score, proxy = row.get(HOLDOUT, math.nan), row.get(PROXY, math.nan)
-        if not (math.isfinite(score) and math.isfinite(proxy)):
-            continue
-        if best is None or score >= best[HOLDOUT]:
-            best = row
-        fall = best[HOLDOUT] - score
-        is_fall = proxy > best[PROXY] and fall > 2 * row.get(HOLDOUT_ERROR, 0.0)
-        judged.append(Point(int(row["step"]), fall if is_fall else 0.0))
-    return judged
+def spread_without_gain(ceiling: float | None) -> View:
+    """The spread of a step's rewards over the first step's, at steps after an evaluation whose hold-out score neither
+    lies above the baseline's by two paired standard errors nor is perfect."""
+
+    def points(history: Sequence[Row]) -> list[Point]:
+        judged: list[Point] = []
+        is_flat, first = False, None
+        for row in history:
+            if PROXY in row:
+                gain, score = row.get(GAIN, math.nan), row.get(HOLDOUT, math.nan)
+                is_flat = gain <= 2 * row.get(f"{GAIN}_stderr", 0.0) and not (ceiling is not None and score >= ceiling)
+            spread = row.get("score_train_std", math.nan)
+            if not math.isfinite(spread):
+                continue
+            first = spread if first is None else first
+            if is_flat and first > 0:
+                judged.append(Point(int(row["step"]), spread / first))
+        return judged
+
+    return points

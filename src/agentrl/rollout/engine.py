@@ -19,6 +19,7 @@ from agentrl.config import RolloutConfig, RunConfig, training_sections
 from agentrl.errors import ConfigError, EngineError, RolloutError, SandboxError, ToolError
 from agentrl.grading.build import build_grader
 from agentrl.grading.grader import RolloutGrader
+from agentrl.grading.holdout import HoldoutGraders
 from agentrl.inference.build import build_engine
 from agentrl.inference.engine import InferenceEngine
 from agentrl.phases import Phases, Watched
@@ -40,6 +41,8 @@ class _Plan(NamedTuple):
     task: Task
     sample_index: int
     seed: int
+    is_watched: bool = False
+    """Hold-out graders score it too."""
 
 
 class RolloutEngine:
@@ -52,6 +55,7 @@ class RolloutEngine:
         grader: scores finished rollouts.
         config: the limits.
         lifecycle: opens and closes what the tools' server keeps for each episode; None where it keeps nothing.
+        holdout: graders that score what is run `is_watched`, and are never part of the reward.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class RolloutEngine:
         grader: RolloutGrader,
         config: RolloutConfig,
         lifecycle: Lifecycle | None = None,
+        holdout: HoldoutGraders | None = None,
     ) -> None:
         self.inference = inference
         self._chat = chat
@@ -69,6 +74,7 @@ class RolloutEngine:
         self._grader = grader
         self._config = config
         self._lifecycle = lifecycle
+        self._holdout = holdout or HoldoutGraders({})
 
     @classmethod
     def from_config(cls, config: RunConfig, policy: Policy, base_url: str = "") -> RolloutEngine:
@@ -91,6 +97,7 @@ class RolloutEngine:
             build_grader(sections.grading, base_url),
             config.rollout.model_copy(update={"max_concurrent": at_once}),
             Lifecycle.from_config(sections.tools, base_url),
+            HoldoutGraders.from_config(sections.grading, base_url, max_seconds=config.rollout.max_grading_seconds),
         )
 
     def watch(self, phases: Phases) -> None:
@@ -128,6 +135,7 @@ class RolloutEngine:
             await self._lifecycle.aclose()
         await self._toolbox.aclose()
         await self._grader.aclose()
+        await self._holdout.aclose()
         await self.inference.aclose()
 
     def check_prompts(self, tasks: Sequence[Task]) -> None:
@@ -168,18 +176,24 @@ class RolloutEngine:
         samples_per_task: int = 1,
         seed: object = 0,
         on_done: Callable[[Rollout], None] | None = None,
+        is_watched: bool = False,
     ) -> list[Rollout]:
         """Every task `samples_per_task` times, graded; in the order of the tasks, whatever order they finish in.
 
         A failed rollout is a result: its siblings finish. What an episode draws depends on the seed, the task, the
         sample and the turn, not on its neighbours.
+
+        Args:
+            is_watched: the hold-out graders score each rollout too.
         """
-        plans = [_Plan(task, i, derive_seed(seed, task.id, i)) for task in tasks for i in range(samples_per_task)]
+        plans = [
+            _Plan(task, i, derive_seed(seed, task.id, i), is_watched) for task in tasks for i in range(samples_per_task)
+        ]
         return await self._run(plans, on_done)
 
-    async def run_again(self, rollouts: Iterable[Rollout]) -> list[Rollout]:
+    async def run_again(self, rollouts: Iterable[Rollout], *, is_watched: bool = False) -> list[Rollout]:
         """The same tasks and samples with the seeds that they had, under new ids."""
-        return await self._run([_Plan(each.task, each.sample_index, each.seed) for each in rollouts], None)
+        return await self._run([_Plan(each.task, each.sample_index, each.seed, is_watched) for each in rollouts], None)
 
     async def _run(self, plans: Sequence[_Plan], on_done: Callable[[Rollout], None] | None) -> list[Rollout]:
         if self._lifecycle is not None:
@@ -195,6 +209,8 @@ class RolloutEngine:
                         prompts[plan.task.id] = tuple(self._prompt_ids(plan.task))
                     rollout = await self._roll_out(plan, rollout_id, prompts[plan.task.id])
                 rollout = replace(rollout, grade=await self._grade(rollout))
+                if plan.is_watched:
+                    rollout = replace(rollout, grade=await self._holdout.watch(rollout))
             finally:  # after the grade: a grader may look into the sandbox
                 lost = await self._end(rollout_id)
             if lost and rollout.is_valid:

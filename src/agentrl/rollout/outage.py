@@ -76,6 +76,7 @@ class OutageGuard:
         samples_per_task: int = 1,
         seed: object = 0,
         on_done: Callable[[Rollout], None] | None = None,
+        is_watched: bool = False,
     ) -> list[Rollout]:
         """As `RolloutEngine.run`, complete but for the few that may be missing.
 
@@ -83,13 +84,15 @@ class OutageGuard:
             Outage: the endpoints did not recover in time; the message names them.
         """
         self.rolled_out_again, self.seconds_paused = 0, 0.0
-        rollouts = await self._engine.run(tasks, samples_per_task=samples_per_task, seed=seed, on_done=on_done)
+        rollouts = await self._engine.run(
+            tasks, samples_per_task=samples_per_task, seed=seed, on_done=on_done, is_watched=is_watched
+        )
         if not self._are_too_many(lost := _lost(rollouts), rollouts):
             return rollouts
         started, pause, n_pauses, again = self._clock(), FIRST_PAUSE_SECONDS, 0, set[int]()
 
         async def roll_out_again(chosen: Sequence[int]) -> None:
-            found = await self._engine.run_again([rollouts[i] for i in chosen])
+            found = await self._engine.run_again([rollouts[i] for i in chosen], is_watched=is_watched)
             for i, rollout in zip(chosen, found, strict=True):
                 rollouts[i] = rollout
             again.update(chosen)

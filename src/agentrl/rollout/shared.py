@@ -60,6 +60,7 @@ class SharedRollouts:
         samples_per_task: int = 1,
         seed: object = 0,
         on_done: Callable[[Rollout], None] | None = None,
+        is_watched: bool = False,
     ) -> list[Rollout]:
         """As RolloutEngine.run; a task's samples are of one rank, where they share a prompt.
 
@@ -70,7 +71,9 @@ class SharedRollouts:
             RankError: a rank has ended.
             CancelledError: a rank's rollouts were interrupted.
         """
-        mine = self._engine.run(self._share(tasks), samples_per_task=samples_per_task, seed=seed, on_done=on_done)
+        mine = self._engine.run(
+            self._share(tasks), samples_per_task=samples_per_task, seed=seed, on_done=on_done, is_watched=is_watched
+        )
         shares = await self._gather(mine)
         size = samples_per_task
         return [
@@ -79,9 +82,9 @@ class SharedRollouts:
             for rollout in shares[i % self._n_shares][i // self._n_shares * size :][:size]
         ]
 
-    async def run_again(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
+    async def run_again(self, rollouts: Sequence[Rollout], *, is_watched: bool = False) -> list[Rollout]:
         """As RolloutEngine.run_again."""
-        shares = await self._gather(self._engine.run_again(self._share(rollouts)))
+        shares = await self._gather(self._engine.run_again(self._share(rollouts), is_watched=is_watched))
         return [shares[i % self._n_shares][i // self._n_shares] for i in range(len(rollouts))]
 
     async def wait_until_healthy(self) -> None:

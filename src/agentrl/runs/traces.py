@@ -34,6 +34,7 @@ def to_trace(rollout: Rollout) -> dict[str, Any]:
             "cost_usd": round(rollout.grade.cost_usd, 9),
             "tokens": rollout.grade.tokens,
             "holdout": rollout.grade.holdout,
+            "holdout_missing": rollout.grade.holdout_missing,
         },
         "seconds": round(rollout.seconds, 6),
         "output_tokens": rollout.output_tokens,

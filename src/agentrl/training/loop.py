@@ -6,6 +6,7 @@ evaluate baseline -> warm up critic -> repeat: roll out, update, (evaluate, save
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ from agentrl.policy.policy import Policy
 from agentrl.policy.ranks import Ranks
 from agentrl.policy.reference import ReferencePolicy
 from agentrl.ppo.checks import FirstUpdate
+from agentrl.ppo.rules import GAMING_RULES
 from agentrl.ppo.trainer import PPOTrainer
 from agentrl.progress import Reporter
 from agentrl.rollout.engine import RolloutEngine
@@ -228,6 +230,8 @@ class Training:
     def keep_record(self, stop: TrainingStopped) -> None:
         """stop.json; a run ends without it where the disk refuses."""
         record = stop_record(stop, step=self.step, batch=self.update_of, checkpoints=self.checkpoints.folder)
+        if stop.rule in GAMING_RULES:
+            record["samples"] = self.measurement.suspects()
         with suppress(CheckpointError):
             self.run.write_json(STOP, record)
 
@@ -256,7 +260,8 @@ class Training:
 
     async def measure_step(self) -> None:
         """Validation after a step; its figures join the step's line of metrics."""
-        self.history.amend(await self.measurement.measure_step(self.step))
+        kl = self.history.rows[-1].get("kl_per_trajectory", math.nan)
+        self.history.amend(await self.measurement.measure_step(self.step, kl))
 
     def save(self) -> None:
         """A checkpoint to go on from."""

@@ -129,7 +129,7 @@ class Checkpoints:
         steps: set[int] = set()
         for folder in step_folders(self.folder)[-self.config.keep_last :]:
             try:
-                steps |= {int(step) for step, _ in read_state(folder)["parts"]["measurement"]["best"]}
+                steps |= {int(step) for step, *_ in read_state(folder)["parts"]["measurement"]["best"]}
             except (OSError, ValueError, KeyError):  # damaged: nobody will go back to it
                 continue
         return steps
@@ -165,7 +165,7 @@ class Checkpoints:
             return None
         best = state["parts"]["measurement"]["best"]
         if state["reference_digest"] != self.reference_digest or any(
-            damage(self.selection.path(int(step))) for step, _ in best
+            damage(self.selection.path(int(step))) for step, *_ in best
         ):
             return None
         self._fill(state)

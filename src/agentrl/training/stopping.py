@@ -20,6 +20,7 @@ from agentrl.runs.files import to_json, write_text
 
 STOP = "stop.json"
 WARNINGS = "warnings.jsonl"
+SHOWN_SAMPLES = 3
 
 
 class GuardStop(TrainingStopped):
@@ -151,4 +152,9 @@ def describe_stop(record: Mapping[str, Any], command: str) -> str:
         lines.append(f"  batch       rollouts/{record['rollouts']['file']}.jsonl.gz")
         lines.append(f"  go back to  {record['checkpoint'] or 'nothing: there is no checkpoint from before that'}")
         lines.append(f"  try         {record['repair']}")
+    for sample in record.get("samples", [])[:SHOWN_SAMPLES]:
+        scores = f"score {sample['score']:g}, hold-out {sample['holdout']:g}"
+        lines.append(f"  read        {sample['rollout_id']} in rollouts/{sample['file']}.jsonl.gz: {scores}")
+        answer = "".join(char if char.isprintable() else " " for char in sample["answer"])
+        lines.append(f"              {answer[:100] or 'no answer'}")
     return "\n".join([*lines, f"  go on with  {command}"])
