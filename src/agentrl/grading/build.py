@@ -57,6 +57,13 @@ def _rubric(config: Any, around: Surroundings) -> Grader:
     return RubricGrader(config, around)
 
 
+def _python(config: Any, around: Surroundings) -> Grader:
+    from agentrl.grading.python_grader import PythonGrader
+
+    del around
+    return PythonGrader(config)
+
+
 def _tool_use(config: Any, around: Surroundings) -> Grader:
     from agentrl.grading.tool_use import ToolUseGrader
 
@@ -95,6 +102,7 @@ BUILDERS: dict[str, Callable[[Any, Surroundings], Grader]] = {
     "string_check": _string_check,
     "score_model": _score_model,
     "label_model": _label_model,
+    "python": _python,
     "rubric": _rubric,
     "reward_model": _reward_model,
     "tool_use": _tool_use,
