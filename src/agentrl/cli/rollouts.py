@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,12 +14,12 @@ import typer
 
 from agentrl.cli.exits import RUN_FAILED
 from agentrl.cli.options import Config, Json, Set
-from agentrl.cli.screen import printable, printable_lines
+from agentrl.cli.screen import answered, block, printable
 
 if TYPE_CHECKING:
     from agentrl.chat import ChatFormat
     from agentrl.config import RunConfig
-    from agentrl.types import Rollout, ToolResult, Turn
+    from agentrl.types import Rollout
 
 Episodes = Annotated[int, typer.Option("--episodes", "-n", min=1, help="Episodes to run, one a task.")]
 Split = Annotated[str, typer.Option(help="Which tasks: train, validation or test.")]
@@ -28,10 +27,6 @@ Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the sampling.  [d
 Checkpoint = Annotated[Path | None, typer.Option(help="Weights of a run's checkpoint, in place of the baseline's.")]
 Full = Annotated[bool, typer.Option("--full", help="Show long texts and outputs whole.")]
 Out = Annotated[Path | None, typer.Option(help="Also write the rollouts here, one JSON object a line.")]
-
-WIDTH = 100
-LINES = 8
-"""Of a text or an output that is not asked for in full."""
 
 
 def rollouts(
@@ -152,46 +147,19 @@ def _run(
 
 def _lines(rollout: Rollout, chat: ChatFormat, full: bool) -> Iterator[str]:
     """An episode to read: the question, each turn with its calls and outputs, and what came of it."""
-    yield from _block("question", str(rollout.task.messages[-1].get("content") or ""), full)
+    yield from block("question", str(rollout.task.messages[-1].get("content") or ""), full)
     for number, turn in enumerate(rollout.turns):
         yield f"  turn {number + 1}: {len(turn.token_ids)} tokens, {turn.seconds:.2f} s"
         parsed = chat.parse(turn.token_ids, call_id_prefix="shown")
-        yield from _block("thinks", parsed.reasoning, full)
-        yield from _block("says", parsed.text, full)
-        for call, result in _answered(turn):
-            yield from _block("calls", call, full)
+        yield from block("thinks", parsed.reasoning, full)
+        yield from block("says", parsed.text, full)
+        for call, result in answered(turn):
+            yield from block("calls", call, full)
             if result is not None:
                 marks = ["error"] * result.is_error + ["cut"] * result.is_cut
                 marks += [f"{result.attempts} attempts"] * (result.attempts > 1)
-                yield from _block(" ".join(["gets", *(f"({mark})" for mark in marks)]), result.output, full)
+                yield from block(" ".join(["gets", *(f"({mark})" for mark in marks)]), result.output, full)
     yield f"  {_verdict(rollout)}"
-
-
-def _answered(turn: Turn) -> Iterator[tuple[str, ToolResult | None]]:
-    """Each call as it was written, with its answer; malformed calls stand behind the others."""
-    results = {result.call_id: result for result in turn.tool_results if result.call_id}
-    for call in turn.tool_calls:
-        yield f"{call.name} {call.arguments}", results.get(call.id)
-    for result in turn.tool_results:
-        if not result.call_id:
-            yield "(a call that could not be read)", result
-
-
-def _block(label: str, text: str, full: bool) -> Iterator[str]:
-    """A text behind its label, folded; cut to the screen unless it is wanted in full."""
-    if not text.strip():
-        return
-    start, rest = f"    {label:<8}  ", " " * 14
-    lines = [
-        piece
-        for line in printable_lines(text.strip()).split("\n")
-        for piece in textwrap.wrap(line, WIDTH - len(rest), replace_whitespace=False) or [""]
-    ]
-    left_out = 0 if full else len(lines) - LINES
-    if left_out > 1:
-        lines[LINES:] = [f"... {left_out} more lines, see --full"]
-    for index, line in enumerate(lines):
-        yield ((start if index == 0 else rest) + line).rstrip()
 
 
 def _verdict(rollout: Rollout) -> str:
