@@ -89,6 +89,13 @@ def _string_check(config: Any, around: Surroundings) -> Grader:
     return StringCheckGrader(config)
 
 
+def _numeric(config: Any, around: Surroundings) -> Grader:
+    from agentrl.grading.numeric import NumericGrader
+
+    del around
+    return NumericGrader(config)
+
+
 def _multi(config: Any, around: Surroundings) -> Grader:
     from agentrl.grading.multi import MultiGrader
 
@@ -100,6 +107,7 @@ BUILDERS: dict[str, Callable[[Any, Surroundings], Grader]] = {
     "endpoint": _endpoint,
     "multi": _multi,
     "string_check": _string_check,
+    "numeric": _numeric,
     "score_model": _score_model,
     "label_model": _label_model,
     "python": _python,

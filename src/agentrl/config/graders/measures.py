@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from agentrl.config.graders.base import GraderSection
-from agentrl.config.section import Fraction, NonNegative, PathParts
+from agentrl.config.section import Fraction, NonEmpty, NonNegative, PathParts, Positive
 
 Template = str
 """Text with `{{ item.KEY }}` and `{{ sample.KEY }}` in it."""
@@ -55,10 +55,25 @@ class NumericConfig(GraderSection):
     type: Literal["numeric"] = Field(description="Kind of grader.")
     input: Template = Field(default="{{ sample.output_text }}", description="Template of the answer.")
     reference: Template = Field(default="{{ item.reference_answer }}", description="Template of the right number.")
+    printed: Template | None = Field(
+        default=None, description="Template of the right number as it is printed, maybe rounded: it is right as well."
+    )
     relative_tolerance: NonNegative = Field(default=0.0, description="Distance that still is right, of the reference.")
     absolute_tolerance: NonNegative = Field(default=0.0, description="Distance that still is right, as it stands.")
-    near_score: Fraction = Field(default=0.5, description="Score of a near miss; 0 gives no partial credit.")
-    near_tolerance: NonNegative = Field(default=0.001, description="Relative distance of a near miss.")
+    near_score: Fraction = Field(
+        default=0.5, description="Score of a near miss or a rounded reference; 0 gives no partial credit."
+    )
+    near_tolerance: NonNegative = Field(default=0.001, description="Distance of a near miss, of the reference.")
+    units: dict[NonEmpty, Positive] = Field(
+        default={},
+        description="Further units behind a number and what they multiply it by, such as `{km: 1000, m: 1}`; percent "
+        "and scale words such as million are known.",
+    )
+
+    def templates(self) -> Iterator[tuple[PathParts, str]]:
+        yield from ((("input",), self.input), (("reference",), self.reference))
+        if self.printed is not None:
+            yield ("printed",), self.printed
 
 
 class JsonSchemaConfig(GraderSection):
