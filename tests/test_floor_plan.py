@@ -16,7 +16,7 @@ FLOORS = {
     6: ["release", "reward_model"],
     5: ["evaluation", "monitoring"],
     4: ["rollout", "ppo", "stages"],
-    3: ["inference", "importing"],
+    3: ["inference", "importing", "routes"],
     2: ["data", "runs", "tools", "grading", "policy", "sizing", "labels"],
     1: ["config", "endpoint", "chat"],
     0: ["addresses", "disk", "types", "errors", "interrupts", "phases", "progress"],

@@ -13,6 +13,8 @@ from agentrl.errors import AgentRLError, BaselineError, CheckpointError, ConfigE
 
 RUN_FAILED = 1
 BAD_INPUT = 2
+GATE_FAILED = 3
+GATE_INCONCLUSIVE = 4
 INTERRUPTED = 130  # what a shell reports after Ctrl-C: 128 + SIGINT
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from agentrl.cli.audit import audit
 from agentrl.cli.check import check
 from agentrl.cli.doctor import doctor
 from agentrl.cli.dpo import dpo
@@ -15,6 +16,7 @@ from agentrl.cli.grader import grader
 from agentrl.cli.import_job import import_verbs
 from agentrl.cli.pairs import pairs
 from agentrl.cli.plan import plan
+from agentrl.cli.reward_model import reward_model
 from agentrl.cli.rollouts import rollouts
 from agentrl.cli.sft import sft
 from agentrl.cli.train import train
@@ -27,10 +29,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 good, 1 the run failed, 2 usage or config, 130 interrupted (a checkpoint was saved).",
 )
-for verb in (check, plan, rollouts, sft, train, pairs, dpo):
+for verb in (check, plan, rollouts, sft, train, audit, pairs, dpo):
     app.command()(verb)
 app.add_typer(doctor, name="doctor")
 app.add_typer(endpoints, name="endpoints")
+app.add_typer(reward_model, name="reward-model")
 app.add_typer(import_verbs, name="import")
 app.add_typer(grader, name="grader")
 

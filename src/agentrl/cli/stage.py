@@ -1,4 +1,4 @@
-"""What `agentrl sft` and `agentrl dpo` have in common: a run directory, `--resume`, and how the result is told."""
+"""What verbs that train a stage have in common: a run directory, `--resume`, and how the result is told."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run_stage(
     *,
     overrides: Sequence[str],
     as_json: bool,
-) -> None:
+) -> StageResult:
     """Load the config, run its stage, and print what came of it.
 
     Args:
@@ -55,8 +55,9 @@ def run_stage(
     sys.stdout.flush()
     if result.stopped_by is not None:
         sets = [word for override in overrides for word in ("--set", override)]
-        again = ["agentrl", verb, str(config), "--run-dir", str(result.run_dir), "--resume", *sets]
+        again = ["agentrl", *verb.split(), str(config), "--run-dir", str(result.run_dir), "--resume", *sets]
         fail(f"interrupted; the last checkpoint is saved. Go on with:\n  {shlex.join(again)}", INTERRUPTED)
+    return result
 
 
 def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -75,6 +76,10 @@ def _runner(verb: str) -> Callable[..., StageResult]:
         from agentrl.stages.sft import run_sft
 
         return run_sft
-    from agentrl.stages.dpo import run_dpo
+    if verb == "dpo":
+        from agentrl.stages.dpo import run_dpo
 
-    return run_dpo
+        return run_dpo
+    from agentrl.reward_model.training import run_reward_model
+
+    return run_reward_model

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
 
 from agentrl.errors import CheckpointError
 from agentrl.policy.checkpoint import prune
@@ -65,7 +64,7 @@ def load_weights(folder: Path, model: Any) -> None:
         if has_adapter(model):
             fill_adapter(model, load_file(folder / WEIGHTS / ADAPTER_WEIGHTS))
         else:
-            stored = AutoModelForCausalLM.from_pretrained(folder / WEIGHTS, dtype=model.dtype)
+            stored = type(model).from_pretrained(folder / WEIGHTS, dtype=model.dtype)
             model.load_state_dict(stored.state_dict())
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{folder} does not fit the model: {error}") from error

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
 
 from agentrl import __version__
-from agentrl.config import DPORunConfig, SFTRunConfig, StageConfig, to_yaml
+from agentrl.config import StageConfig, StageRunConfig, to_yaml
 from agentrl.errors import TrainingStopped
 from agentrl.interrupts import noting_signals
 from agentrl.policy.checkpoint import newest_checkpoint, step_of
@@ -40,13 +39,13 @@ class Course:
     """One stage, loaded and checked: nothing has been written yet.
 
     Attributes:
-        name: of its section in the config: sft or dpo.
+        name: of its section in the config: sft, dpo or reward_model.
         lengths: tokens of every example.
         facts: what else its summary tells.
         make_trainer: from arguments that all stages have, a trainer of `trainers.py`.
     """
 
-    config: SFTRunConfig | DPORunConfig
+    config: StageRunConfig
     name: str
     model: Any
     tokenizer: Any
@@ -149,9 +148,9 @@ class Course:
             else:
                 self.model.save_pretrained(draft)
             if self.section.save_dtype == "float16":
-                AutoModelForCausalLM.from_pretrained(draft, dtype=torch.float16).save_pretrained(draft)
+                type(self.model).from_pretrained(draft, dtype=torch.float16).save_pretrained(draft)
             self.tokenizer.save_pretrained(draft)
-        weights = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+        weights = type(self.model).from_pretrained(folder, dtype="auto")
         return {"output": str(folder), "digest": folder_digest(folder), "weights": weights_digest(weights)}
 
 

@@ -18,7 +18,7 @@ from agentrl.errors import ConfigError
 from agentrl.progress import Reporter, SilentReporter
 from agentrl.stages.course import Course, StageResult
 from agentrl.stages.pair_file import Row, keep_short, longest, read_pairs
-from agentrl.stages.start import load_start, place_of, quietly
+from agentrl.stages.start import load_start, place_of, quietly, stop_attention_dropout
 
 
 def run_dpo(
@@ -51,7 +51,7 @@ def run_dpo(
         tokenizer, model = load_start(config, "dpo")
         if isinstance(model.get_output_embeddings(), LoraLayer):  # trl multiplies by the layer's own weights
             raise ConfigError("dpo.lora.target_modules: found the output layer; allowed: any other linear layer")
-        _stop_attention_dropout(model)
+        stop_attention_dropout(model)
         facts: dict[str, Any] = {}
         train = _pairs(config, dpo.train, tokenizer, "", facts)
         validation = _pairs(config, dpo.validation, tokenizer, "validation_", facts) if dpo.validation else []
@@ -83,13 +83,6 @@ def _pairs(config: DPORunConfig, path: str, tokenizer: Any, prefix: str, facts: 
     facts |= {f"{prefix}pairs": len(kept), f"{prefix}pairs_dropped": len(read) - len(kept)}
     facts[f"{prefix}action_tokens"] = sum(sum(row["chosen_mask"]) + sum(row["rejected_mask"]) for row in kept)
     return kept
-
-
-def _stop_attention_dropout(model: Any) -> None:
-    """trl takes out the layers that drop; attention drops by a number of its own. A policy that drops is not itself."""
-    for module in model.modules():
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0
 
 
 def pad_id(tokenizer: Any) -> int:

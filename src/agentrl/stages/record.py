@@ -26,6 +26,9 @@ NAMES = {
     "rewards/rejected": "reward_rejected",
     "logps/chosen": "logprob_chosen",
     "logps/rejected": "logprob_rejected",
+    "accuracy": "comparison_accuracy",
+    "margin": "comparison_margin",
+    "mean_reward": "reward",
 }
 """trl's metrics that are kept, and what they are called in metrics.jsonl; `loss` gets the split's name in front."""
 
@@ -117,7 +120,12 @@ class Record(TrainerCallback):
         return sum(values) / len(values) if values else None
 
 
-SHOWN = ("validation_loss", "validation_reward_margin", "validation_reward_accuracy")
+SHOWN = (
+    "validation_loss",
+    "validation_reward_margin",
+    "validation_reward_accuracy",
+    "validation_comparison_accuracy",
+)
 
 
 def named(metrics: Mapping[str, Any], split: str) -> dict[str, float]:

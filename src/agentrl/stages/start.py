@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 from transformers.utils import logging
 
-from agentrl.config import DPORunConfig, SFTRunConfig, StageConfig
+from agentrl.config import DPORunConfig, SFTRunConfig, StageConfig, StageRunConfig
 from agentrl.errors import BaselineError, CheckpointError, ConfigError
 from agentrl.policy.lora import add_adapter
 from agentrl.policy.progress_bars import without_progress_bars
@@ -22,7 +22,7 @@ from agentrl.runs import default_run_dir
 from agentrl.runs.place import check_place
 
 
-def place_of(config: SFTRunConfig | DPORunConfig, run_dir: Path | None, *, resume: bool) -> Path:
+def place_of(config: StageRunConfig, run_dir: Path | None, *, resume: bool) -> Path:
     """The run directory, found fit before anything is loaded.
 
     Raises:
@@ -60,6 +60,13 @@ def load_start(config: SFTRunConfig | DPORunConfig, name: str) -> tuple[Any, Any
     if section.lora is not None:
         add_adapter(model, section.lora, place=f"{name}.lora")
     return tokenizer, model
+
+
+def stop_attention_dropout(model: Any) -> None:
+    """trl takes out the layers that drop; attention drops by a number of its own, and would make of one model many."""
+    for module in model.modules():
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0
 
 
 def check_output(section: StageConfig, name: str) -> None:

@@ -1,0 +1,15 @@
+"""A model that learns from examples which episodes are good, and whether it may be trusted with a reward.
+
+    episodes.py      recorded rollouts, and what graders and people said of them
+    comparisons.py   episodes of one task to pairs of which one is better
+    split.py         what is held out: whole tasks and documents, and whatever nearly repeats them
+    data_file.py     episodes and comparisons on disk
+    training.py      from such files to a folder: trl's RewardTrainer, then the hold-out
+    trainers.py      trl's trainer with our order, checkpoints and objective
+    calibration.py   accuracy, NLL, Brier, ECE, temperature: numbers to figures
+    measure.py       what the hold-out shows, and the gate
+    page.py          the report as Markdown and HTML
+
+Read `training.py` first, then `measure.py`. What grades with the folder is `agentrl.grading.reward_model`.
+May import: evaluation, stages and lower floors.
+"""
