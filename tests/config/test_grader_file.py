@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -74,11 +75,7 @@ def test_json_is_read_as_json(tmp_path: Path) -> None:
         ("g.json", "[]", "g.json:1: found a list; allowed: a mapping that starts with `type:`"),
         ("g.json", "", "g.json: found an empty file; allowed: a mapping that starts with `type:`"),
         ("g.yaml", "name: x\n", "g.yaml:1: url: missing"),
-        (
-            "g.yaml",
-            "type: numeric\npass_threshold: 3\n",
-            "g.yaml:2: pass_threshold: found 3; allowed: at most max_score",
-        ),
+        ("g.yaml", "type: numeric\nmax_score: 1\npass_threshold: 3\n", "g.yaml:3: pass_threshold: found 3; allowed"),
         ("g.yaml", "workflow: {target: t, baseline: b}\n", "g.yaml: found a run's config without `grading`"),
         (
             "g.yaml",
@@ -94,8 +91,20 @@ def test_a_mistake_is_named_with_its_line(tmp_path: Path, name: str, content: st
 
 
 def test_a_grader_in_a_request_has_no_lines() -> None:
-    assert parse_grader(CHECK).name == "exact"
+    assert parse_grader(CHECK).grading.name == "exact"
     with pytest.raises(ConfigError, match="grader: operation: found the text 'foo'; allowed: eq"):
         parse_grader(CHECK | {"operation": "foo"})
     with pytest.raises(ConfigError, match="grader: found 'x'; allowed: an object with `type`"):
         parse_grader("x")
+
+
+def test_a_grader_alone_may_give_any_score_until_somebody_says_a_range() -> None:
+    found = parse_grader({"type": "endpoint", "url": "http://127.0.0.1:1/grade", "pass_threshold": 8})
+    assert (found.grading.pass_threshold, found.grading.max_score) == (8, 8)
+    assert (found.scoring.min_score, found.scoring.max_score) == (-math.inf, math.inf)
+    said = parse_grader({"type": "endpoint", "url": "http://127.0.0.1:1/grade", "max_score": 5})
+    assert (said.scoring.min_score, said.scoring.max_score) == (0, 5)
+
+
+def test_the_range_of_a_run_holds(tmp_path: Path) -> None:
+    assert load_grader(write(tmp_path, "run.yaml", RUN)).scoring.max_score == 1

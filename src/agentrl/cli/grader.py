@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import typer
 
+from agentrl.cli.grader_attack import attack
 from agentrl.cli.grader_compare import compare
 from agentrl.cli.grader_run import run
+from agentrl.cli.grader_serve import serve
 from agentrl.cli.grader_validate import validate
 
 grader = typer.Typer(
@@ -14,7 +16,7 @@ grader = typer.Typer(
     help="Run, validate, compare, attack and serve graders.",
     epilog="GRADER is a YAML or JSON file with a grader alone, as hosted fine-tuning takes it, or a run's config.",
 )
-for verb in (run, validate, compare):
+for verb in (run, validate, compare, attack, serve):
     grader.command()(verb)
 
 

@@ -100,7 +100,7 @@ def _regrade(file: GraderFile, source: Path, recorded: Mapping[str, Sequence[Rol
     every = max(1, total // 20)
 
     async def work(base_url: str) -> list[Regraded]:
-        built = build_grader(file.grading, base_url)
+        built = build_grader(file.scoring, base_url)
         try:
             return await regrade(
                 recorded,

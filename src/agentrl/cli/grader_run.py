@@ -60,7 +60,7 @@ def run(
     else:
         submissions = [_submission(file, answer, item, row, split)]
     with served(file.grading, file.run) as base_url:
-        grades = asyncio.run(_grade(file.grading, base_url, submissions, at_once))
+        grades = asyncio.run(_grade(file.scoring, base_url, submissions, at_once))
     is_one = sample is None
     for number, grade in enumerate(grades, start=1):
         if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from agentrl.errors import ConfigError
 AROUND = re.compile(r"^grading(\.grader(?=[.:]))?[.:] ?")
 """Before the names of keys that stand at the top of a grader's own file."""
 
+OPTIONS = frozenset(GradingConfig.model_fields) - {"grader", "pass_threshold"}
+"""What may stand beside a grader's own keys."""
+
 
 class GraderAlone(Section):
     """What is left of a config where there is a grader and nothing else."""
@@ -33,10 +37,20 @@ class GraderAlone(Section):
 class GraderFile:
     """A grader, what is made of its scores, and the run that it belongs to."""
 
-    path: Path
+    path: str
+    """As the user wrote it."""
     grading: GradingConfig
     run: RunConfig | None = None
-    """The whole config; None where the file holds a grader alone."""
+    """The whole config; None where there is a grader alone."""
+    has_range: bool = True
+    """Somebody said which scores it gives. Hosted graders alone may give any."""
+
+    @property
+    def scoring(self) -> GradingConfig:
+        """To build the grader of: `grading`, without a range that nobody asked for."""
+        if self.has_range:
+            return self.grading
+        return self.grading.model_copy(update={"min_score": -math.inf, "max_score": math.inf})
 
 
 def load_grader(path: str | Path, overrides: Sequence[str] = ()) -> GraderFile:
@@ -53,13 +67,13 @@ def load_grader(path: str | Path, overrides: Sequence[str] = ()) -> GraderFile:
         run = load_config(path, overrides)
         if run.grading is None:
             raise ConfigError(f"{path}: found a run's config without `grading`; there is no grader in it")
-        return GraderFile(Path(path), run.grading, run)
+        return GraderFile(str(path), run.grading, run)
     overriding.apply(source, overrides)
-    inside = ("grading",) if isinstance(source.values.get("grading"), dict) and len(source.values) == 1 else ()
-    return GraderFile(Path(path), _validated(_moved(source, inside)))
+    is_inside = isinstance(source.values.get("grading"), dict) and len(source.values) == 1
+    return _validated(source if is_inside else _moved(source))
 
 
-def parse_grader(grader: Any, name: str = "grader") -> GradingConfig:
+def parse_grader(grader: Any, name: str = "grader") -> GraderFile:
     """A grader that came as JSON, in a request.
 
     Raises:
@@ -67,27 +81,56 @@ def parse_grader(grader: Any, name: str = "grader") -> GradingConfig:
     """
     if not isinstance(grader, Mapping):
         raise ConfigError(f"{name}: found {grader!r:.80}; allowed: an object with `type`")
-    return _validated(reading.Source(name, values={"grading": dict(grader)}))
+    return _validated(reading.Source(name, values={"grading": _sorted(grader)}))
 
 
-def _moved(source: reading.Source, inside: PathParts) -> reading.Source:
-    """The source with the grader at `grading`, wherever it stood."""
-    if inside:
-        return source
-    moved = reading.Source(source.name, values={"grading": source.values}, problems=source.problems)
-    moved.places = {("grading", *path): place for path, place in source.places.items()}
-    moved.texts = {("grading", *path): text for path, text in source.texts.items()}
-    moved.refused = {("grading", *path) for path in source.refused}
+def _moved(source: reading.Source) -> reading.Source:
+    """The source with the grader at `grading.grader` and the options beside it, where all of it stood at the top."""
+    moved = reading.Source(source.name, values={"grading": _sorted(source.values)}, problems=source.problems)
+    is_wrapped = "grader" in source.values
+
+    def place(path: PathParts) -> PathParts:
+        is_option = is_wrapped or (bool(path) and path[0] in OPTIONS)
+        return ("grading", *path) if is_option else ("grading", "grader", *path)
+
+    moved.places = {place(path): where for path, where in source.places.items()}
+    moved.places[("grading",)] = source.places.get((), source.name)
+    moved.places[("grading", "pass_threshold")] = source.place(("pass_threshold",))  # which the grader's implies
+    moved.texts = {place(path): text for path, text in source.texts.items()}
+    moved.refused = {place(path) for path in source.refused}
     return moved
 
 
-def _validated(source: reading.Source) -> GradingConfig:
-    problems = list(source.problems)
+def _sorted(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What `grading` holds, of a grader alone: a threshold stays the grader's, which implies that of `grading`."""
+    if "grader" in values:
+        return dict(values)
+    options = {key: value for key, value in values.items() if key in OPTIONS}
+    return {"grader": {key: value for key, value in values.items() if key not in OPTIONS}, **options}
+
+
+def _validated(source: reading.Source) -> GraderFile:
+    values, problems = source.values, list(source.problems)
+    written = values["grading"]
+    has_range = "min_score" in written or "max_score" in written
+    if not has_range and (threshold := _threshold(written)) > 1:
+        values = {"grading": {**written, "max_score": threshold}}
     try:
-        config = GraderAlone.model_validate(source.values)
+        config = GraderAlone.model_validate(values)
     except ValidationError as error:
         problems += [(place, AROUND.sub("", text)) for place, text in explain(error, GraderAlone, source)]
     else:
         if not problems:
-            return config.grading
+            return GraderFile(source.name, config.grading, has_range=has_range)
     raise refusal(source, problems)
+
+
+def _threshold(written: Mapping[str, Any]) -> float:
+    """A pass threshold implies that scores reach it: hosted graders are declared without a range."""
+    inner = written.get("grader")
+    for place in (written, inner if isinstance(inner, Mapping) else {}):
+        found = place.get("pass_threshold")
+        if isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found):
+            is_judge = place.get("type") == "score_model"  # which says its range itself
+            return 0.0 if is_judge else float(found)
+    return 0.0

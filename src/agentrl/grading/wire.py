@@ -33,7 +33,7 @@ def to_response(grade: Grade, grading: GradingConfig) -> dict[str, Any]:
             "name": grading.name,
             "type": grading.grader.type,
             "execution_time": round(grade.seconds, 6),
-            "scores": {grading.name: grade.score, **grade.sub_scores},
+            "scores": {**({grading.name: grade.score} if grade.is_graded else {}), **grade.sub_scores},
             "token_usage": sum(counts["total_tokens"] for counts in usage.values()) if usage else None,
             "sampled_model_name": next(iter(usage), None) if len(usage) < 2 else ", ".join(usage),
             "errors": errors_of(grade),
