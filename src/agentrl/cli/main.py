@@ -14,6 +14,7 @@ from agentrl.cli.endpoints import endpoints
 from agentrl.cli.exits import Verbs
 from agentrl.cli.grader import grader
 from agentrl.cli.import_job import import_verbs
+from agentrl.cli.labels import labels
 from agentrl.cli.pairs import pairs
 from agentrl.cli.plan import plan
 from agentrl.cli.reward_model import reward_model
@@ -35,6 +36,7 @@ app.add_typer(doctor, name="doctor")
 app.add_typer(endpoints, name="endpoints")
 app.add_typer(reward_model, name="reward-model")
 app.add_typer(import_verbs, name="import")
+app.add_typer(labels, name="labels")
 app.add_typer(grader, name="grader")
 
 
