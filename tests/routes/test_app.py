@@ -12,7 +12,9 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the extra agentrl[serve] is not installed")
 
+from agentrl.config.graders import KINDS
 from agentrl.routes.app import Rules, create_app
+from agentrl.routes.foreign import ALLOWED, HARMLESS
 from tests.grader_server import grader_server
 
 PREFIX = "/v1/fine_tuning/alpha"
@@ -244,6 +246,7 @@ def test_a_public_server_is_no_way_to_its_own_machine() -> None:
         assert (status, reply["error"]["param"]) == (400, "grader.url")
 
 
+CODE = {"type": "python", "source": "def grade(sample, item):\n    return 0.5"}
 JUDGE = {"type": "score_model", "name": "j", "model": "m", "input": [{"role": "user", "content": "x"}]}
 
 
@@ -254,7 +257,11 @@ JUDGE = {"type": "score_model", "name": "j", "model": "m", "input": [{"role": "u
         (JUDGE | {"judge": {"api_key_env": "AWS_SECRET_ACCESS_KEY"}}, "grader.judge.api_key_env"),
         (JUDGE | {"judge": {"headers": {"X-A": "${HOME}"}}}, "grader.judge.headers"),
         (JUDGE | {"judge": {"cache_path": "/etc"}}, "grader.judge.cache_path"),
+        (JUDGE | {"judge": {"parse_retries": 1000}}, "grader.judge.parse_retries"),
         ({"type": "rubric", "model": "m", "rubric": "/etc/passwd"}, "grader.rubric"),
+        (CODE | {"sandbox": "unisolated"}, "grader.sandbox"),
+        (CODE | {"workers": 1000}, "grader.workers"),
+        (CODE | {"memory_mb": 1_000_000}, "grader.memory_mb"),
         ({"type": "reward_model", "path": "/etc"}, "grader.path"),
     ],
 )
@@ -262,6 +269,16 @@ def test_a_request_names_no_key_file_or_judge_of_the_server(declared: dict[str, 
     status, reply = ask("graders/validate", {"grader": declared})
     assert (status, reply["error"]["param"]) == (400, param)
     assert "--trust-requests" in reply["error"]["message"]
+
+
+def test_what_a_request_may_say_of_each_kind_is_decided_key_by_key() -> None:
+    """A new kind, or a new key of a kind that asks, runs or reads, is its server's until somebody says otherwise."""
+    decided = {kind: set(KINDS[kind].model_fields) & ALLOWED[kind] for kind in ALLOWED}
+    assert decided == {kind: set(keys) for kind, keys in ALLOWED.items()}
+    assert KINDS.keys() - HARMLESS - ALLOWED.keys() == {"reward_model"}
+    risky = ("path", "url", "file", "env", "dir", "allow", "sandbox", "base", "key")
+    suspicious = {(kind, key) for kind in HARMLESS for key in KINDS[kind].model_fields if key.startswith(risky)}
+    assert suspicious <= {("policy_check", "allowed_pii")}
 
 
 def test_requests_can_be_trusted() -> None:

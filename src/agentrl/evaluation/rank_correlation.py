@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from agentrl.evaluation.intervals import SEED, Floats, Interval, percentile_interval
 
-RESAMPLES = 2_000
+RESAMPLES = 1_000
 Codes = NDArray[np.integer[Any]]
 
 

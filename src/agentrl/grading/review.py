@@ -10,6 +10,7 @@ from agentrl.config import GradingConfig
 from agentrl.config.graders import EndpointConfig, GraderSection, MultiConfig, PythonConfig
 from agentrl.errors import ConfigError
 from agentrl.grading.build import build_grader
+from agentrl.grading.sandbox import Level, sandbox_level
 from agentrl.grading.templates import missing_paths
 
 NAME = re.compile(r"[A-Za-z_]\w*")
@@ -88,5 +89,10 @@ def _missing(grading: GradingConfig, name: str, rows: Sequence[Mapping[str, Any]
 
 
 def _weak_sandbox(grading: GradingConfig) -> Iterator[str]:
-    if any(isinstance(part, PythonConfig) for _, part in _parts(grading.grader)):
-        yield from ()
+    for place, part in _parts(grading.grader):
+        if not isinstance(part, PythonConfig):
+            continue
+        if part.sandbox == "unisolated":
+            yield f"{place}sandbox: found unisolated; the code runs with your rights, on your files and your network"
+        elif part.sandbox == "auto" and (level := sandbox_level()) is Level.LANDLOCK:
+            yield f"{place}sandbox: the strongest that works on this machine is {level.value}; see docs/sandbox.md"

@@ -1,30 +1,44 @@
 """What a declaration in a request may not say: whoever sends it is not whoever started the server.
 
-It must not read the server's files, its environment or its keys, nor reach what only the server can reach. Code runs in
-the sandbox, as everywhere.
+It must not read the server's files, its environment or its keys, nor reach what only the server can reach, nor choose
+how its code is locked up. A kind or a key that is not listed here is the server owner's to choose.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
-
-from pydantic.fields import FieldInfo
+from urllib.parse import urlsplit
 
 from agentrl.addresses import is_this_machine, plain_address
 from agentrl.config.graders import EndpointConfig, GraderSection, MultiConfig
 from agentrl.config.section import Section
 from agentrl.errors import ConfigError
 
-SERVERS_OWN: Mapping[str, tuple[str, ...]] = {
-    "endpoint": ("allow_private",),
-    "score_model": ("judge",),
-    "label_model": ("judge",),
-    "rubric": ("judge", "rubric"),
-    "reward_model": ("path",),
+HARMLESS = frozenset(
+    {
+        "string_check",
+        "text_similarity",
+        "numeric",
+        "json_schema",
+        "tool_use",
+        "policy_check",
+        "efficiency",
+        "multi",
+    }
+)
+"""Kinds that work on what they are given alone."""
+ASKING = frozenset({"model", "input", "sampling_params"})
+ALLOWED: Mapping[str, frozenset[str]] = {
+    "python": frozenset({"source", "image_tag", "on_error"}),
+    "endpoint": frozenset({"url", "headers", "rate_limit", "timeout_seconds", "max_requests_per_second", "retries"}),
+    "score_model": ASKING | {"range"},
+    "label_model": ASKING | {"labels", "passing_labels"},
+    "rubric": ASKING | {"version", "criteria", "ask"},
 }
-"""By kind: keys that name an address, a key or a file of the server. What is not written is the server's choice."""
-ALLOWED_OF_A_JUDGE = frozenset({"model", "structured_output", "delimit", "parse_retries", "on_parse_error"})
+"""Keys of the other kinds that a request may set; a kind that is missing here is not carried out for one."""
+ALLOWED_OF_ALL = frozenset({"type", "name", "pass_threshold"})
+ALLOWED_OF_A_JUDGE = frozenset({"structured_output", "delimit", "on_parse_error"})
 
 
 def refuse_foreign(grader: GraderSection, *, may_call_loopback: bool) -> None:
@@ -60,40 +74,42 @@ def _parts(grader: GraderSection) -> Iterator[tuple[str, GraderSection]]:
 
 def _problems(part: GraderSection, may_call_loopback: bool) -> Iterator[tuple[str, str]]:
     kind = str(getattr(part, "type", ""))
-    for key in SERVERS_OWN.get(kind, ()):
-        value = getattr(part, key, None)
-        if isinstance(value, Section):
-            fields = type(value).model_fields
-            named = [
-                each for each in fields if each not in ALLOWED_OF_A_JUDGE and _is_chosen(value, each, fields[each])
-            ]
-            yield from ((f"{key}.{each}", _OWNERS) for each in named)
-        elif _is_chosen(part, key, type(part).model_fields[key]):
-            yield key, _OWNERS
+    if kind not in HARMLESS:
+        allowed = ALLOWED_OF_ALL | ALLOWED.get(kind, frozenset())
+        for key in chosen(part) - allowed:
+            value = getattr(part, key)
+            if key == "judge" and kind in ALLOWED:
+                yield from ((f"judge.{each}", OWNERS) for each in sorted(chosen(value) - ALLOWED_OF_A_JUDGE))
+            else:
+                yield key, OWNERS
     if isinstance(part, EndpointConfig):
         yield from _address_problems("url", part.url, part.headers, may_call_loopback)
 
 
-_OWNERS = "found in a request; only whoever starts the server may say it (agentrl grader serve --trust-requests)"
+OWNERS = "found in a request; only whoever starts the server may say it (agentrl grader serve --trust-requests)"
 
 
-def _is_chosen(section: Section, key: str, info: FieldInfo) -> bool:
-    value: Any = getattr(section, key)
-    return bool(value != info.get_default(call_default_factory=True, validated_data={}))
+def chosen(section: Section) -> set[str]:
+    """Keys whose values are not the defaults: the long form of a declaration says no more than the short one."""
+    fields = type(section).model_fields
+
+    def is_default(key: str) -> bool:
+        default: Any = fields[key].get_default(call_default_factory=True, validated_data={})
+        return bool(getattr(section, key) == default)
+
+    return {key for key in fields if not is_default(key)}
 
 
 def _address_problems(
     key: str, url: str, headers: Mapping[str, str], may_call_loopback: bool
 ) -> Iterator[tuple[str, str]]:
-    from urllib.parse import urlsplit
-
     if "{serve}" in url:
         yield key, "found {serve}, which stands for nothing here; allowed: an address"
         return
     host = urlsplit(url).hostname or ""
     address = plain_address(host)
     if not may_call_loopback and (is_this_machine(host) or (address is not None and address.is_loopback)):
-        yield key, f"found {host}, the server's own machine; {_OWNERS}"
+        yield key, f"found {host}, the server's own machine; {OWNERS}"
     for header, value in headers.items():
         if "${" in value:
-            yield f"headers.{header}", f"found a variable of the environment, which is the server's; {_OWNERS}"
+            yield f"headers.{header}", f"found a variable of the environment, which is the server's; {OWNERS}"
