@@ -281,7 +281,8 @@ def _command(level: Level, view: View) -> list[str]:
     else:
         words += ["--unshare-user"]
     words += ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
-    parents = {str(parent) for path in view.read_only for parent in Path(path).parents if parent != Path("/")}
+    places = [*view.read_only, *view.devices]
+    parents = {str(parent) for path in places for parent in Path(path).parents if parent != Path("/")}
     for folder in sorted(parents):  # as bwrap makes them, only root could pass through
         words += ["--perms", "0755", "--dir", folder]
     for path in view.read_only:

@@ -9,7 +9,6 @@ import os
 import resource
 import signal
 import sys
-import traceback
 import types
 from typing import Any, NoReturn
 
@@ -130,10 +129,13 @@ def _graded(code: types.CodeType, request: bytes) -> dict[str, Any]:
 
 def _told(error: BaseException) -> str:
     """`ValueError: no answer (line 7, in grade)`; an exception that cannot be shown is named at least."""
-    name = type(error).__name__
+    name, place = type(error).__name__, ""
     try:
-        lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == FILE_NAME]
-        place = f" (line {lines[-1].lineno}, in {lines[-1].name})" if lines else ""
-        return f"{name}: {str(error)[:MAX_DETAILS]}{place}"
+        trace = error.__traceback__
+        while trace is not None:  # by hand: there may be millions
+            if trace.tb_frame.f_code.co_filename == FILE_NAME:
+                place = f" (line {trace.tb_lineno}, in {trace.tb_frame.f_code.co_name:.80})"
+            trace = trace.tb_next
+        return f"{name:.80}: {str(error)[:MAX_DETAILS]}{place}"
     except BaseException:
-        return name
+        return f"{name:.80}{place}"

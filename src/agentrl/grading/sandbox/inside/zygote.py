@@ -143,17 +143,19 @@ def _watch(reading: int, buffer: bytearray, room: dict[str, Any]) -> tuple[int, 
 
 
 def _bytes_in(folder: str) -> int:
-    """On disk, of at most 20,000 entries: one that holds more is counted as endless."""
-    total, seen = 0, 0
-    for parent, _, names in os.walk(folder):
-        seen += 1 + len(names)
-        if seen > 20_000:
-            return sys.maxsize
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(parent, name)).st_blocks * 512
-            except OSError:
-                continue
+    """On disk, of at most 20,000 entries: a folder that holds more is counted as endless."""
+    total, seen, folders = 0, 0, [folder]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if (seen := seen + 1) > 20_000:
+                        return sys.maxsize
+                    total += entry.stat(follow_symlinks=False).st_blocks * 512
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+        except OSError:
+            continue  # it went away meanwhile
     return total
 
 

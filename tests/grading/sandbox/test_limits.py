@@ -1,0 +1,125 @@
+"""Every resource has its end, and the worker, its neighbours and the trainer are there afterwards (t18, f16)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from agentrl.grading.sandbox import Limits
+from tests.grading.sandbox.attempts import Sandbox, levels, skip_unless_it_works
+
+FINE = "return 0.75"
+
+
+@pytest.fixture(scope="module", params=levels(with_unisolated=True))
+def hasty(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    """A sandbox with little time, at every level, the weakest included."""
+    skip_unless_it_works(request.param)
+    it = Sandbox(request.param, Limits(seconds=1.0))
+    yield it
+    it.close()
+
+
+@pytest.mark.parametrize("code", ["import time; time.sleep(1e6)", "while True: pass"])
+def test_the_time_limit_ends_a_grade(code: str, hasty: Sandbox) -> None:
+    worker = hasty.worker
+    outcome = hasty(code)
+    assert outcome.details == "stopped at the time limit of 1 seconds"
+    assert not outcome.is_graders_fault
+    assert hasty.worker is worker  # still warm
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "return len(bytearray(1 << 40))",
+        "x = []\nwhile True: x.append(bytearray(1 << 24))",
+        "import mmap; mmap.mmap(-1, 1 << 40)",
+        "return len(str(10 ** 8) * 10 ** 9)",
+    ],
+)
+def test_memory_has_an_end(code: str, sandbox: Sandbox) -> None:
+    outcome = sandbox(code)
+    assert outcome.score is None
+    assert "emory" in outcome.details, outcome
+    assert sandbox(FINE).score == 0.75
+
+
+def test_ten_gigabytes_of_output_go_nowhere(sandbox: Sandbox) -> None:
+    code = """
+        import os
+        block = bytes(1 << 24)
+        for _ in range(320):
+            os.write(1, block)
+            os.write(2, block)
+        print("x" * 1_000_000)
+        return 0.5"""
+    assert sandbox(code).score == 0.5
+
+
+def test_a_million_open_files_are_too_many(sandbox: Sandbox) -> None:
+    assert "Too many open files" in sandbox("files = [open('/dev/null') for _ in range(1_000_000)]").details
+    assert "Too many open files" in sandbox("import os\nwhile True: os.pipe()").details
+    assert sandbox(FINE).score == 0.75
+
+
+def test_a_huge_file_is_cut_off(sandbox: Sandbox) -> None:
+    code = "file = open('huge', 'wb')\nwhile True: file.write(bytes(1 << 20))"
+    assert sandbox(code).details.startswith("OSError"), "no space left, or too large a file"
+    assert sandbox(FINE).score == 0.75
+
+
+def test_files_have_an_end_all_together(sandbox: Sandbox) -> None:
+    code = """
+        import time
+        for number in range(40):
+            with open(str(number), "wb") as file:
+                file.write(bytes(1 << 20))
+        time.sleep(20)"""
+    outcome = sandbox(code)
+    assert "No space left" in outcome.details or outcome.details == "stopped: more than 8 MB in files"
+
+
+def test_a_million_files_are_too_many(sandbox: Sandbox) -> None:
+    outcome = sandbox("for number in range(1_000_000): open(str(number), 'w').close()\nimport time; time.sleep(20)")
+    assert "No space left" in outcome.details or outcome.details == "stopped: more than 8 MB in files"
+    assert sandbox(FINE).score == 0.75
+
+
+def test_a_fork_bomb_does_not_go_off(sandbox: Sandbox) -> None:
+    code = "import os\nn = 0\nfor _ in range(10_000):\n    try: os.fork()\n    except OSError: n += 1\nreturn n"
+    assert sandbox(code).score == 10_000
+
+
+def test_threads_have_an_end(sandbox: Sandbox) -> None:
+    code = """
+        import threading
+        threading.stack_size(1 << 16)
+        stay = threading.Event()
+        for number in range(20_000):
+            threading.Thread(target=stay.wait, daemon=True).start()"""
+    assert "can't start new thread" in sandbox(code).details
+    assert sandbox(FINE).score == 0.75
+
+
+def test_a_crash_ends_the_grade_alone(sandbox: Sandbox) -> None:
+    worker = sandbox.worker
+    assert sandbox("import ctypes; ctypes.string_at(0)").details == "killed by SIGSEGV"
+    assert sandbox("return attempt()").details.startswith("RecursionError")
+    assert sandbox(FINE).score == 0.75
+    assert sandbox.worker is worker
+
+
+def test_the_limits_of_a_grade_cannot_be_raised(sandbox: Sandbox) -> None:
+    code = "import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 40, 1 << 40)); return 1"
+    assert sandbox(code).details.startswith(("ValueError", "PermissionError"))
+
+
+@pytest.mark.parametrize("signal", ["SIGKILL", "SIGSEGV", "SIGABRT", "SIGTERM"])
+def test_a_grade_that_ends_itself_has_no_score(signal: str, sandbox: Sandbox) -> None:
+    """Process 1 of its own namespace is not even ended by its own signals; it goes on to have no result."""
+    outcome = sandbox(f"import os, signal; os.kill(os.getpid(), signal.{signal}); raise LookupError('still here')")
+    assert outcome.score is None
+    assert outcome.details.startswith((f"killed by {signal}", "LookupError: still here")), outcome
+    assert sandbox(FINE).score == 0.75
