@@ -20,14 +20,15 @@ $(STAMP): pyproject.toml constraints.txt
 		|| { echo "agentrl needs Python 3.11 or later; $(PYTHON) is older. Try: make setup PYTHON=/path/to/python3.11"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 # torch is named so that its pin, and with it the CPU build, is settled first; one command, so that nothing can move it
-	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt torch==2.13.0 -e ".[dev,examples]"
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt torch==2.13.0 -e ".[dev,examples,graders,serve]"
 	@touch $@
 
 train: setup
 	$(BIN)/agentrl train $(CONFIG)
 
+# Two processes, a file each; one thread each, as two that spin against each other are several times slower.
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # A real vLLM server on the CPU, in an environment of its own (3.5 GB); its tests are skipped elsewhere.
 test-vllm: setup $(VLLM)/.installed

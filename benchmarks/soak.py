@@ -30,7 +30,7 @@ from urllib.request import urlopen
 
 from agentrl.chat import ChatFormat
 from agentrl.config import GradingConfig, RolloutConfig, ToolEndpointConfig
-from agentrl.grading import EndpointGrader
+from agentrl.grading import build_grader
 from agentrl.inference.scripted import ScriptedEngine
 from agentrl.rollout.engine import RolloutEngine
 from agentrl.tools import EndpointTool, Toolbox
@@ -102,7 +102,7 @@ async def soak(url: str, rollouts: int) -> dict[str, Any]:
 
     calls: dict[str, Any] = {"timeout_seconds": TIMEOUT_SECONDS, "retries": 2, "breaker_seconds": 0.2}
     tool = EndpointTool(ToolEndpointConfig(name="look", server_url=f"{url}/tool/mix", **calls))
-    grader = EndpointGrader(GradingConfig(name="right", url=f"{url}/grade/mix", **calls))
+    grader = build_grader(GradingConfig(name="right", url=f"{url}/grade/mix", **calls))
     config = RolloutConfig(max_concurrent=AT_ONCE, max_turn_tokens=400, max_context_tokens=4000)
     inference = ScriptedEngine(script)
     engine = RolloutEngine(inference, chat, Toolbox([tool]), grader, config)
@@ -122,7 +122,7 @@ async def soak(url: str, rollouts: int) -> dict[str, Any]:
             broken.update(problems_of(rollout))
         called.clear()  # of the rollouts that were lost at their call
         resident.append(resident_bytes())
-    stats = {"tool": asdict(tool.endpoint.stats), "grader": asdict(grader.endpoint.stats)}
+    stats = {"tool": asdict(tool.endpoint.stats), "grader": asdict(grader.endpoints[0].stats)}
     await engine.aclose()
     half = ROUNDS // 2
     return {

@@ -12,6 +12,8 @@ hypothesis.settings.load_profile("unhurried")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)  # of two processes, none is left with a long file at the end
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return

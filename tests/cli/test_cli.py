@@ -105,7 +105,7 @@ def test_check_prints_the_resolved_config_and_what_training_needs(tmp_path: Path
 
 
 def test_check_prints_json(tmp_path: Path) -> None:
-    assert json.loads(run("check", config(tmp_path), "--json").stdout)["grading"]["name"] == "g"
+    assert json.loads(run("check", config(tmp_path), "--json").stdout)["grading"]["grader"]["name"] == "g"
 
 
 def test_check_knows_sft_configs(tmp_path: Path) -> None:

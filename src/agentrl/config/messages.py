@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from agentrl.config.section import BrokenRules, PathParts, Section, did_you_mean, dotted
-from agentrl.config.source import Source, is_short
+from agentrl.config.source import SHORT_SECTIONS, Source, is_short
 
 KINDS: dict[Any, str] = {
     int: "a whole number",
@@ -59,7 +59,8 @@ def explain(error: ValidationError, model: type[Section], source: Source) -> lis
             wrong = "found another type; allowed: text (in quotes)" if is_private else None
             found = [(path, wrong or _wrong_value(value, annotation, info, source.texts.get(path)))]
         for where, message in found:
-            shown = dotted((where[0], *where[2:]) if is_short(source.values, where) else where)
+            is_in_place = where[:2] in SHORT_SECTIONS and is_short(source.values, where)
+            shown = dotted((where[0], *where[2:]) if is_in_place else where)
             entry = (source.place(where), f"{shown}: {message}" if where else message)
             if entry not in messages and where not in source.refused:  # a union reports once per alternative
                 messages.append(entry)
