@@ -274,7 +274,8 @@ def test_a_grader_s_keys_stand_in_the_section_and_mistakes_in_them_are_named_as_
 
 
 def test_a_declaration_as_hosted_jobs_write_it_stands_under_grader(write: Write) -> None:
-    judge = '{"type": "score_model", "name": "j", "model": "m", "input": [], "range": [-1, 5], "pass_threshold": 3}'
+    asked = '"input": [{"role": "user", "content": "x"}]'
+    judge = f'{{"type": "score_model", "name": "j", "model": "m", {asked}, "range": [-1, 5], "pass_threshold": 3}}'
     config = load_config(write(WORKFLOW + f"grading:\n  grader: {judge}\n"))
     assert config.grading is not None
     assert (config.grading.min_score, config.grading.max_score, config.grading.pass_threshold) == (-1, 5, 3)
