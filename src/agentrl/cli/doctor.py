@@ -130,7 +130,7 @@ def rewards(
     sources, groups = logged_groups(run_dir)
     signals = build_signals(process, grading.name)
     found = [discriminate(groups, signal, pass_threshold=grading.pass_threshold) for signal in signals]
-    record = to_record(found, sources)
+    record = to_record(found, sources, groups)
     Path(process.report).parent.mkdir(parents=True, exist_ok=True)
     write_text(Path(process.report), to_json(record, indent=2) + "\n")
     if as_json:

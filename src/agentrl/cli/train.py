@@ -126,6 +126,8 @@ def _print_result(result: TrainingResult, *, as_json: bool) -> None:
     compared = {split: found for split, found in (summary.get("comparison") or {}).items() if found}
     if compared:
         print(format_sections(list(compared.items())), end="\n\n")
+    for split, why in (summary.get("not_compared") or {}).items():
+        print(f"{split}: not compared: {why}\n")
     cost = [f"{summary['steps']} steps"] if "steps" in summary else []
     cost += [duration(summary["wall_seconds"])] if "wall_seconds" in summary else []
     cost += [f"{summary['peak_rss_bytes'] / 1e9:.1f} GB at most"] if "peak_rss_bytes" in summary else []

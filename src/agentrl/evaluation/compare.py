@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from agentrl.errors import ConfigError
 from agentrl.evaluation.intervals import Floats, Interval, percentile_interval, resampled_means, t_interval
 from agentrl.evaluation.metrics import METRICS, EvalReport, item_value
+from agentrl.grading.versions import UNKNOWN, one_version
 
 REWARD_CHANGES = ("worse", "equal", "better")
 CALL_CHANGES = ("fewer", "equal", "more")
@@ -73,7 +75,12 @@ class Comparison:
 
 
 def compare(baseline: EvalReport, candidate: EvalReport) -> Comparison:
-    """Pairs the two reports by task id. Reports without a common item give NaN means and no intervals."""
+    """Pairs the two reports by task id. Reports without a common item give NaN means and no intervals.
+
+    Raises:
+        ConfigError: they hold grades of different grader versions.
+    """
+    refuse_other_graders(baseline, candidate)
     before = {item.task_id: item for item in baseline.items}
     after = {item.task_id: item for item in candidate.items}
     shared = sorted(before.keys() & after.keys())
@@ -105,6 +112,21 @@ def compare(baseline: EvalReport, candidate: EvalReport) -> Comparison:
     )
 
 
+def refuse_other_graders(*reports: EvalReport) -> None:
+    """Only scores of one version of one grader are put side by side.
+
+    Raises:
+        ConfigError: a report, or two of them, hold grades of several; the message names two versions.
+    """
+    found = (
+        (version, report.name or "a report")
+        for report in reports
+        if report.items
+        for version in report.grader_versions or (UNKNOWN,)
+    )
+    one_version(" against ".join(dict.fromkeys(report.name or "a report" for report in reports)), found)
+
+
 def evaluation_summary(
     *,
     baseline: EvalReport,
@@ -114,8 +136,9 @@ def evaluation_summary(
     test_best: EvalReport | None = None,
 ) -> dict[str, Any]:
     """The keys of summary.json that evaluation answers for; the table in report.html is drawn from them."""
-    validation = compare(baseline, best) if best else None
-    test = compare(test_baseline, test_best) if test_baseline and test_best else None
+    refused: dict[str, str] = {}
+    validation = _compared("validation", baseline, best, refused)
+    test = _compared("test", test_baseline, test_best, refused)
     reports = {"baseline": baseline, "final": final, "best": best}
     tests = {"baseline": test_baseline, "best": test_best}
     return {
@@ -127,7 +150,21 @@ def evaluation_summary(
             "validation": validation.as_dict() if validation else None,
             "test": test.as_dict() if test else None,
         },
+        **({"not_compared": refused} if refused else {}),
     }
+
+
+def _compared(
+    split: str, baseline: EvalReport | None, candidate: EvalReport | None, refused: dict[str, str]
+) -> Comparison | None:
+    """None where there is nothing to compare, or what there is must not be compared: `refused` then says why."""
+    if baseline is None or candidate is None:
+        return None
+    try:
+        return compare(baseline, candidate)
+    except ConfigError as error:
+        refused[split] = str(error)
+        return None
 
 
 def _difference(values_N2: Floats, draws_R2: Floats | None) -> Difference:

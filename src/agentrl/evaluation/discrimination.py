@@ -17,6 +17,7 @@ from typing import Any
 
 from agentrl.config import RunConfig, training_sections
 from agentrl.errors import CheckpointError, ConfigError
+from agentrl.grading.versions import UNKNOWN, grade_versions, one_version, same_grader, shown
 from agentrl.rollout.process_rewards import Signal, build_signals
 from agentrl.runs import read_rollouts
 from agentrl.runs.files import ROLLOUTS
@@ -121,33 +122,52 @@ def logged_groups(run: Path) -> tuple[list[str], list[list[Rollout]]]:
 
     Raises:
         CheckpointError: there are none, or a file is damaged.
+        ConfigError: their grades are of several grader versions.
     """
     found = sorted(path.name.removesuffix(".jsonl.gz") for path in (run / ROLLOUTS).glob("*.jsonl.gz"))
     names = [name for name in found if name.split("-")[0] in ("train", "validation")]
     if not names:
         raise CheckpointError(f"{run}: no rollouts of training or validation are recorded here")
     groups: dict[tuple[str, str], list[Rollout]] = {}
+    versions: dict[str, str] = {}
     for name in names:
-        for trace in read_rollouts(run, name):
-            groups.setdefault((name, trace["task_id"]), []).append(from_trace(trace))
+        rollouts = [from_trace(trace) for trace in read_rollouts(run, name)]
+        for rollout in rollouts:
+            groups.setdefault((name, rollout.task.id), []).append(rollout)
+        versions |= {version: name for version in grade_versions(rollouts) if version not in versions}
+    one_version(f"{run}: process rewards", versions)
     return names, list(groups.values())
 
 
-def to_record(found: Sequence[Discrimination], sources: Sequence[str]) -> dict[str, Any]:
+def to_record(
+    found: Sequence[Discrimination], sources: Sequence[str], groups: Iterable[Sequence[Rollout]] = ()
+) -> dict[str, Any]:
     """The report as JSON.
 
     Args:
         sources: the files of rollouts that it was computed from.
+        groups: those rollouts, whose one grader version is noted.
     """
     signals = [{**asdict(each), "problem": each.problem} for each in found]
-    return {"min_auc": MIN_AUC, "min_tasks": MIN_TASKS, "rollouts": list(sources), "signals": signals}
+    version = next(iter(grade_versions(rollout for group in groups for rollout in group)), UNKNOWN)
+    return {
+        "min_auc": MIN_AUC,
+        "min_tasks": MIN_TASKS,
+        "rollouts": list(sources),
+        "grader_version": version,
+        "signals": signals,
+    }
 
 
-def passed_signals(config: RunConfig) -> list[Signal]:
+def passed_signals(config: RunConfig, graders: Mapping[str, str] | None = None) -> list[Signal]:
     """The process rewards that a run trains on, none where the config has none.
 
+    Args:
+        graders: versions of the run's graders by name, see `agentrl.grading.build.grader_versions`: success is what
+            the grader says, so a report holds for that grader alone.
+
     Raises:
-        ConfigError: there is no report, it is of other signals, or one of them failed.
+        ConfigError: there is no report, it is of other signals or another grader, or one of them failed.
     """
     process = config.ppo.process_rewards
     if process is None:
@@ -161,6 +181,10 @@ def passed_signals(config: RunConfig) -> list[Signal]:
         raise ConfigError(f"{where}: no such file; {repair} on a run without process rewards first") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{where}: is no such report ({error!r:.100}); {repair}") from error
+    ours, theirs = (graders or {}).get(training_sections(config).grading.name), record.get("grader_version", UNKNOWN)
+    if ours is not None and theirs != UNKNOWN and not same_grader(ours, theirs):
+        found = f"is of grades by {shown(theirs)}, and the grader of this run is {shown(ours)}"
+        raise ConfigError(f"{where}: {found}; {repair} on rollouts that it has graded")
     for signal in signals:
         if signal.digest not in reported:
             raise ConfigError(f"{where}: does not know '{signal.name}' as it is defined now; {repair} again")

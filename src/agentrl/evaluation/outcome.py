@@ -36,12 +36,15 @@ def verdict(summary: Mapping[str, Any], progress: str) -> tuple[str, list[str]]:
             sentence += f", tool calls from {calls.baseline} to {calls.candidate} ({calls.change})"
         sentences.append(sentence + ".")
         kind = reward.verdict  # that of the test, which comes last, where there is one
+    for split, why in (summary.get("not_compared") or {}).items():
+        sentences.append(f"Nothing is compared on {split}: {why}.")
     return kind, sentences or ["The summary holds no comparison with the baseline."]
 
 
 def _comparisons(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """Validation and test, each from `comparison` or, where that is missing, from the plain figures."""
     recorded = summary.get("comparison") or {}
+    refused = summary.get("not_compared") or {}
     test = summary.get("test") or {}
     pairs = {
         "validation": (summary.get("baseline"), summary.get("best") or summary.get("final")),
@@ -49,6 +52,8 @@ def _comparisons(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any
     }
     found = []
     for split, (before, after) in pairs.items():
+        if split in refused:  # the plain figures are of different graders too
+            continue
         if recorded.get(split):
             found.append((split, recorded[split]))
         elif before and after:

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -46,7 +47,7 @@ def read_episodes(path: Path) -> Iterator[Episode]:
         with opened(path, "rt", encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    yield _episode(line, f"{path}:{number}")
+                    yield replace(_episode(line, f"{path}:{number}"), source=str(path))
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
 
@@ -60,6 +61,7 @@ def _episode(line: str, place: str) -> Episode:
             score=trace["grade"]["score"],
             prompt_ids=tuple(trace["prompt_ids"]),
             turns=tuple((tuple(turn["token_ids"]), tuple(turn["observation_ids"])) for turn in trace["turns"]),
+            grader_version=trace["grade"].get("version", ""),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{place}: found no rollout ({type(error).__name__}: {error})") from error

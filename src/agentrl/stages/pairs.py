@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from agentrl.grading.versions import one_version
+
 Ids = tuple[int, ...]
 
 NO_GRADE = "episodes without a grade"
@@ -35,6 +37,10 @@ class Episode:
     prompt_ids: Ids
     turns: tuple[tuple[Ids, Ids], ...]
     """Of every turn the sampled ids, and the ids of what the environment answered."""
+    grader_version: str = ""
+    """Of the grader that scored it."""
+    source: str = field(default="", compare=False)
+    """The file that it was read from."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,9 @@ def build_pairs(
         pass_threshold: an episode with at least this score is a success, any other one with a score a failure.
         min_gap: by how much the scores of a pair differ at least.
         equal_length: cut both segments to the same number of turns; otherwise each goes on to its episode's end.
+
+    Raises:
+        ConfigError: the scores are of several grader versions.
     """
     by_task: dict[str, list[Episode]] = {}
     report = PairReport()
@@ -88,13 +97,15 @@ def build_pairs(
         report.episodes += 1
         by_task.setdefault(episode.task_id, []).append(episode)
     report.tasks = len(by_task)
+    graded = (episode for task in by_task.values() for episode in task if episode.score is not None)
+    one_version("pairs", ((each.grader_version, each.source or f"episode {each.id}") for each in graded))
     seen: set[tuple[Ids, Ids, Ids]] = set()
     for task in by_task.values():
-        graded = [episode for episode in task if episode.score is not None]
-        report.dropped[NO_GRADE] += len(task) - len(graded)
-        successes = [episode for episode in graded if _score(episode) >= pass_threshold]
+        scored = [episode for episode in task if episode.score is not None]
+        report.dropped[NO_GRADE] += len(task) - len(scored)
+        successes = [episode for episode in scored if _score(episode) >= pass_threshold]
         uses: Counter[str] = Counter()
-        for failure in graded:
+        for failure in scored:
             if _score(failure) >= pass_threshold:
                 continue
             found = _partner(failure, successes, uses, min_gap)

@@ -144,13 +144,13 @@ def _train(
             engine = shared_rollouts(own_engine, ranks, is_remote=config.inference.kind == "vllm")
             await engine.sync(policy)  # an inference server shows here that it can serve the policy
             told |= {f"tool {name}": version for name, version in own_engine.tool_versions.items()}
+            graders = grader_versions(sections.grading)
+            passed_signals(config, graders)
             manifest = {
                 **environment_manifest(),
                 "processes": ranks.count,
                 "baseline_digest": folder_digest(check_baseline(config.workflow.baseline)),
-                "versions": versions(
-                    config, splits, policy.tokenizer, told, own_engine.tools, grader_versions(sections.grading)
-                ),
+                "versions": versions(config, splits, policy.tokenizer, told, own_engine.tools, graders),
             }
             with _open_run(config, place, manifest, ranks) as run:
                 try:
