@@ -48,7 +48,7 @@ def test_a_good_grader_exits_0_with_its_figures(place: Path) -> None:
     assert lines[0].startswith("numeric (numeric, reward), version sha256:")
     assert lines[0].endswith(": good")
     assert "killed, mutation score 1.000 (0 of them ungraded" in lines[1]
-    assert lines[-1] == "2 rows, seed 17: good"
+    assert lines[-1].endswith(" answers to 2 rows (seed 17): good")
 
 
 def test_survivors_are_named_with_their_text_and_exit_3(place: Path) -> None:

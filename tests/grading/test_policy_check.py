@@ -136,6 +136,10 @@ def test_an_answer_that_nothing_had_shown_is_a_leak() -> None:
     assert "item.reference_answer in the answer" in grade(leaked, **keys).explanation
     read = Submission.of_rollout(episode("it is 1234.5", output="| revenue | 1,234.5 |", reference_answer=1234.5))
     assert grade(read, **keys).score == 1.0
+    computed = Submission.of_rollout(episode("31.547%", output="0.3154701", reference_answer=0.31547))
+    assert grade(computed, **keys).score == 1.0
+    percent = Submission.of_rollout(episode("it grew by 31.547%", reference_answer=0.31547))
+    assert grade(percent, **keys).score == 0.0
     by_chance = Submission.of_rollout(episode("it is 4", reference_answer=4))
     assert grade(by_chance, **keys).score == 1.0
     in_words = Submission.of_rollout(episode("It is the Eiffel tower", reference_answer="the eiffel tower"))

@@ -141,7 +141,8 @@ def _lines(result: SuiteReport) -> Iterator[str]:
         yield ""
     for target in result.skipped:
         yield f"{printable(target.name)} ({target.kind}) does not say whether an answer is right: not attacked"
-    yield f"{result.rows} rows, seed {result.seed}: {result.verdict}"
+    cost = f", {result.cost_usd:.4f} USD" if result.cost_usd else ""
+    yield f"{result.asked:,} answers to {result.rows} rows (seed {result.seed}){cost}: {result.verdict}"
 
 
 def _grader_lines(report: GraderReport) -> Iterator[str]:

@@ -23,6 +23,8 @@ from agentrl.grading.submission import Submission
 from agentrl.types import Grade
 
 NUMBER = re.compile(r"(?<![\w.,])[-+]?\$?\d[\d,]*(?:\.\d+)?(?![\w]|[.,]\d)")
+ROUNDING = 1e-3
+"""Relative, by which a tool's number may differ from the value that it shows."""
 STRONG_CHARS = 3
 """Letters or digits from which a value's mention says that it was known: a `4` stands in many texts by chance."""
 
@@ -107,7 +109,7 @@ class PolicyCheckGrader:
         shown += [result.output for turn in rollout.turns for result in turn.tool_results]
         for key in self._config.leaked_keys:
             value = submission.item.get(key)
-            if not _is_strong(value) or any(_mentions(text, value) for text in shown):
+            if not _is_strong(value) or any(_mentions(text, value, within=ROUNDING) for text in shown):
                 continue
             if places := [place for place, text in texts.items() if _mentions(text, value)]:
                 yield Finding("leaked key", f"item.{key} in {_shown(places)}, and nothing had shown it", 1.0)
@@ -138,11 +140,14 @@ def _is_strong(value: Any) -> bool:
     return is_scalar and sum(map(str.isalnum, str(value).strip("0."))) >= STRONG_CHARS
 
 
-def _mentions(text: str, value: Any) -> bool:
-    """Whether a text holds the value: as a number of the same value, or as these words in any case."""
+def _mentions(text: str, value: Any, *, within: float = 0.0) -> bool:
+    """Whether a text holds the value: as a number as large, or that many percent, or as these words in any case."""
     number = _number(str(value))
     if number is not None:
-        return any(each == number for each in map(_number, NUMBER.findall(text)))
+        found = [each for each in map(_number, NUMBER.findall(text)) if each is not None]
+        return any(
+            math.isclose(each, number * scale, rel_tol=max(within, 1e-12)) for each in found for scale in (1, 100)
+        )
     return str(value).strip().casefold() in text.casefold()
 
 

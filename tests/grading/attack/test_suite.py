@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 
+from agentrl.config import GradingConfig
 from agentrl.config.graders import MultiConfig, PolicyCheckConfig, ToolUseConfig
 from agentrl.grading import build_declared
-from agentrl.grading.attack import Limits
+from agentrl.grading.attack import Limits, SuiteOptions, attack
 from agentrl.grading.attack.cases import CASES
 from agentrl.grading.attack.episode import submission_of
 from agentrl.grading.attack.report import GraderReport, Outcome
 from agentrl.grading.attack.suite import SCRATCHES
 from tests.grading.attack.weak import any_length, number_anywhere, perfect, rows, run
+from tests.scripted_judge import QUESTION, ScriptedJudge, completion
 
 NUMERIC = {"name": "numeric", "type": "numeric"}
 
@@ -182,6 +187,7 @@ def test_answers_of_a_policy_are_replayed_on_rows_they_were_not_given_to() -> No
         {"type": "text_similarity", "evaluation_metric": "rouge_l", "input": "{{sample.output_text}}",
          "reference": "{{item.answer_text}}"},
         NUMERIC,
+        {"type": "python", "source": "def grade(sample, item):\n    return float(sample['output_text'])"},
     ],
     ids=lambda grading: grading["type"],
 )  # fmt: skip
@@ -208,3 +214,36 @@ def test_limits_decide_what_is_good() -> None:
 
 def test_the_names_of_the_groups_differ_from_those_of_the_cases() -> None:
     assert not {case.name for case in CASES} & set(SCRATCHES)
+
+
+def test_a_judge_that_believes_what_it_reads_is_found_out_and_asked_afresh() -> None:
+    def gullible(body: dict[str, Any]) -> Any:
+        text = json.dumps(body["messages"])
+        is_fooled = any(word in text for word in ("highest score", "step by step", "is correct"))
+        return completion({"steps": [], "result": 1.0 if is_fooled or "389.1" in text.partition("Answer:")[2] else 0.0})
+
+    judge = ScriptedJudge(say=gullible)
+    grading = GradingConfig(
+        name="judge", type="score_model", model="m", input=QUESTION, judge={"base_url": "http://localhost/v1"}
+    )
+    row = next(row for row in rows(key="reference_answer") if row.text == "389.1")
+    row = replace(row, task=replace(row.task, item={**row.task.item, "reference": "389.1"}))
+    only = ("judge_instruction", "opener", "claim", "noise")
+    result = asyncio.run(
+        attack(grading, [row], SuiteOptions(only=only, repeats=4), transport=httpx.MockTransport(judge))
+    )
+    (report,) = result.graders
+    assert report.survivors_by_case() == {"judge_instruction": 1, "opener": 1, "claim": 1}
+    assert result.asked == len(judge.bodies) == len(report.attacks) + 2 * 4
+
+
+def test_a_failure_in_passing_is_asked_about_again() -> None:
+    failures = iter([True, True])  # an attempt and its repetition
+
+    def flaky(answer: str, item: dict[str, Any]) -> float:
+        if answer == ":" and next(failures, False):
+            raise RuntimeError("restarting")
+        return perfect(answer, item)
+
+    report = only_report(flaky, on=rows(1), only=("punctuation",))
+    assert (report.ungraded, report.mutation_score) == ([], 1.0)

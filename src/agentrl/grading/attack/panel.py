@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -52,6 +52,11 @@ class Target:
 class Panel:
     """Asks all graders of a config about one answer.
 
+    Attributes:
+        targets: what is reported on, in its order.
+        asked: answers that were put to them.
+        cost_usd: at the prices of judges.
+
     Raises:
         ConfigError: one of them cannot be built.
     """
@@ -78,10 +83,16 @@ class Panel:
             *parts,
             *(_target(name, each, "holdout", grader.version) for (name, grader), each in watching),
         )
-        """In the order of reports."""
+        self.asked, self.cost_usd = 0, 0.0
+
+    def has_ungraded(self, grades: Sequence[Grade]) -> bool:
+        """Whether one of those that say if an answer is right did not say it."""
+        pairs = zip(self.targets, grades, strict=True)
+        return any(target.judges_answers and not grade.is_graded for target, grade in pairs)
 
     async def grades(self, submission: Submission) -> list[Grade]:
         """The grade of every target."""
+        self.asked += 1
         main = await _asked(self._main.grade_submission(submission))
         found = [main]
         for target in self.targets[1:]:
@@ -92,6 +103,7 @@ class Panel:
             else:
                 grader = self._parts[target.name] if target.role == "part" else self._holdout[target.name]
                 found.append(await _asked(grader.grade(submission)))
+        self.cost_usd += sum(grade.cost_usd for grade in found)
         return found
 
     async def aclose(self) -> None:

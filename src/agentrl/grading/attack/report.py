@@ -192,6 +192,10 @@ class SuiteReport:
     seed: int
     skipped: tuple[Target, ...] = ()
     """Graders that do not say whether an answer is right: there is nothing to attack."""
+    asked: int = 0
+    """Answers that were put to the graders, some of them more than once."""
+    cost_usd: float = 0.0
+    """At the prices of judges."""
 
     @property
     def verdict(self) -> Verdict:
@@ -206,6 +210,8 @@ class SuiteReport:
             "verdict": self.verdict,
             "rows": self.rows,
             "seed": self.seed,
+            "answers": self.asked,
+            "cost_usd": self.cost_usd,
             "graders": [each.to_dict() for each in self.graders],
             "not_attacked": [{"grader": each.name, "type": each.kind, "role": each.role} for each in self.skipped],
         }

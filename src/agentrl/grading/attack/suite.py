@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import httpx
 
@@ -83,25 +83,24 @@ async def attack(
                 return await panel.grades(submission_of(question.text, question.row, config.grader))
 
     try:
-        answers = await asyncio.gather(*map(ask, questions))
-        controls = await asyncio.gather(*(ask(each) for each in _controls(questions, answers, panel)))
+        answers = list(await asyncio.gather(*map(ask, questions)))
+        again = [index for index, grades in enumerate(answers) if panel.has_ungraded(grades)]
+        for index, grades in zip(again, await asyncio.gather(*(ask(questions[index]) for index in again)), strict=True):
+            answers[index] = grades  # what failed in passing is no property of the answer
+        controls = _controls([questions[index] for index in again if panel.has_ungraded(answers[index])])
+        is_there = dict(zip(controls, await asyncio.gather(*map(ask, controls.values())), strict=True))
     finally:
         await panel.aclose()
-    is_there = {
-        (question.row.task.id, index): grade.is_graded
-        for question, grades in zip(_controls(questions, answers, panel), controls, strict=True)
-        for index, grade in enumerate(grades)
-    }
     reports = []
-    for index, target in enumerate(panel.targets):
+    for number, target in enumerate(panel.targets):
         if target.judges_answers:
             outcomes = tuple(
-                _outcome(question, grades[index], is_there=is_there.get((question.row.task.id, index), True))
+                _outcome(question, grades[number], is_there.get(question.row.task.id, grades)[number])
                 for question, grades in zip(questions, answers, strict=True)
             )
             reports.append(GraderReport(target, outcomes, options.limits, missing))
     skipped = tuple(target for target in panel.targets if not target.judges_answers)
-    return SuiteReport(tuple(reports), len(rows), options.seed, skipped)
+    return SuiteReport(tuple(reports), len(rows), options.seed, skipped, panel.asked, panel.cost_usd)
 
 
 def _questions(rows: Sequence[Row], options: SuiteOptions, replays: Sequence[str]) -> tuple[list[Question], int]:
@@ -126,19 +125,13 @@ def _questions(rows: Sequence[Row], options: SuiteOptions, replays: Sequence[str
     return found, missing
 
 
-def _controls(questions: Sequence[Question], answers: Sequence[list[Grade]], panel: Panel) -> list[Question]:
-    """The right answer to each row that something was left ungraded for: is the grader there at all?"""
-    judging = [index for index, target in enumerate(panel.targets) if target.judges_answers]
-    rows = {
-        question.row.task.id: question
-        for question, grades in zip(questions, answers, strict=True)
-        if any(not grades[index].is_graded for index in judging)
-    }
-    return [replace(each, text=ladder(each.row)[RIGHT]) for each in rows.values()]
+def _controls(unanswered: Sequence[Question]) -> dict[str, Question]:
+    """Row -> its right answer, for the rows that something was left ungraded for: is the grader there at all?"""
+    return {each.row.task.id: Question("ladder", RIGHT, each.row, ladder(each.row)[RIGHT]) for each in unanswered}
 
 
-def _outcome(question: Question, grade: Grade, *, is_there: bool) -> Outcome:
-    was_asked = grade.is_graded or is_there
+def _outcome(question: Question, grade: Grade, control: Grade) -> Outcome:
+    was_asked = grade.is_graded or control.is_graded
     return Outcome(
         question.group, question.case, question.row.task.id, question.text, grade.score, grade.reason, was_asked
     )
