@@ -15,6 +15,7 @@ from agentrl.errors import CheckpointError, TrainingStopped
 from agentrl.evaluation.audit import audit_queue, suspects
 from agentrl.evaluation.compare import evaluation_summary
 from agentrl.evaluation.evaluate import evaluate
+from agentrl.evaluation.grades import grade_metrics
 from agentrl.evaluation.holdout import HoldoutHistory, HoldoutReport, describe_missing, watched
 from agentrl.evaluation.infrastructure import conduct_metrics, infrastructure_metrics
 from agentrl.evaluation.metrics import EvalReport, evaluate_rollouts
@@ -132,7 +133,8 @@ class Measurement:
             kl_per_trajectory: of the policy that went into the step, in nats.
         """
         started, name = time.monotonic(), f"validation-{step:06d}"
-        await self.measure(name, self.validation, self.config.evaluation.periodic_samples_per_item, step=step)
+        samples = self.config.evaluation.periodic_samples_per_item
+        rollouts = await self.measure(name, self.validation, samples, step=step)
         report, seen, self.newest = self.reports[name], self.watched[name], name
         if report.items and self.evidence != (graders := self._graders(report)):
             self.reporter.message(f"{name}: other graders than before, so earlier evaluations choose no checkpoint")
@@ -147,6 +149,7 @@ class Measurement:
             "reward_validation_low": low,
             "reward_validation_high": high,
             **figures,
+            **grade_metrics(rollouts, "_validation"),
             **({"sqrt_kl": math.sqrt(max(0.0, kl_per_trajectory))} if math.isfinite(kl_per_trajectory) else {}),
             "seconds_evaluation": time.monotonic() - started,
         }
@@ -219,6 +222,7 @@ class Measurement:
             **tools,
             **conduct_metrics(rollouts),
             **infrastructure_metrics(rollouts),
+            **grade_metrics(rollouts),
         }
 
     def suspects(self) -> list[dict[str, Any]]:

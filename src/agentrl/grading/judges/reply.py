@@ -17,8 +17,8 @@ from agentrl.endpoint import excerpt, strict_json
 
 VERDICT_ID = "verdict_id"
 MAX_CHARS = 100_000
-MAX_BRACES = 1_000
-"""Places that a verdict is looked for in: what a reply may cost us is bounded."""
+MAX_MENTIONS, MAX_BRACES = 3, 100
+"""Of the id, and before each: a verdict is looked for in so many places at most, as a policy shapes what is quoted."""
 FENCED_BLOCK = re.compile(r"\A```(?:json)?\s*\n(.*)\n\s*```\Z", re.DOTALL)
 
 
@@ -114,11 +114,29 @@ def marked_verdict(text: str, verdict_id: str) -> dict[str, Any]:
     Raises:
         NoVerdict: there is none.
     """
-    marked = [span for span, found in _objects(text) if found.get(VERDICT_ID) == verdict_id]
-    if not marked:
-        raise NoVerdict(f"found no JSON object with this question's {VERDICT_ID}{excerpt(text)}")
-    verdict = _strict(marked[-1])
-    return {key: value for key, value in verdict.items() if key != VERDICT_ID}
+    decoder = json.JSONDecoder()
+    for start in _openings(text, verdict_id):
+        try:
+            found, end = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            continue
+        if found.get(VERDICT_ID) == verdict_id:
+            verdict = _strict(text[start:end])
+            return {key: value for key, value in verdict.items() if key != VERDICT_ID}
+    raise NoVerdict(f"found no JSON object with this question's {VERDICT_ID}{excerpt(text)}")
+
+
+def _openings(text: str, verdict_id: str) -> Iterator[int]:
+    """Braces before a mention of the id, from the last mention and the nearest brace back."""
+    end = len(text)
+    for _ in range(MAX_MENTIONS):
+        if (end := text.rfind(verdict_id, 0, end)) < 0:
+            return
+        brace = end
+        for _ in range(MAX_BRACES):
+            if (brace := text.rfind("{", 0, brace)) < 0:
+                break
+            yield brace
 
 
 def _strict(text: str) -> dict[str, Any]:
@@ -129,22 +147,3 @@ def _strict(text: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise NoVerdict(f"the reply is a JSON {type(found).__name__}, where an object is expected")
     return found
-
-
-def _objects(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The outermost JSON objects in a text, as written and as read."""
-    decoder = json.JSONDecoder()
-    position = 0
-    for _ in range(MAX_BRACES):
-        position = text.find("{", position)
-        if position < 0:
-            return
-        try:
-            found, end = decoder.raw_decode(text, position)
-        except (ValueError, RecursionError):
-            position += 1
-            continue
-        yield text[position:end], found
-        position = end
-    if text.find("{", position) >= 0:
-        raise NoVerdict("the reply has too many braces to look for a verdict in")
