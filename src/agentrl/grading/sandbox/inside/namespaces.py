@@ -30,6 +30,8 @@ from agentrl.grading.sandbox.inside.kernel import (
 
 NOBODY = 65534
 TMP = "/tmp"
+MAX_FILES = 20_000
+"""In it, folders included."""
 
 
 def enter_namespaces(view: dict[str, Any], *, has_own_root: bool) -> tuple[int, int]:
@@ -65,7 +67,7 @@ def enter_namespaces(view: dict[str, Any], *, has_own_root: bool) -> tuple[int, 
 def mount_tmp(megabytes: int, user: int) -> None:
     """A fresh /tmp for this process alone; what lies in it is gone with the process."""
     unshare(CLONE_NEWNS)
-    options = f"size={megabytes}m,nr_inodes=20000,mode=700,uid={user},gid={user}"
+    options = f"size={megabytes}m,nr_inodes={MAX_FILES},mode=700,uid={user},gid={user}"
     mount("tmpfs", TMP, "tmpfs", MS_NOSUID | MS_NODEV, options)
 
 

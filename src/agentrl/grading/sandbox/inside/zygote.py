@@ -143,13 +143,13 @@ def _watch(reading: int, buffer: bytearray, room: dict[str, Any]) -> tuple[int, 
 
 
 def _bytes_in(folder: str) -> int:
-    """On disk, of at most 20,000 entries: a folder that holds more is counted as endless."""
+    """On disk; a folder of too many entries is counted as endless."""
     total, seen, folders = 0, 0, [folder]
     while folders:
         try:
             with os.scandir(folders.pop()) as entries:
                 for entry in entries:
-                    if (seen := seen + 1) > 20_000:
+                    if (seen := seen + 1) > namespaces.MAX_FILES:
                         return sys.maxsize
                     total += entry.stat(follow_symlinks=False).st_blocks * 512
                     if entry.is_dir(follow_symlinks=False):
