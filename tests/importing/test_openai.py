@@ -87,7 +87,7 @@ def test_a_request_with_bearer_tokens_and_fifty_steps(tmp_path: Path) -> None:
     assert (config.evaluation.every_steps, config.evaluation.samples_per_item) == (5, 2)
     left_out = dict(imported.left_out)
     assert "integrations: wandb" in left_out
-    assert left_out["method.reinforcement.tools[2].cache_seconds"] == "unknown here, and left out"
+    assert left_out["method.reinforcement.tools[2].cache_seconds"].startswith("no key of hosted jobs, and left out")
     assert '# metadata: ticket = "OPS-118"' in imported.text
     assert imported.problems == ()
 
@@ -163,6 +163,8 @@ def test_a_variable_that_is_named_already_keeps_its_name() -> None:
         ({"api-key": "abc", "X-Api-Key": "d"}, {"api-key": "${SEARCH_API_KEY}", "X-Api-Key": "${SEARCH_API_KEY_2}"}),
         ({"X-Tenant": "contoso"}, {"X-Tenant": "${SEARCH_TENANT}"}),
         ({"Accept": "text/x", "Content-Type": "text/x"}, {"Accept": "text/x", "Content-Type": "text/x"}),
+        ({"Accept": "${HOME}"}, {"Accept": "${HOME}"}),
+        ({"Accept": "a ${HOME}"}, {"Accept": "${SEARCH_ACCEPT}"}),
         ({"Authorization": "Bearer abc${X}"}, {"Authorization": "Bearer ${SEARCH_TOKEN}"}),
         ({"Authorization": "bearer ${MY_KEY}"}, {"Authorization": "bearer ${MY_KEY}"}),
     ],
@@ -235,11 +237,16 @@ def wrong_values() -> Iterator[tuple[dict[str, Any], str]]:
     yield changed("foundry", response_format={"type": "json_schema"}), f"{under}.response_format: found no schema"
     yield (
         changed("foundry", grader={"type": "stringcheck"}),
-        f"{under}.grader.type: found the text 'stringcheck'; allowed",
+        f"{under}.grader.type: found 'stringcheck'; allowed",
     )
     part = {"type": "string_check", "input": "a", "reference": "b", "operation": "equals"}
     multi = {"type": "multi", "graders": {"a": part}, "calculate_output": "a"}
     yield changed("foundry", grader=multi), f"{under}.grader.graders.a.operation: found the text 'equals'; allowed"
+    nested = {"type": "multi", "graders": {"a": multi}, "calculate_output": "a"}
+    yield changed("foundry", grader=nested), f"{under}.grader.graders.a.type: found 'multi'; allowed: string_check"
+    nameless = {"type": "multi", "graders": [{**part, "operation": "eq"}], "calculate_output": "a"}
+    yield changed("foundry", grader=nameless), f"{under}.grader.graders: found parts without names"
+    yield changed("foundry", grader={"type": "reward_model", "path": "/"}), f"{under}.grader.type: found 'reward_model'"
     yield changed("foundry", grader=None), f"{under}.grader: missing; it is required: an object with type"
     yield {**job("foundry"), "suffix": "x" * 65}, "suffix: found 65 characters; allowed: at most 64"
     yield {**job("foundry"), "seed": "1"}, "seed: found '1'; allowed: a whole number of at least 0"
@@ -343,6 +350,37 @@ def test_the_context_is_what_the_baseline_can_read(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"max_position_embeddings": 512}')
     config = loaded(import_job(JOBS / "foundry.json", baseline=str(tmp_path)), tmp_path)
     assert (config.rollout.max_context_tokens, config.rollout.max_turn_tokens) == (512, 256)
+
+
+def test_a_job_cannot_loosen_what_protects_this_machine(tmp_path: Path) -> None:
+    source = "def grade(sample, item):\n    return 1.0\n"
+    grader = {"type": "python", "source": source, "sandbox": "unisolated", "workers": 500}
+    tools = [{"name": "search", "server_url": "https://a.example/s", "allow_private": True, "item_fields": "none"}]
+    imported = import_job(written(tmp_path, changed("foundry", grader=grader, tools=tools)))
+    config = loaded(imported, tmp_path)
+    assert config.grading is not None
+    assert config.tools is not None
+    assert (config.grading.grader.sandbox, config.grading.grader.workers) == ("auto", 2)  # type: ignore[union-attr]
+    assert (config.tools.endpoints[0].allow_private, config.tools.endpoints[0].item_fields) == (False, "all")
+    left_out = {what for what, _ in imported.left_out}
+    under = "method.reinforcement"
+    assert {f"{under}.grader.sandbox", f"{under}.grader.workers", f"{under}.tools[0].allow_private"} <= left_out
+
+
+def test_a_variable_that_the_job_asks_for_and_that_is_set_is_pointed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADER_KEY", "mine")
+    (first, *_) = import_job(JOBS / "multi_list.json").to_do
+    assert first == "${GRADER_KEY} is set here already and will be sent as Authorization of remote: is that meant?"
+    monkeypatch.delenv("GRADER_KEY")
+    assert not any("is set here already" in each for each in import_job(JOBS / "multi_list.json").to_do)
+
+
+def test_what_graders_need_here_is_said(tmp_path: Path) -> None:
+    source = "import nowhere_to_be_found.part, math\n\ndef grade(sample, item):\n    return 1.0\n"
+    imported = import_job(written(tmp_path, changed("python_grader", grader={"type": "python", "source": source})))
+    assert any("imports nowhere_to_be_found, which are not installed here" in each for each in imported.to_do)
+    assert any("asks gpt-4o-2024-08-06 at " in each for each in import_job(JOBS / "score_model.json").to_do)
+    assert any("fuzzy_match may differ a little" in each for each in import_job(JOBS / "multi_mapping.json").to_do)
 
 
 def test_keys_that_nobody_knows_are_listed(tmp_path: Path) -> None:

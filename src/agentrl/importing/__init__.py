@@ -1,7 +1,8 @@
 """Jobs of hosted reinforcement fine-tuning, carried over to a config of ours.
 
 Read `openai.py`, the whole way; `job.py` reads the JSON, `secrets.py` keeps credentials out of files, `settings.py`
-says what every hyperparameter comes to here, `datasets.py` looks at the data, `yaml_text.py` writes what people read.
+says what every hyperparameter comes to here, `graders.py` takes hosted graders and nothing else, `datasets.py` looks at
+the data, `yaml_text.py` writes what people read.
 May import: floors 0-2.
 """
 

@@ -7,6 +7,7 @@ no equivalent here (`left_out` says what to do about it), or it is a status of t
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -17,12 +18,12 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from agentrl.config import RunConfig
-from agentrl.config.graders.union import by_name
 from agentrl.config.messages import explain
 from agentrl.config.section import PathParts, dotted
 from agentrl.config.source import Source
 from agentrl.errors import ConfigError
 from agentrl.importing.datasets import DataFiles, answer_keys, find_data, remarks, unreadable_rows
+from agentrl.importing.graders import TOOL_KEYS, hosted_grader, remarks_on
 from agentrl.importing.job import Job, read_job
 from agentrl.importing.secrets import Variables
 from agentrl.importing.settings import Mapped, Settings, settings_of
@@ -31,6 +32,7 @@ from agentrl.importing.yaml_text import config_text
 NO_BASELINE = "path/to/baseline"
 RUN_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 HOSTED_SECONDS = 600
+UNKNOWN = "no key of hosted jobs, and left out; what agentrl has for it is to be written by hand"
 
 
 class LeftOut(NamedTuple):
@@ -74,7 +76,11 @@ def import_job(path: Path, *, baseline: str | None = None, data: Sequence[str] =
     settings = settings_of(job, rows=rows, longest_context=_longest_context(baseline))
     variables = Variables()
     left_out = list(_without_equivalent(job))
-    values = _values(job, baseline, files, settings, variables)
+    unknown: list[str] = []
+    grader = hosted_grader(job.grader, job.source, unknown)
+    tools = [_hosted_tool(tool, index, unknown) for index, tool in enumerate(job.tools)]
+    left_out += [LeftOut(key, UNKNOWN) for key in unknown]
+    values = _values(job, grader, tools, baseline, files, settings, variables)
     config = _checked(values, job, left_out)
     assert config.grading is not None
     values["workflow"]["reward_model"] = config.grading.name
@@ -85,16 +91,27 @@ def import_job(path: Path, *, baseline: str | None = None, data: Sequence[str] =
         mapping=settings.mapping,
         left_out=tuple(left_out),
         variables={name: tuple(uses) for name, uses in sorted(variables.uses.items())},
-        to_do=tuple(_to_do(job, baseline, files, config)),
+        to_do=(*_about_variables(variables), *_to_do(job, baseline, files, config)),
         problems=(*files.problems, *unreadable_rows(files, config.grading.grader)),
     )
 
 
+def _hosted_tool(tool: Mapping[str, Any], index: int, unknown: list[str]) -> dict[str, Any]:
+    unknown += [f"method.reinforcement.tools[{index}].{key}" for key in tool if key not in (*TOOL_KEYS, "type")]
+    return {key: tool[key] for key in TOOL_KEYS if tool.get(key) is not None}
+
+
 def _values(
-    job: Job, baseline: str | None, files: DataFiles, settings: Settings, variables: Variables
+    job: Job,
+    grader: dict[str, Any],
+    tools: list[dict[str, Any]],
+    baseline: str | None,
+    files: DataFiles,
+    settings: Settings,
+    variables: Variables,
 ) -> dict[str, Any]:
     """The config as plain values, in the order of its sections."""
-    variables.note_shared(_all_headers((job.tools, job.grader)))
+    variables.note_shared(_all_headers((tools, grader)))
     name = RUN_NAME.sub("-", job.suffix or "").strip("-._")[:80]
     target = job.suffix or "imported job"
     return {
@@ -102,8 +119,8 @@ def _values(
         **({"seed": job.seed} if job.seed is not None else {}),
         "workflow": {"target": target, "baseline": baseline or NO_BASELINE, "policy_training": "ppo_kl"},
         "data": files.paths,
-        "tools": {"endpoints": [_tool(tool, variables) for tool in job.tools]},
-        "grading": _grading(job.grader, variables),
+        "tools": {"endpoints": [_tool(tool, variables) for tool in tools]},
+        "grading": _grading(grader, variables),
         "rollout": settings.rollout,
         "ppo": settings.ppo,
         "evaluation": settings.evaluation,
@@ -127,7 +144,7 @@ def _all_headers(value: Any) -> Iterator[Mapping[str, str]]:
 def _tool(tool: Mapping[str, Any], variables: Variables) -> dict[str, Any]:
     headers = variables.headers(tool.get("headers"), tool["name"])
     url = variables.address(tool["server_url"], headers, tool["name"])
-    rest = {key: value for key, value in tool.items() if key not in ("name", "server_url", "headers", "type")}
+    rest = {key: value for key, value in tool.items() if key not in ("name", "server_url", "headers")}
     if "rate_limit" in rest:
         rest["max_requests_per_second"] = rest.pop("rate_limit")
     return {"name": tool["name"], "server_url": url, **({"headers": headers} if headers else {}), **rest}
@@ -136,14 +153,12 @@ def _tool(tool: Mapping[str, Any], variables: Variables) -> dict[str, Any]:
 def _grading(grader: Mapping[str, Any], variables: Variables) -> dict[str, Any]:
     """The declaration as it is, secrets replaced, and the range that goes with it."""
     declared = deepcopy(dict(grader))
-    if declared.get("type") == "multi":
-        declared["graders"] = by_name(declared.get("graders"))
-    parts = list(declared["graders"].items()) if isinstance(declared.get("graders"), dict) else []
-    for name, part in [(str(declared.get("name") or "grader"), declared), *parts]:
-        if isinstance(part, dict) and isinstance(part.get("headers", {}), dict) and "url" in part:
-            headers = variables.headers({key: str(value) for key, value in (part.get("headers") or {}).items()}, name)
-            part["url"] = variables.address(str(part["url"]), headers, name)
-            part.pop("headers", None)
+    for name, part in [(str(declared.get("name") or "grader"), declared), *declared.get("graders", {}).items()]:
+        if part["type"] == "endpoint":
+            written = part.pop("headers", None)
+            headers = variables.headers(written if isinstance(written, dict) else None, name)
+            if "url" in part:
+                part["url"] = variables.address(str(part["url"]), headers, name)
             part.update({"headers": headers} if headers else {})
     grading: dict[str, Any] = {"grader": declared}
     bounds, threshold = declared.get("range"), declared.get("pass_threshold")
@@ -166,7 +181,7 @@ def _checked(values: dict[str, Any], job: Job, left_out: list[LeftOut]) -> RunCo
         except ValidationError as error:
             unknown = [tuple(each["loc"]) for each in error.errors() if each["type"] == "extra_forbidden"]
             removed = [path for loc in unknown if (path := _take_out(values, loc)) is not None]
-            left_out += [LeftOut(place_in_job(path), "unknown here, and left out") for path in removed]
+            left_out += [LeftOut(place_in_job(path), UNKNOWN) for path in removed]
             if not removed:
                 messages = explain(error, RunConfig, Source(job.source, values))
                 lines = [_at_job(message) for _, message in messages]
@@ -226,7 +241,7 @@ def _without_equivalent(job: Job) -> Iterator[LeftOut]:
     if job.metadata:
         yield LeftOut("metadata", "kept as comments at the top of the file")
     for key in job.unknown:
-        yield LeftOut(key, "unknown here, and left out")
+        yield LeftOut(key, UNKNOWN)
 
 
 def _to_do(job: Job, baseline: str | None, files: DataFiles, config: RunConfig) -> Iterator[str]:
@@ -246,12 +261,20 @@ def _to_do(job: Job, baseline: str | None, files: DataFiles, config: RunConfig) 
         )
     yield from _about_addresses(job)
     yield from _about_scores(config)
+    assert config.grading is not None
+    yield from remarks_on(config.grading.grader)
     if job.tools or "url" in job.grader:
         seconds = config.tools.endpoints[0].timeout_seconds if config.tools and config.tools.endpoints else 30
         yield (
             f"hosted calls may take {HOSTED_SECONDS} s, calls here {seconds:g} s: raise timeout_seconds, "
             "total_timeout_seconds and rollout.max_seconds for endpoints that are slower"
         )
+
+
+def _about_variables(variables: Variables) -> Iterator[str]:
+    """A job names a variable and the server that it goes to: it could be any, of anything."""
+    for name in sorted(variables.of_the_job & os.environ.keys()):
+        yield f"${{{name}}} is set here already and will be sent as {', '.join(variables.uses[name])}: is that meant?"
 
 
 def _about_addresses(job: Job) -> Iterator[str]:

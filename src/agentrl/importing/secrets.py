@@ -34,21 +34,26 @@ class Variables:
     """Name -> the headers that refer to it, such as "Authorization of search"."""
     shared: set[str] = field(default_factory=set, repr=False)
     """Secrets that several endpoints have in common, which are named after none of them."""
+    of_the_job: set[str] = field(default_factory=set)
+    """Names that the job itself refers to, as `${NAME}`."""
 
     def note_shared(self, headers: Iterable[Mapping[str, str] | None]) -> None:
         """Look at the headers of all endpoints, before any is rewritten."""
         seen = Counter(secret for each in headers for secret in {_parts(value)[1] for value in (each or {}).values()})
         self.shared = {secret for secret, count in seen.items() if count > 1}
 
-    def headers(self, headers: Mapping[str, str] | None, owner: str) -> dict[str, str]:
+    def headers(self, headers: Mapping[str, Any] | None, owner: str) -> dict[str, str]:
         """The headers of a tool or a grader, each secret replaced by `${NAME}`."""
         kept: dict[str, str] = {}
-        for header, value in (headers or {}).items():
-            if HARMLESS.fullmatch(header):
+        for header, given in (headers or {}).items():
+            value = str(given)
+            if HARMLESS.fullmatch(header) and "${" not in value:
                 kept[header] = value
                 continue
             if REFERENCE.fullmatch(value):
-                self._note(re.sub(r".*\$\{|\}", "", value), header, owner)
+                name = re.sub(r".*\$\{|\}", "", value)
+                self.of_the_job.add(name)
+                self._note(name, header, owner)
                 kept[header] = value
                 continue
             prefix, secret = _parts(value)
