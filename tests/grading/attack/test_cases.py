@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from agentrl.errors import ConfigError
 from agentrl.grading.attack.cases import CASES, wrong_answer
 from agentrl.grading.attack.forms import CHANGES, N_FORMS, ladder
 from agentrl.grading.attack.rows import number_of, numbers_in, plain, reference_key, rows_of
+from agentrl.grading.attack.suite import NAMES
 from tests.factories import make_task
 from tests.grading.attack.weak import rows, tasks
 
@@ -110,3 +112,8 @@ def test_numbers_are_written_in_plain_digits() -> None:
     assert [plain(value) for value in (121.0, 0.1 + 0.2, 1e-5, 1810690000.5, 1e20)] == [
         "121", "0.3", "0.00001", "1810690000.5", "100000000000000000000"]  # fmt: skip
     assert numbers_in("1,234.5 and -.5 or x7") == [1234.5, -0.5]
+
+
+def test_the_page_names_every_case_and_every_change_of_form() -> None:
+    text = (Path(__file__).parents[3] / "docs/grader-attack.md").read_text("utf-8")
+    assert [name for name in NAMES if f"`{name}`" not in text] == []
