@@ -96,6 +96,20 @@ def _numeric(config: Any, around: Surroundings) -> Grader:
     return NumericGrader(config)
 
 
+def _text_similarity(config: Any, around: Surroundings) -> Grader:
+    from agentrl.grading.text_similarity import TextSimilarityGrader
+
+    del around
+    return TextSimilarityGrader(config)
+
+
+def _json_schema(config: Any, around: Surroundings) -> Grader:
+    from agentrl.grading.json_schema import JsonSchemaGrader
+
+    del around
+    return JsonSchemaGrader(config)
+
+
 def _multi(config: Any, around: Surroundings) -> Grader:
     from agentrl.grading.multi import MultiGrader
 
@@ -108,6 +122,8 @@ BUILDERS: dict[str, Callable[[Any, Surroundings], Grader]] = {
     "multi": _multi,
     "string_check": _string_check,
     "numeric": _numeric,
+    "text_similarity": _text_similarity,
+    "json_schema": _json_schema,
     "score_model": _score_model,
     "label_model": _label_model,
     "python": _python,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from agentrl.config.graders.base import GraderSection
-from agentrl.config.section import Fraction, NonEmpty, NonNegative, PathParts, Positive
+from agentrl.config.section import Fraction, NonEmpty, NonNegative, PathParts, Positive, Problem
 
 Template = str
 """Text with `{{ item.KEY }}` and `{{ sample.KEY }}` in it."""
@@ -48,6 +48,17 @@ class TextSimilarityConfig(GraderSection):
         "rouge_l",
     ] = Field(description="Which measure; docs/graders.md says how each is computed.")
 
+    def templates(self) -> Iterator[tuple[PathParts, str]]:
+        yield from ((("input",), self.input), (("reference",), self.reference))
+
+    def problems(self) -> Iterator[Problem]:
+        yield from super().problems()
+        if self.evaluation_metric == "cosine":
+            found = "found cosine, which needs an embedding model and is for hosted evaluations only"
+            yield Problem(
+                ("evaluation_metric",), f"{found}; allowed here: fuzzy_match, bleu, gleu, meteor, rouge_1 to _5, _l"
+            )
+
 
 class NumericConfig(GraderSection):
     """Whether the answer states the reference's number; percent and fraction are one number, units are not ignored."""
@@ -77,9 +88,56 @@ class NumericConfig(GraderSection):
 
 
 class JsonSchemaConfig(GraderSection):
-    """Whether the answer is JSON of a schema, with partial credit for the share of its required parts that hold."""
+    """Whether the answer is JSON of a schema, with partial credit for the share of its properties that hold."""
 
     type: Literal["json_schema"] = Field(description="Kind of grader.")
     input: Template = Field(default="{{ sample.output_text }}", description="Template of the answer.")
-    json_schema: dict[str, Any] = Field(description="The JSON schema (draft 2020-12).")
-    partial_credit: bool = Field(default=False, description="Score the share of properties that are valid.")
+    json_schema: dict[str, Any] = Field(
+        description="The JSON schema, of draft 2020-12 if it does not say; or `{name, schema}`, as in response formats."
+    )
+    partial_credit: bool = Field(
+        default=False,
+        description="Score the share of the required properties, or of all where none is required, that are there and "
+        "valid.",
+    )
+
+    def templates(self) -> Iterator[tuple[PathParts, str]]:
+        yield ("input",), self.input
+
+    @property
+    def schema_alone(self) -> dict[str, Any]:
+        """The schema without the name that response formats give it."""
+        inner = self.json_schema.get("schema")
+        return inner if isinstance(inner, dict) and "name" in self.json_schema else self.json_schema
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """Every regular expression in the schema."""
+        named = [value for key, value in _keywords(self.schema_alone) if key == "pattern" and isinstance(value, str)]
+        keys = [key for name, value in _keywords(self.schema_alone) if name == "patternProperties" for key in value]
+        return tuple(dict.fromkeys((*named, *keys)))
+
+    def problems(self) -> Iterator[Problem]:
+        yield from super().problems()
+        keywords = list(_keywords(self.schema_alone))
+        for key, value in keywords:
+            if key in ("$ref", "$dynamicRef") and isinstance(value, str) and not value.startswith("#"):
+                found = (
+                    f"found the reference '{value:.80}'; allowed: references inside the schema, such as #/$defs/part"
+                )
+                yield Problem(("json_schema",), found)
+        if {"unevaluatedProperties", "patternProperties"} <= {key for key, _ in keywords}:
+            found = "found unevaluatedProperties beside patternProperties; allowed: additionalProperties beside them"
+            yield Problem(("json_schema",), found)
+
+
+def _keywords(schema: Any) -> Iterator[tuple[str, Any]]:
+    """Every key of a schema with its value, at any depth."""
+    waiting = [schema]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            yield from value.items()
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
