@@ -87,7 +87,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def merged(base: Any, change: Any) -> Any:
-    if not (isinstance(base, dict) and isinstance(change, dict)):
+    if not (isinstance(base, dict) and isinstance(change, dict)) or "type" in change:  # a declaration stands by itself
         return change
     return {**base, **{key: merged(base.get(key), value) for key, value in change.items()}}
 

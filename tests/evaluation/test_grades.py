@@ -38,7 +38,7 @@ def test_tokens_and_dollars_are_sums_failures_included() -> None:
         graded("c", 0),
     ]
     assert grade_metrics(rollouts) == {
-        "grading_latency_seconds": 2.0,
+        "latency_grading_seconds": 2.0,
         "judge_prompt_tokens_judge": 20.0,
         "judge_completion_tokens_judge": 4.0,
         "judge_cached_tokens_judge": 8.0,
@@ -64,7 +64,7 @@ def test_evaluations_have_names_of_their_own() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["score_part_NAME", "grading_latency_seconds", "judge_KIND_tokens_MODEL", "grading_cost_usd", "grader_errors_FLAG"],
+    ["score_part_NAME", "latency_grading_seconds", "judge_KIND_tokens_MODEL", "grading_cost_usd", "grader_errors_FLAG"],
 )
 def test_the_page_of_metrics_explains_each(name: str) -> None:
     assert f"`{name}`" in (Path(__file__).parents[2] / "docs" / "metrics.md").read_text("utf-8")

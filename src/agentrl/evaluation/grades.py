@@ -34,7 +34,7 @@ def grade_metrics(rollouts: Sequence[Rollout], suffix: str = "") -> dict[str, fl
     flags = Counter(flag for grade in grades for flag in grade.errors)
     figures = {
         **{f"score_part_{name}": score for name, score in _parts(rollouts).items()},
-        **({"grading_latency_seconds": fmean(waited)} if waited else {}),
+        **({"latency_grading_seconds": fmean(waited)} if waited else {}),
         **tokens,
         **({"grading_cost_usd": cost_usd} if tokens and not has_unpriced else {}),
         **{f"grader_errors_{flag}": float(count) for flag, count in sorted(flags.items())},
