@@ -13,6 +13,8 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from agentrl.cli.main import app
+from agentrl.evaluation.recorded import read_recorded
+from agentrl.grading.versions import grade_versions
 from agentrl.runs import RunDirectory
 from agentrl.types import Grade, Rollout
 from tests.factories import make_rollout, make_task
@@ -215,6 +217,15 @@ def test_compare_re_grades_a_run_without_its_test(run_dir: Path, new_grader: Pat
     assert [each["rollout_id"] for each in only["disagreements"]] == ["trace_t9-0"]
     assert 0.4 < only["agreement"]["spearman"] < 0.8
     assert json.loads(grader("compare", run_dir, "--grader", new_grader, "--test", "--json").stdout)["n_rollouts"] == 13
+
+
+def test_compare_writes_the_rollouts_with_their_new_grades(run_dir: Path, new_grader: Path) -> None:
+    """What was of two versions is of one, and can be put together again."""
+    assert grader("compare", run_dir, "--grader", new_grader, "--regraded", "new.jsonl").exit_code == 0
+    found = {each.id: each for each in read_recorded(Path("new.jsonl"))["new"]}
+    assert (len(found), found["trace_t9-0"].grade.score, found["trace_t8-0"].grade.score) == (12, 0.0, 0.8)
+    (version,) = grade_versions(found.values())
+    assert version != OLD
 
 
 def test_compare_is_read_by_people(run_dir: Path, new_grader: Path) -> None:

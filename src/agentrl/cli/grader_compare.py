@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,6 +37,10 @@ MinSpearman = Annotated[
 ]
 WithTest = Annotated[bool, typer.Option("--test", help="Re-grade the run's test rollouts as well.")]
 Out = Annotated[Path | None, typer.Option(help="Also write all of it here, as JSON.")]
+Kept = Annotated[
+    Path | None,
+    typer.Option("--regraded", metavar="FILE", help="Write the rollouts with their new grades, one a line."),
+]
 
 
 def compare(
@@ -46,6 +51,7 @@ def compare(
     min_spearman: MinSpearman = None,
     test: WithTest = False,
     out: Out = None,
+    regraded: Kept = None,
     at_once: AtOnce = 16,
     overrides: Set = [],  # noqa: B006  (typer reads the default)
     as_json: Json = False,
@@ -62,6 +68,7 @@ def compare(
     from agentrl.evaluation.regrade import Scale, compare_graders
     from agentrl.labels import read_labels
     from agentrl.runs.files import to_json, write_text
+    from agentrl.runs.traces import to_trace
 
     side = against or ("labels" if labels else "old")
     if side not in ("old", "labels"):
@@ -76,11 +83,13 @@ def compare(
     result = compare_graders(found, _old_scale(source, new), new, ratings, n_rollouts=sum(map(len, recorded.values())))
     failed = _below(result, side, min_spearman)
     record = {"source": str(source), "grader": str(grader), "against": side, **result.as_dict(), "problem": failed}
-    if out is not None:
-        try:
-            write_text(out, to_json(record, indent=2) + "\n")
-        except OSError as error:
-            raise ConfigError(f"--out {out}: cannot be written ({error.strerror or error})") from None
+    traces = (to_json(to_trace(replace(each.rollout, grade=each.grade))) + "\n" for each in found)
+    for option, path, text in (("--out", out, to_json(record, indent=2) + "\n"), ("--regraded", regraded, "")):
+        if path is not None:
+            try:
+                write_text(path, text or "".join(traces))
+            except OSError as error:
+                raise ConfigError(f"{option} {path}: cannot be written ({error.strerror or error})") from None
     print(to_json(record, indent=2) if as_json else "\n".join(_lines(result, side)))
     if failed:
         sys.stdout.flush()

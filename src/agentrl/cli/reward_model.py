@@ -72,6 +72,7 @@ def pairs(
     import json
 
     from agentrl.errors import ConfigError
+    from agentrl.grading.versions import one_version
     from agentrl.labels import read_labels
     from agentrl.reward_model.comparisons import compare
     from agentrl.reward_model.data_file import write_examples
@@ -89,9 +90,14 @@ def pairs(
     if len(thresholds) > 1:
         raise ConfigError(f"--pass-threshold is needed: the runs have different ones ({thresholds})")
     found: dict[str, Episode] = {}
+    versions: dict[str, str] = {}
     for file in files:
         for rollout in read_rollouts(file):
+            if rollout.grade.is_graded:
+                versions.setdefault(rollout.grade.version, str(file))
             found[rollout.id] = to_episode(rollout, score=score, document=document, levels=levels)
+    if by != "labels":  # which are people's, whoever graded
+        one_version("reward-model comparisons", versions)
     episodes = rated(found.values(), (rating for each in said for rating in each.ratings))
     if document and episodes and not any(episode.document for episode in episodes):
         raise ConfigError(f"--document {document}: no task's row has that key")
