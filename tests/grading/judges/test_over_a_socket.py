@@ -34,7 +34,7 @@ def server() -> Iterator[tuple[str, list[Any]]]:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             seen.append((self.path, self.headers["Authorization"], body))
-            if "42" in body["messages"][-1]["content"]:
+            if "\n42\n" in body["messages"][-1]["content"]:  # a line: a fence's token may hold a 42
                 reply = completion({"steps": [], "result": 1.0}, usage={"prompt_tokens": 50, "completion_tokens": 5})
             else:
                 reply = believes_all_it_reads(body)

@@ -249,6 +249,25 @@ def test_blocks_become_those_of_chat_completions() -> None:
     ]
 
 
+def test_what_a_client_wrote_as_null_was_left_out() -> None:
+    image = {"type": "input_image", "image_url": "https://example.com/a.png", "detail": None}
+    message = {"role": "user", "content": [image, {"type": "input_text", "text": "?"}], "type": None}
+    judge = ScriptedJudge(completion(GOOD))
+    sampling = dict.fromkeys(("seed", "temperature", "top_p", "max_completions_tokens", "reasoning_effort"))
+    grade = grade_text(judge, input=[message], range=None, sampling_params=sampling, pass_threshold=0.5)
+    assert grade.score == 0.75
+    assert set(judge.bodies[0]) == {"model", "messages", "response_format"}
+
+
+@pytest.mark.parametrize("trace_id", ["", "trace_1", "a\r\nX-Evil: 1", "ключ", "\ud800", "x" * 10_000])
+def test_any_id_may_stand_behind_a_question(trace_id: str) -> None:
+    judge = ScriptedJudge(completion(GOOD))
+    (grade,) = grade_all(judge, [Submission.of_text("a", {"reference": ""}, trace_id)])
+    assert grade.score == 0.75
+    assert "X-Evil" not in judge.requests[0].headers
+    assert len(judge.requests[0].headers["X-Rollout-Id"]) <= 200
+
+
 def test_an_image_address_leads_to_the_web_only() -> None:
     image = [{"role": "user", "content": {"type": "input_image", "image_url": "{{ sample.output_text }}"}}]
     judge = ScriptedJudge(completion(GOOD))

@@ -177,6 +177,12 @@ class JudgeMessage(Section):
         "`{type: input_image, image_url, detail}`, `{type: input_audio, input_audio: {data, format}}`."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _type_may_be_null(cls, value: Any) -> Any:
+        is_null = isinstance(value, Mapping) and value.get("type", "message") is None
+        return {key: each for key, each in value.items() if key != "type"} if is_null else value
+
     @property
     def blocks(self) -> list[dict[str, Any]]:
         """The content as a list of blocks."""
@@ -212,7 +218,7 @@ def _block_problems(block: dict[str, Any], path: PathParts) -> Iterator[Problem]
         yield Problem((*path, key), f"found {'nothing' if value is None else 'another type'}; allowed: text")
     if unknown := set(block) - {"type", key, *(["detail"] if kind == "input_image" else [])}:
         yield Problem((*path, min(unknown)), f"unknown key; allowed: type, {key}")
-    if kind == "input_image" and block.get("detail", "auto") not in ("high", "low", "auto"):
+    if kind == "input_image" and block.get("detail") not in (None, "high", "low", "auto"):
         yield Problem((*path, "detail"), f"found {str(block['detail'])[:60]!r}; allowed: high, low, auto")
 
 

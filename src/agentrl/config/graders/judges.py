@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from agentrl.config.graders.base import GraderSection
 from agentrl.config.graders.judge import JudgeConfig, JudgeMessage, SamplingParams
@@ -21,6 +21,14 @@ from agentrl.config.section import (
 )
 
 Messages = Annotated[tuple[JudgeMessage, ...], ALLOW_LISTS, Field(min_length=1)]
+
+
+DEFAULT_RANGE = (0.0, 1.0)
+
+
+def _range_or_default(value: Any) -> Any:
+    """OpenAI's client writes null for what was left out."""
+    return DEFAULT_RANGE if value is None else value
 
 
 class JudgedSection(GraderSection):
@@ -43,7 +51,9 @@ class ScoreModelConfig(JudgedSection):
     """A model that answers with a number in `range`; one outside of it counts as the nearer end."""
 
     type: Literal["score_model"] = Field(description="Kind of grader.")
-    range: Annotated[tuple[float, float], ALLOW_LISTS] = Field(default=(0.0, 1.0), description="Least and best score.")
+    range: Annotated[tuple[float, float], BeforeValidator(_range_or_default), ALLOW_LISTS] = Field(
+        default=DEFAULT_RANGE, description="Least and best score."
+    )
 
     @property
     def best_score(self) -> float:

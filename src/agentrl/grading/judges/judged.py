@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from agentrl.config.graders import LabelModelConfig, RubricConfig, ScoreModelConfig
 from agentrl.endpoint import Endpoint
@@ -21,6 +22,7 @@ from agentrl.grading.templates import MissingValue
 from agentrl.types import Grade
 
 MAX_EXPLANATION_CHARS = 4_000
+MAX_ID_CHARS = 200
 STEPS = {
     "type": "array",
     "items": {
@@ -88,7 +90,7 @@ class JudgedGrader:
         raise NotImplementedError
 
     async def _ask(self, question: Question, submission: Submission) -> Answer:
-        return await self.judge.ask(question, submission.trace_id)
+        return await self.judge.ask(question, quote(submission.trace_id, errors="replace")[:MAX_ID_CHARS])
 
     def _graded(self, score: float, answers: Iterable[Answer], **fields: Any) -> Grade:
         """A score, and what the answers behind it cost."""

@@ -56,7 +56,7 @@ def _block(block: dict[str, Any], submission: Submission, token: str | None) -> 
     match block["type"]:
         case "input_image":
             image = {"url": _image_url(block["image_url"], submission)}
-            if "detail" in block:
+            if block.get("detail") is not None:
                 image["detail"] = block["detail"]
             return {"type": "image_url", "image_url": image}
         case "input_audio":
