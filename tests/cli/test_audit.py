@@ -305,3 +305,22 @@ def test_config_errors_are_config_errors(run_dir: Path) -> None:
     with pytest.raises(ConfigError, match=r"labels\.jsonl:1: found no 'rollout_id'"):
         read_labels(labels_path(run_dir))
     assert run("audit", run_dir).exit_code == 2
+
+
+def test_the_page_shows_what_is_printed(tmp_path: Path) -> None:
+    grades = [Grade(float(n > 2), holdout={"strict": n / 10}) for n in range(9)]
+    rollouts = [make_rollout(f"q{n}", grade=grade) for n, grade in enumerate(grades)]
+    with RunDirectory.create(tmp_path / "run", config_yaml=CONFIG, manifest={}) as directory:
+        directory.write_rollouts(EVALUATION, rollouts)
+    entries = [
+        AuditEntry(each.id, each.task.id, ("random", "highest", "largest_gap")[n % 3], float(n > 2), each.grade.holdout)
+        for n, each in enumerate(rollouts)
+    ]
+    write_audit_queue(tmp_path / "run", EVALUATION, entries)
+    people = [("ana", 0, ""), ("ana", 0.25, ""), ("ben", 1, "right, in other words"), ("ana", 1, "")]
+    people += [("ben", 0, "says both numbers"), ("ben", 1, ""), ("ana", 1, ""), ("ana", 1, "")]
+    for n, (rater, score, note) in enumerate(people):
+        append_label(labels_path(tmp_path / "run"), Rating(f"trace_q{n}-0", f"q{n}", rater, score, note))
+    told = run("audit", tmp_path / "run", "--rater", "ana", "--import", os.devnull)
+    page = (Path(__file__).parents[2] / "docs/audit.md").read_text()
+    assert f"```\n{told.stdout}```\n" in page

@@ -64,7 +64,7 @@ def test_an_imported_job_trains(tmp_path: Path, baseline: Path, monkeypatch: pyt
         Path("job.json").write_text(json.dumps(job(url, grader)))
         done = run("import", "openai", "job.json", "--out", "run.yaml", "--baseline", baseline, "--data", "files")
         assert done.exit_code == 0, done.output
-        assert "-> ppo.steps: 2\n" in done.output
+        assert "n_epochs = 1 -> ppo.steps: 2 (1 x 8 rows / 4 a step, rounded up)\n" in done.output
         assert "TOOLS_TOKEN: Authorization of look, Authorization of remote" in done.output
         assert SECRET not in done.output + Path("run.yaml").read_text()
         checked = run("check", "run.yaml")
@@ -115,3 +115,15 @@ def test_what_a_job_says_is_harmless_on_a_terminal(tmp_path: Path) -> None:
     done = run("import", "openai", tmp_path / "job.json", "--out", tmp_path / "run.yaml")
     assert done.exit_code == 0
     assert not re.search("[\x1b\u202e]", done.output + (tmp_path / "run.yaml").read_text())
+
+
+def test_the_page_shows_what_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs/import-openai.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    Path("downloads").mkdir()
+    rows(Path("downloads/train.jsonl"), 200)
+    rows(Path("downloads/validation.jsonl"), 20)
+    Path("job.json").write_text(page.split("```json\n")[1].split("```")[0])
+    command = next(line for line in page.splitlines() if line.startswith("agentrl import openai"))
+    done = run(*command.split()[1:])
+    assert f"```\n{done.output}```\n" in page

@@ -89,10 +89,8 @@ def _lines(imported: Imported, job: Path, out: Path) -> Iterator[str]:
     yield f"{job} -> {out}"
     yield ""
     yield "What the settings come to:"
-    for each in imported.mapping:
-        yield f"  {each.hosted}"
-        yield from _wrapped(f"-> {each.ours}", 4)
-        yield from _wrapped(f"({each.why})", 7)
+    for hosted, ours, why in imported.mapping:
+        yield from _wrapped(f"{hosted} -> {ours} ({why})", 2)
     yield ""
     yield "No equivalent:"
     for what, instead in imported.left_out:
