@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from contextlib import suppress
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentrl.config.graders.formula import FUNCTIONS, parse_formula
+from agentrl.config.graders.formula import parse_formula
 from agentrl.config.graders.formula_facts import range_of, weights_of
 from agentrl.grading.formula import evaluate
 
@@ -189,16 +188,3 @@ def test_values_lie_in_the_range(data: st.DataObject) -> None:
     if found is not None:
         with suppress(ValueError):
             assert found[0] - 1e-9 <= evaluate(formula, scores) <= found[1] + 1e-9 * max(1, abs(found[1]))
-
-
-def test_no_formula_crashes_or_gives_what_is_no_number() -> None:
-    """20,000 texts from the pieces of formulas."""
-    random.seed(1)
-    pieces = [*"+-*/^(),. 0123456789", "**", "1e9", "9**9", "a", "b", "zero", "1e308", "(", ")", *FUNCTIONS, "min("]
-    values = 0
-    for _ in range(20_000):
-        text = "".join(random.choices(pieces, k=random.randint(1, 12)))
-        with suppress(ValueError):
-            assert math.isfinite(evaluate(parse_formula(text), SCORES))
-            values += 1
-    assert values > 500

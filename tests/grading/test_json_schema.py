@@ -11,7 +11,7 @@ import pytest
 
 from agentrl.config.graders import JsonSchemaConfig
 from agentrl.errors import ConfigError
-from agentrl.grading import Submission, build_declared
+from agentrl.grading import Grader, Submission, build_declared, json_schema
 from agentrl.types import Grade
 
 CITY: dict[str, Any] = {
@@ -93,16 +93,21 @@ NESTED = '{"a":' * 60 + "{}" + "}" * 60
         ('{"a":' * 5000 + "1" + "}" * 5000, {}, "nested too deeply"),
         ("x" * 1_000_001, {}, "found 1,000,001 characters"),
         (["a" * 60 + "bc"], {"items": {"pattern": "(?:a?){60}a{60}c"}}, ""),
-        (["x" * 5000 + "!"], {"items": {"pattern": "(x+x+)+y"}}, "took more than 0.5 s"),
-        ({"x" * 5000 + "!": 1}, {"patternProperties": {"(x+x+)+y": {}}}, "took more than 0.5 s"),
+        (["x" * 5000 + "!"], {"items": {"pattern": "(x+x+)+y"}}, "took more than 0.05 s"),
+        ({"x" * 5000 + "!": 1}, {"patternProperties": {"(x+x+)+y": {}}}, "took more than 0.05 s"),
         ({"x" * 5000 + "!": 1}, {"patternProperties": {"(x+x+)+y": {}}, "additionalProperties": False}, "took more"),
-        (NESTED, DEEP, "the validation took more than 1 s"),
+        (NESTED, DEEP, "the validation took more than 0.1 s"),
         ({}, {"$ref": "#"}, ""),
         ({}, {"$ref": "#/$defs/nothing"}, "nothing"),
     ],
 )
-def test_t21_what_takes_too_long_is_ungraded_and_over_soon(answer: Any, schema: dict[str, Any], why: str) -> None:
+def test_t21_what_takes_too_long_is_ungraded(
+    answer: Any, schema: dict[str, Any], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_schema, "SECONDS", 0.1)
+    json_schema._pattern.cache_clear()
     found = grade(answer, schema)
+    json_schema._pattern.cache_clear()
     if why:
         assert found.score is None
         assert why in found.reason
@@ -112,7 +117,7 @@ def test_t21_what_takes_too_long_is_ungraded_and_over_soon(answer: Any, schema: 
 
 
 def test_unique_items_are_found_in_linear_time() -> None:
-    items = [{"n": n} for n in range(20_000)]
+    items = [{"n": n} for n in range(5_000)]
     assert grade(items, {"uniqueItems": True}).score == 1
     assert grade([*items, {"n": 7.0}], {"uniqueItems": True}).score == 0
     assert grade([1, True, "1", [1]], {"uniqueItems": True}).score == 1
@@ -147,7 +152,11 @@ def test_verdicts_are_those_of_jsonschema() -> None:
 
     schemas = [CITY, {"additionalProperties": {"type": "string"}, "patternProperties": {"^x": {"type": "integer"}}}]
     for schema in schemas:
-        for _ in range(300):
-            answer = value()
-            expected = jsonschema.Draft202012Validator(schema).is_valid(answer)
-            assert grade(json.dumps(answer), schema).score == float(expected), answer
+        answers = [value() for _ in range(300)]
+        expected = [float(jsonschema.Draft202012Validator(schema).is_valid(answer)) for answer in answers]
+        grader = build_declared(JsonSchemaConfig(type="json_schema", json_schema=schema))
+
+        async def grade_all(texts: list[str], grader: Grader = grader) -> list[float | None]:
+            return [(await grader.grade(Submission.of_text(text, {}))).score for text in texts]
+
+        assert asyncio.run(grade_all(list(map(json.dumps, answers)))) == expected

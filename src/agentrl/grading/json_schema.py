@@ -25,7 +25,7 @@ from agentrl.grading.templates import MissingValue, render
 from agentrl.types import Grade
 
 SECONDS = 1.0
-"""Of computing, for one validation."""
+"""Of computing, for one validation; a single pattern has half of it."""
 MAX_CHARS = 1_000_000
 SHOWN_ERRORS = 3
 
@@ -116,7 +116,7 @@ _clock = threading.local()
 
 @cache
 def _pattern(pattern: str) -> Pattern:
-    return Pattern(pattern)
+    return Pattern(pattern, timeout_seconds=SECONDS / 2)
 
 
 @cache

@@ -30,6 +30,7 @@ class MultiGrader:
     def __init__(self, config: MultiConfig, parts: Mapping[str, Grader]) -> None:
         self._config, self.parts = config, dict(parts)
         self._formula = config.formula
+        self._versions: dict[tuple[str, ...], str] = {}
 
     def __repr__(self) -> str:
         return f"MultiGrader({self._formula.text!r}, {', '.join(self.parts)})"
@@ -88,9 +89,11 @@ class MultiGrader:
 
     def _version(self, told: Mapping[str, str]) -> str:
         """Parts may tell a version of their own with a grade, such as that of their server."""
-        return content_version(
-            self._config, parts={name: told.get(name) or part.version for name, part in self.parts.items()}
-        )
+        versions = {name: told.get(name) or part.version for name, part in self.parts.items()}
+        key = tuple(versions.values())
+        if key not in self._versions:
+            self._versions = {key: content_version(self._config, parts=versions)}  # the last one: they seldom change
+        return self._versions[key]
 
 
 def _finite(grade: Grade) -> Grade:
