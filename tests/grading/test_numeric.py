@@ -58,6 +58,10 @@ def grade(answer: str, reference: Any = 27.2, /, **fields: Any) -> Grade:
         ('{"answer": "27.2 million", "score": 27.2}', 27.2, 0),
         ('{"result": null, "score": 27.2}', 27.2, 0),
         ('{"score": 27.2}', 27.2, 0),
+        ("The answer is 4, or maybe 13.", 4, 0),  # "maybe 13" is no date
+        ("profit margin 12", 12, 1),
+        ("The answer is between 1957 and 1300.", 1300, 0),
+        ("The answer is 4, between 2012 and 2013.", 4, 1),
         ("[27.2]", 27.2, 0),
     ],
 )

@@ -71,7 +71,7 @@ def attack(
 ) -> None:
     """Try to get a score for nothing.
 
-    Some 110 answers a row that must not pay, the right answer in other words, right beside wrong, and the same answer
+    Some 120 answers a row that must not pay, the right answer in other words, right beside wrong, and the same answer
     again. Exits with 3 where an attack survives, a form changes the score, the order is wrong or the grader is noisy,
     and with 4 where the grader could not be asked.
     """

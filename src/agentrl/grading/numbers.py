@@ -23,10 +23,15 @@ _UNIT = (
     r"|trillions?|tn"
 )
 _CURRENCIES = "$€£¥₹"
-_MONTHS = r"(?:jan|feb|mar|apr|may|june?|july?|aug|sep|oct|nov|dec)[a-z]*\.?"
+_MONTHS = (  # whole words: "maybe 13" and "margin 12" are no dates
+    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
+    r"|nov(?:ember)?|dec(?:ember)?)\b\.?"
+)
+_YEAR = r"(?:19|20)\d\d\b(?![.,]?\d|\s*%)"
 _DATE = re.compile(
     rf"\b{_MONTHS}\s+\d{{1,2}}(?:\s*,\s*(?:19|20)\d\d)?\b(?![.,]\d)"
-    r"|\b(?:in|for|from|to|of|and|during|since|between|through|than|fiscal|year)\s+(?:19|20)\d\d\b(?![.,]?\d|\s*%)",
+    rf"|\b(?:in|for|from|to|of|and|during|since|through|than|fiscal|year)\s+{_YEAR}"
+    rf"|\bbetween\s+{_YEAR}(?=\s+and\s+{_YEAR})",
     re.IGNORECASE,
 )
 _MARKER = re.compile(r"\banswer\b|\\boxed|####", re.IGNORECASE)

@@ -16,8 +16,8 @@ from agentrl.types import Task
 REFERENCE_KEY = re.compile(r"answer|reference|solution|gold|label|target|expected", re.IGNORECASE)
 FIRST_KEYS = ("reference_answer", "answer")
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?|(?<![\w.])[-+]?\.\d+")
-CLOSE = 0.02
-"""Numbers this near, relative, are one number to a grader that is allowed to be generous."""
+CLOSE = 0.05
+"""Numbers this near, relative, may be one number to a grader: two digits of rounding."""
 BARE = "{answer}"
 
 
