@@ -84,7 +84,9 @@ def said(run_dir: Path) -> list[tuple[str, float, str]]:
     return [(each.task_id, each.score, each.note) for each in read_labels(path).ratings] if path.exists() else []
 
 
-def test_labels_are_saved_with_their_notes(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_t17_labels_are_saved_with_their_notes_and_nothing_shown_is_obeyed(
+    run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert label_all(run_dir, queue(run_dir), "ana", ask=answers("g", "b wrong year", "0,25 half of it")) == 3
     assert said(run_dir) == [("q0", 1.0, ""), ("q1", 0.0, "wrong year"), ("q2", 0.25, "half of it")]
     shown = capsys.readouterr().out

@@ -108,7 +108,7 @@ def test_the_account_is_json_where_machines_ask(tmp_path: Path) -> None:
     assert account["problems"] == []
 
 
-def test_what_a_job_says_is_harmless_on_a_terminal(tmp_path: Path) -> None:
+def test_t17_what_a_job_says_is_harmless_on_a_terminal(tmp_path: Path) -> None:
     body = json.loads((JOBS / "foundry.json").read_text())
     body["model"] = "m\x1b[2J\u202eevil"
     (tmp_path / "job.json").write_text(json.dumps(body))

@@ -59,7 +59,7 @@ def settings(imported: Imported) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", sorted(JOBS.glob("*.json")), ids=lambda path: path.stem)
-def test_a_job_becomes_a_config_and_no_secret_is_copied(path: Path, tmp_path: Path) -> None:
+def test_t8_a_job_becomes_a_config_and_no_secret_is_copied(path: Path, tmp_path: Path) -> None:
     imported = import_job(path)
     config = loaded(imported, tmp_path)
     assert config.grading is not None
@@ -169,14 +169,14 @@ def test_a_variable_that_is_named_already_keeps_its_name() -> None:
         ({"Authorization": "bearer ${MY_KEY}"}, {"Authorization": "bearer ${MY_KEY}"}),
     ],
 )  # fmt: skip
-def test_only_harmless_headers_are_copied(headers: dict[str, str], expected: dict[str, str], tmp_path: Path) -> None:
+def test_t8_only_harmless_headers_are_copied(headers: dict[str, str], expected: dict[str, str], tmp_path: Path) -> None:
     tools = [{"name": "search", "server_url": "https://a.example/s", "headers": headers}]
     config = loaded(import_job(written(tmp_path, changed("foundry", tools=tools))), tmp_path)
     assert config.tools is not None
     assert config.tools.endpoints[0].headers == expected
 
 
-def test_a_secret_that_stands_elsewhere_too_stops_the_import(tmp_path: Path) -> None:
+def test_t8_a_secret_that_stands_elsewhere_too_stops_the_import(tmp_path: Path) -> None:
     body = job("demo_hours")
     body["metadata"]["note"] = f"the key is {SECRETS[0]}"
     with pytest.raises(ConfigError, match="also stands in another part of the job") as caught:
@@ -184,7 +184,7 @@ def test_a_secret_that_stands_elsewhere_too_stops_the_import(tmp_path: Path) -> 
     assert SECRETS[0] not in str(caught.value)
 
 
-def test_a_secret_in_an_address_is_refused_and_not_shown(tmp_path: Path) -> None:
+def test_t8_a_secret_in_an_address_is_refused_and_not_shown(tmp_path: Path) -> None:
     tools = [{"name": "search", "server_url": "https://a.example/s?api_key=hidden-value"}]
     with pytest.raises(ConfigError, match=r"search: found api_key in its address \(not shown\)") as caught:
         import_job(written(tmp_path, changed("foundry", tools=tools)))
@@ -352,7 +352,7 @@ def test_the_context_is_what_the_baseline_can_read(tmp_path: Path) -> None:
     assert (config.rollout.max_context_tokens, config.rollout.max_turn_tokens) == (512, 256)
 
 
-def test_a_job_cannot_loosen_what_protects_this_machine(tmp_path: Path) -> None:
+def test_t4_a_job_cannot_loosen_what_protects_this_machine(tmp_path: Path) -> None:
     source = "def grade(sample, item):\n    return 1.0\n"
     grader = {"type": "python", "source": source, "sandbox": "unisolated", "workers": 500}
     tools = [{"name": "search", "server_url": "https://a.example/s", "allow_private": True, "item_fields": "none"}]
@@ -390,6 +390,14 @@ def test_keys_that_nobody_knows_are_listed(tmp_path: Path) -> None:
     assert "method.reinforcement.curriculum" in left_out
     assert "method.reinforcement.hyperparameters.beta" in left_out
     assert "method.reinforcement.grader.temperature" in left_out
+
+
+def test_empty_texts_of_a_client_are_nothing(tmp_path: Path) -> None:
+    body = {**job("foundry"), "suffix": "", "validation_file": ""}
+    imported = import_job(written(tmp_path, body))
+    assert any(each.startswith("data.validation: hosted jobs may do without") for each in imported.to_do)
+    with pytest.raises(ConfigError, match="training_file: missing; it is required"):
+        import_job(written(tmp_path, {**body, "training_file": ""}))
 
 
 def test_text_of_a_job_cannot_break_out_of_a_comment(tmp_path: Path) -> None:

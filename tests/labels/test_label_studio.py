@@ -133,7 +133,7 @@ def test_what_is_no_export_at_all_is_named(tmp_path: Path) -> None:
         read_export(tmp_path / "none.json")
 
 
-def test_no_text_of_a_model_or_a_tool_is_markup() -> None:
+def test_t17_no_text_of_a_model_or_a_tool_is_markup() -> None:
     evil = "<script>alert(1)</script>\x1b[2J</pre>"
     rollouts = [make_rollout("q0", n, answer=evil, output=evil) for n in range(2)]
     for task in (*rating_tasks(rollouts), *pairwise_tasks(rollouts, per_task=1)):
@@ -173,6 +173,9 @@ def test_there_and_back(tmp_path: Path) -> None:
     write_audit_queue(tmp_path / "run", "validation-final", [AuditEntry("trace_q1-0", "q1", "random", 1.0)])
     done = run("labels", "export", tmp_path / "run", "--out", tmp_path / "queued.json")
     assert done.output == f"1 tasks in {tmp_path / 'queued.json'}\n"
+    traces = tmp_path / "run" / "rollouts" / "validation-final.jsonl.gz"
+    done = run("labels", "export", traces, "--out", tmp_path / "of_a_file.json")
+    assert done.output == f"3 tasks in {tmp_path / 'of_a_file.json'}\n"
     for name, option, count in (("all", [], 3), ("pairs", ["--pairs", "3"], 1)):
         tasks_file, interface = tmp_path / f"{name}.json", tmp_path / f"{name}.xml"
         arguments = ["--evaluation", "validation-final", "--out", tasks_file, "--interface", interface, *option]
@@ -199,9 +202,9 @@ def test_what_cannot_be_exported_is_said(tmp_path: Path) -> None:
     with RunDirectory.create(tmp_path / "run", config_yaml="", manifest={}) as directory:
         directory.write_rollouts("validation-final", [make_rollout("q0")])
     for arguments, message in (
-        ([tmp_path / "none"], "no such directory"),
+        ([tmp_path / "none"], "no such file or folder"),
         ([tmp_path / "run"], "no episode was put aside; name an --evaluation"),
-        ([tmp_path / "run", "--evaluation", "test-best"], "recorded here: validation-final"),
+        ([tmp_path / "run", "--evaluation", "test-best"], "test-best.jsonl.gz: no such file or folder"),
         ([tmp_path / "run", "--evaluation", "validation-final", "--pairs", "1"], "no task has two episodes here"),
     ):
         refused = run("labels", "export", *arguments, "--out", tmp_path / "tasks.json")

@@ -25,7 +25,9 @@ def _labels() -> None:
 
 @labels.command()
 def export(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Directory of a training run.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR", help="Directory of a training run, or a file of rollouts.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="TASKS.json", help="Where to write the tasks.")],
     evaluation: Annotated[
         str | None,
@@ -44,10 +46,10 @@ def export(
     from agentrl.labels.label_studio import PAIRWISE_CONFIG, RATING_CONFIG, pairwise_tasks, rating_tasks
     from agentrl.runs.files import write_text
 
-    rollouts = _rollouts(run_dir, evaluation)
+    rollouts = _rollouts(source, evaluation)
     tasks = pairwise_tasks(rollouts, per_task=pairs) if pairs else rating_tasks(rollouts)
     if not tasks:
-        raise ConfigError(f"{run_dir}: no task has two episodes here; give an evaluation with several samples an item")
+        raise ConfigError(f"{source}: no task has two episodes here; give an evaluation with several samples an item")
     written = [(out, json.dumps(tasks, ensure_ascii=False, indent=1))]
     if interface is not None:
         written.append((interface, PAIRWISE_CONFIG if pairs else RATING_CONFIG))
@@ -94,23 +96,23 @@ def import_labels(
         print(f"  {count} annotations passed over: {reason}")
 
 
-def _rollouts(run: Path, evaluation: str | None) -> list[Rollout]:
-    """The queued episodes, or all of an evaluation; those that no grader could score are left out."""
+def _rollouts(source: Path, evaluation: str | None) -> list[Rollout]:
+    """The queued episodes, all of an evaluation, or all of a file; those without a score are left out."""
     from agentrl.cli.audit_session import rollouts_of
-    from agentrl.errors import CheckpointError, ConfigError
+    from agentrl.errors import ConfigError
+    from agentrl.evaluation.recorded import read_recorded
     from agentrl.labels import queued_evaluations, read_audit_queue
-    from agentrl.runs.files import read_rollouts
-    from agentrl.runs.traces import from_trace
+    from agentrl.runs.files import rollouts_path
 
-    if not run.is_dir():
-        raise ConfigError(f"{run}: no such directory; give the directory of a run of `agentrl train`")
-    if evaluation is None:
-        queue = [(name, entry) for name in queued_evaluations(run) for entry in read_audit_queue(run, name)]
+    if source.is_dir() and evaluation is None:
+        queue = [(name, entry) for name in queued_evaluations(source) for entry in read_audit_queue(source, name)]
         if not queue:
-            raise ConfigError(f"{run}: no episode was put aside; name an --evaluation, such as validation-final")
-        return list(rollouts_of(run, queue).values())
-    try:
-        rollouts = [from_trace(trace) for trace in read_rollouts(run, evaluation)]
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{run}: evaluation {evaluation}: found no rollout ({error})") from error
-    return [rollout for rollout in rollouts if rollout.is_valid]
+            raise ConfigError(f"{source}: no episode was put aside; name an --evaluation, such as validation-final")
+        return list(rollouts_of(source, queue).values())
+    if evaluation is not None:
+        try:
+            source = rollouts_path(source, evaluation)
+        except ValueError as error:
+            raise ConfigError(f"--evaluation: {error}") from error
+    recorded = read_recorded(source)
+    return [rollout for rollouts in recorded.values() for rollout in rollouts if rollout.is_valid]

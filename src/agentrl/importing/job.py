@@ -153,7 +153,9 @@ class _Reader:
         self, values: Mapping[str, Any], key: str, under: str, is_good: Callable[[Any], bool], allowed: str
     ) -> Any:
         value = values.get(key)
-        if value is None or is_good(value):
+        if value in (None, ""):  # some clients write empty texts for what is not set
+            return None
+        if is_good(value):
             return value
         self._wrong(f"{under}.{key}".lstrip("."), shown(value), allowed)
         return None
@@ -161,7 +163,7 @@ class _Reader:
     def _required(
         self, values: Mapping[str, Any], key: str, under: str, is_good: Callable[[Any], bool], allowed: str
     ) -> Any:
-        if values.get(key) is None:
+        if values.get(key) in (None, ""):
             self._problems.append(f"{f'{under}.{key}'.lstrip('.')}: missing; it is required: {allowed}")
         return self._optional(values, key, under, is_good, allowed)
 
