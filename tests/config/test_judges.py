@@ -11,6 +11,7 @@ import yaml
 from agentrl.config import load_config
 from agentrl.config.graders import LabelModelConfig, RubricConfig, ScoreModelConfig
 from agentrl.config.graders.judge import JudgeMessage, JudgePrices, SamplingParams
+from agentrl.config.loading import to_yaml
 from agentrl.errors import ConfigError
 
 ASK = [{"role": "user", "content": "{{ sample.output_text }}"}]
@@ -72,6 +73,10 @@ def load(tmp_path: Path, grader: dict[str, Any]) -> Any:
             {**SCORE, "judge": {"cache": False, "cache_path": "x"}},
             "judge.cache_path: found a folder with `cache: false`",
         ),
+        (
+            {**SCORE, "judge": {"prices": {"gpt-4o": {"usd_per_million_prompt_tokens": -1}}}},
+            r"judge.prices.gpt-4o.usd_per_million_completion_tokens: missing(.|\n)*found -1; allowed: a number",
+        ),
         ({**LABEL, "passing_labels": ["c"]}, r"passing_labels\[0\]: found 'c'; allowed: one of the labels \(a, b\)"),
         ({**LABEL, "passing_labels": ["a", "b"]}, "passing_labels: found every label"),
         ({**LABEL, "passing_labels": []}, "passing_labels"),
@@ -96,9 +101,11 @@ def test_a_mistake_is_named_with_its_line(tmp_path: Path, grader: dict[str, Any]
     assert "sk-abc" not in str(raised.value)
 
 
-@pytest.mark.parametrize("grader", [SCORE, LABEL, RUBRIC])
+@pytest.mark.parametrize("grader", [SCORE, LABEL, RUBRIC, {"type": "rubric", "model": "m", "rubric": "r.yaml"}])
 def test_a_minimal_declaration_is_enough(tmp_path: Path, grader: dict[str, Any]) -> None:
-    found = load(tmp_path, grader).grader
+    grading = load(tmp_path, grader)
+    assert load(tmp_path, yaml.safe_load(to_yaml(grading))) == grading
+    found = grading.grader
     assert isinstance(found, ScoreModelConfig | LabelModelConfig | RubricConfig)
     assert (found.least_score, found.best_score) == (0.0, 1.0)
 

@@ -11,7 +11,8 @@ import pytest
 from agentrl.endpoint import endpoint
 from agentrl.errors import ConfigError
 from agentrl.grading.judges.rubric import read_rubric
-from tests.scripted_judge import ScriptedJudge, completion, grade_text
+from agentrl.grading.submission import Submission
+from tests.scripted_judge import ScriptedJudge, completion, grade_all, grade_text
 
 CRITERIA: list[dict[str, Any]] = [
     {"id": "right", "text": "The number is right.", "weight": 3.0},
@@ -91,6 +92,14 @@ def test_the_judge_is_told_each_criterion_and_its_levels_before_the_answer() -> 
     assert "sourced: It names its source.\n  0: no\n  1: vaguely\n  2: the page" in system["content"]
     assert "right: The number is right.\n  0: not met\n  1: met" in system["content"]
     assert user["content"].startswith("Reference: 42")
+
+
+def test_without_messages_the_judge_is_shown_the_task_and_the_answer() -> None:
+    judge = ScriptedJudge(levels(right=1, sourced=1, safe=1))
+    task = {"messages": [{"role": "user", "content": "How much?"}]}
+    (found,) = grade_all(judge, [Submission.of_text("42", task)], type="rubric", criteria=CRITERIA, input=[])
+    assert found.score is not None
+    assert 'The task:\n[{"role":"user","content":"How much?"}]\n\nThe answer:\n' in judge.asked
 
 
 def test_criteria_may_be_asked_one_by_one() -> None:

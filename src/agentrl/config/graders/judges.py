@@ -42,8 +42,13 @@ class JudgedSection(GraderSection):
     sampling_params: SamplingParams | None = Field(default=None, description="How the judge samples.")
     judge: JudgeConfig = Field(default=JudgeConfig(), description="Where the model is reached.")
 
+    @property
+    def messages(self) -> tuple[JudgeMessage, ...]:
+        """What the judge is sent."""
+        return self.input
+
     def templates(self) -> Iterator[tuple[PathParts, str]]:
-        for index, message in enumerate(self.input):
+        for index, message in enumerate(self.messages):
             yield from texts_in(message.content, ("input", index, "content"))
 
 
@@ -167,9 +172,10 @@ class RubricConfig(JudgedSection, RubricContent):
     not_content: ClassVar[frozenset[str]] = JudgedSection.not_content | {"rubric", "version", "criteria"}
 
     type: Literal["rubric"] = Field(description="Kind of grader.")
-    input: Messages = Field(
-        default=WHOLE_TASK,
-        description="What the judge is shown of task and answer; the criteria come before it, as a system message.",
+    input: Annotated[tuple[JudgeMessage, ...], ALLOW_LISTS] = Field(
+        default=(),
+        description="What the judge is shown of task and answer, after the criteria, which are a system message; none "
+        "is the task's messages and the answer.",
     )
     rubric: FilePath | None = Field(
         default=None, description="YAML file with `version` and `criteria`, in place of those here."
@@ -177,6 +183,10 @@ class RubricConfig(JudgedSection, RubricContent):
     ask: Literal["together", "each"] = Field(
         default="together", description="All criteria in one call, or one call each, which do not colour each other."
     )
+
+    @property
+    def messages(self) -> tuple[JudgeMessage, ...]:
+        return self.input or WHOLE_TASK
 
     def problems(self) -> Iterator[Problem]:
         yield from JudgedSection.problems(self)

@@ -57,7 +57,11 @@ class RubricGrader(JudgedGrader):
     def __init__(self, config: RubricConfig, around: Surroundings | None = None) -> None:
         rubric = read_rubric(config.rubric) if config.rubric else config
         self._label, self._criteria = rubric.version, rubric.criteria
-        super().__init__(config, around, criteria=[criterion.model_dump(mode="json") for criterion in rubric.criteria])
+        shown = {
+            "criteria": [criterion.model_dump(mode="json") for criterion in rubric.criteria],
+            "messages": [message.model_dump(mode="json") for message in config.messages],
+        }
+        super().__init__(config, around, **shown)
         self._config = config
 
     @property
@@ -82,7 +86,7 @@ class RubricGrader(JudgedGrader):
 
     def _question(self, criteria: Sequence[CriterionConfig], submission: Submission) -> Question:
         def write(token: str | None) -> list[Message]:
-            return with_instructions(judge_messages(self._config.input, submission, token), _instructions(criteria))
+            return with_instructions(judge_messages(self._config.messages, submission, token), _instructions(criteria))
 
         return Question(write, _schema(criteria), lambda verdict: _levels(criteria, verdict))
 

@@ -33,7 +33,7 @@ class ScoreModelGrader(JudgedGrader):
 
     async def _grade(self, submission: Submission) -> Grade:
         question = Question(
-            lambda token: judge_messages(self._config.input, submission, token), self._schema, self._read
+            lambda token: judge_messages(self._config.messages, submission, token), self._schema, self._read
         )
         answer = await self._ask(question, submission)
         if not answer.has_verdict:
