@@ -42,6 +42,9 @@ Kept = Annotated[
     typer.Option("--regraded", metavar="FILE", help="Write the rollouts with their new grades, one a line."),
 ]
 
+EXCERPT_CHARS = 100
+"""Of an explanation."""
+
 
 def compare(
     source: Source,
@@ -99,14 +102,14 @@ def compare(
 
 def _regrade(file: GraderFile, source: Path, recorded: Mapping[str, Sequence[Rollout]], at_once: int) -> list[Regraded]:
     """The new grades, with a bar that moves; the servers that the grader needs live as long."""
-    from agentrl.evaluation.regrade import regrade
+    from agentrl.evaluation.regrade import CUT_OFF, regrade
     from agentrl.grading import build_grader
     from agentrl.progress import reporter_for
 
-    total = sum(map(len, recorded.values()))
+    total = sum(each.stop_reason not in CUT_OFF for rollouts in recorded.values() for each in rollouts)
     reporter = reporter_for()
     reporter.phase(f"grading {total} rollouts with {printable(file.grading.name)}")
-    every = max(1, total // 20)
+    every = max(1, total // 10)
 
     async def work(base_url: str) -> list[Regraded]:
         built = build_grader(file.scoring, base_url)
@@ -195,20 +198,20 @@ def _comparison(found: GraderComparison, side: str) -> Iterator[str]:
 
     same = "; the same version, so what differs is its noise" if found.old_version == found.new_version else ""
     yield f"old {printable(shown(found.old_version))}, new {printable(shown(found.new_version))}{same}"
-    yield f"  {'new against old':<22}{_agreement(found.agreement, is_judged=side == 'old')}"
+    yield f"  {'new against old':<23}{_agreement(found.agreement, is_judged=side == 'old')}"
     for label, of_labels in (
         ("new against labels", found.new_against_labels),
         ("old against labels", found.old_against_labels),
     ):
         if of_labels is not None:
             is_judged = side == "labels" and label.startswith("new")
-            yield f"  {label:<22}{_agreement(of_labels, is_judged=is_judged)}"
+            yield f"  {label:<23}{_agreement(of_labels, is_judged=is_judged)}"
     interval = found.mean_change_interval
     change = f"{found.old_mean:.3f} to {found.new_mean:.3f}: {found.mean_change:+.3f}"
     change += f" [{interval.low:+.3f}, {interval.high:+.3f}]" if interval else ""
-    yield f"  {'mean score':<22}{change}"
+    yield f"  {'mean score':<23}{change}"
     yield (
-        f"  {'passes under one only':<22}{found.flips:.1%}: "
+        f"  {'passes under one only':<23}{found.flips:.1%}: "
         f"{found.newly_passed:.1%} now pass, {found.newly_failed:.1%} no longer do"
     )
     width = max(len("recorded in"), *(len(each.file) for each in found.files))
@@ -221,9 +224,10 @@ def _comparison(found: GraderComparison, side: str) -> Iterator[str]:
         yield "  furthest apart"
     for each in found.disagreements:
         label = "" if each.label is None else f", people {each.label:g}"
-        why = f": {printable(each.explanation):.100}" if each.explanation else ""
+        text = printable(each.explanation)
+        why = f": {text[:EXCERPT_CHARS]}{'...' if len(text) > EXCERPT_CHARS else ''}" if text else ""
         where = f"{printable(each.rollout_id)} (task {printable(each.task_id)}, {printable(each.file)})"
-        yield f"    {each.old_score:g} -> {each.new_score:g}{label}  {where}{why}"
+        yield f"    {each.old_score:.4g} -> {each.new_score:.4g}{label}  {where}{why}"
 
 
 def _agreement(found: Agreement, *, is_judged: bool) -> str:
