@@ -89,6 +89,16 @@ def test_the_reward_model_is_a_grader_that_is_there() -> None:
     assert load(workflow=workflow).workflow.reward_model == "answr"  # the short form names a grader of elsewhere
 
 
+def test_a_grader_expects_tools_that_are_there() -> None:
+    use = {"type": "tool_use", "name": "answer", "required": ["search"], "before": [["search", "cta"]]}
+    stack = {"type": "multi", "name": "answer", "graders": {"use": use}, "calculate_output": "use"}
+    tools = [{"name": name, "server_url": "http://localhost/x"} for name in ("search", "cat")]
+    message = "no tool is named 'cta'; did you mean 'cat'?"
+    assert refusal(grading=use, tools=tools).endswith(f"grading.grader.before[0][1]: {message}")
+    assert refusal(grading=stack, tools=tools).endswith(f"grading.grader.graders.use.before[0][1]: {message}")
+    assert load(grading=use, tools={"mcp": [{"name": "m", "url": "http://localhost/mcp"}]}).grading is not None
+
+
 def test_data_come_from_files_or_from_a_loader() -> None:
     assert load(data={"loader": "examples.finqa.task:load", "path": "x"}).data is not None
     for data in (

@@ -64,14 +64,19 @@ class GradingConfig(Section):
         return self.grader.name or self.grader.type
 
     @property
-    def endpoints(self) -> list[tuple[PathParts, EndpointConfig]]:
-        """Grader servers, with the place below `grading` that declares each; hold-outs and parts included."""
+    def declared(self) -> list[tuple[PathParts, GraderSection]]:
+        """Every grader, with its place below `grading`; hold-outs and parts included."""
         declared: list[tuple[PathParts, GraderSection]] = [(("grader",), self.grader)]
         declared += [(("holdout", index), each) for index, each in enumerate(self.holdout)]
         for path, grader in list(declared):
             if isinstance(grader, MultiConfig):
                 declared += [((*path, "graders", name), part) for name, part in grader.graders.items()]
-        return [(path, grader) for path, grader in declared if isinstance(grader, EndpointConfig)]
+        return declared
+
+    @property
+    def endpoints(self) -> list[tuple[PathParts, EndpointConfig]]:
+        """Grader servers, with the place that declares each."""
+        return [(path, grader) for path, grader in self.declared if isinstance(grader, EndpointConfig)]
 
     @property
     def holdout_names(self) -> tuple[str, ...]:

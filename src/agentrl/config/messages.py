@@ -127,7 +127,7 @@ def _unknown_key(key: str, annotation: Any, model: type[Section], around: Any = 
     known += [name for member in _members(around) if _is_section(member) for name in member.model_fields]
     if hint := did_you_mean(key, known):
         return f"unknown key{hint}"
-    homes = [place for place in _sections_with(key, model, ()) if place]
+    homes = [place for place in dict.fromkeys(_sections_with(key, model, ())) if place]  # a union has a place once
     if homes:
         return f"unknown key; '{key}' belongs under {' or '.join(homes)}"
     return f"unknown key; allowed: {', '.join(known)}"

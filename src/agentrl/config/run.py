@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field
 from agentrl.config.data import DataConfig
 from agentrl.config.endpoint import SERVE
 from agentrl.config.evaluation import CheckpointConfig, EvaluationConfig
+from agentrl.config.graders import ToolUseConfig
 from agentrl.config.grading import GradingConfig
 from agentrl.config.inference import InferenceConfig
 from agentrl.config.monitoring import MonitoringConfig, expand_metric_list
@@ -57,6 +58,7 @@ class RunConfig(Section):
 
     def problems(self) -> Iterator[Problem]:
         yield from self._reward_model_is_the_grader()
+        yield from self._graders_expect_tools_that_exist()
         yield from self._turn_scores_are_a_small_part()
         yield from self._the_critic_is_asked()
         yield from self._sampling_is_not_truncated()
@@ -69,6 +71,17 @@ class RunConfig(Section):
         if self.grading is not None and wanted is not None and wanted != self.grading.name:
             hint = did_you_mean(wanted, [self.grading.name]) or f"; allowed: '{self.grading.name}'"
             yield Problem(("workflow", "reward_model"), f"no grader is named '{wanted}' under grading{hint}")
+
+    def _graders_expect_tools_that_exist(self) -> Iterator[Problem]:
+        if self.tools is None or self.tools.mcp:  # what a server offers is known when it is asked
+            return
+        known = [each.name for each in self.tools.endpoints]
+        known += [each.function.rpartition(":")[2] for each in self.tools.python]
+        for path, grader in self.grading.declared if self.grading else ():
+            for place, name in grader.tools if isinstance(grader, ToolUseConfig) else ():
+                if name not in known:
+                    hint = did_you_mean(name, known) or f"; allowed: {', '.join(known)}"
+                    yield Problem(("grading", *path, *place), f"no tool is named '{name}'{hint}")
 
     def _the_critic_is_asked(self) -> Iterator[Problem]:
         critic, advantage = self.policy.critic, self.ppo.advantage

@@ -15,6 +15,7 @@ from agentrl.config.section import (
     Fraction,
     NonEmpty,
     NonNegative,
+    PathParts,
     Positive,
     PositiveInt,
     Problem,
@@ -82,6 +83,13 @@ class ToolUseConfig(GraderSection):
         )
         is_on = dict(zip(TOOL_RULES, (option is not None for option in options), strict=True))
         return tuple(rule for rule in TOOL_RULES if is_on[rule] and self.weights.get(rule, 1.0) > 0)
+
+    @property
+    def tools(self) -> Iterator[tuple[PathParts, str]]:
+        """Tools that are expected to be called, with the place that names each."""
+        yield from ((("required", index), name) for index, name in enumerate(self.required))
+        for index, pair in enumerate(self.before):
+            yield from ((("before", index, side), name) for side, name in enumerate(pair))
 
     def problems(self) -> Iterator[Problem]:
         yield from super().problems()
