@@ -64,7 +64,7 @@ def line_chart(title: str, series: Sequence[Series], *, y_range: tuple[float, fl
         low, high = min(low, y_range[0]), max(high, y_range[1])
     elif 0 < low < 0.6 * high:
         low = 0.0
-    frame = _Frame([step for each in series for step, _ in each.points], low, high)
+    frame = Frame([step for each in series for step, _ in each.points], low, high)
     parts = [frame.axes()]
     for index, each in enumerate(series):
         colour = f"s{index % MAX_COLOURS}"
@@ -94,7 +94,7 @@ def stacked_bars(title: str, series: Sequence[Series]) -> str:
     layers = [dict(each.points) for each in series]
     steps = sorted({step for layer in layers for step in layer})
     high = max(sum(max(0.0, layer.get(step, 0.0)) for layer in layers) for step in steps)
-    frame = _Frame(steps, 0.0, high, margin=0.5)
+    frame = Frame(steps, 0.0, high, margin=0.5)
     width = max(1.0, min(26.0, 0.7 * frame.step_width))
     parts = [frame.axes()]
     for step in steps:
@@ -112,10 +112,13 @@ def stacked_bars(title: str, series: Sequence[Series]) -> str:
     return _figure(title, series, parts)
 
 
-class _Frame:
-    """Maps steps and values to the drawing and draws the axes."""
+class Frame:
+    """Maps steps, or what else `x_label` names, and values to the drawing and draws the axes."""
 
-    def __init__(self, steps: Sequence[float], low: float, high: float, *, margin: float = 0.0) -> None:
+    def __init__(
+        self, steps: Sequence[float], low: float, high: float, *, margin: float = 0.0, x_label: str = "step"
+    ) -> None:
+        self.x_label = x_label
         self.steps = sorted(set(steps))
         self.first, self.last = self.steps[0] - margin, self.steps[-1] + margin
         self.y_ticks = ticks(low, high)
@@ -149,17 +152,19 @@ class _Frame:
             parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{floor}" y2="{floor + 4}"/>')
             parts.append(f'<text x="{x:.1f}" y="{floor + 15}" text-anchor="middle">{number(tick)}</text>')
         parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{floor}" y2="{floor}"/>')
-        parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">step</text>')
+        parts.append(
+            f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">{self.x_label}</text>'
+        )
         return "".join(parts)
 
     def _x_ticks(self) -> list[float]:
         if len(self.steps) == 1:
             return list(self.steps)
-        found = ticks(self.steps[0], self.steps[-1], 6, integers=True)
+        found = ticks(self.steps[0], self.steps[-1], 6, integers=self.x_label == "step")
         return [tick for tick in found if self.steps[0] <= tick <= self.steps[-1]]
 
 
-def _hover_bands(frame: _Frame, series: Sequence[Series]) -> str:
+def _hover_bands(frame: Frame, series: Sequence[Series]) -> str:
     """Invisible strips, one a step, whose title lists every series: the browser shows it under the pointer."""
     steps = frame.steps[:: math.ceil(len(frame.steps) / MAX_HOVER_BANDS)]
     layers = [(each.label, dict(each.points)) for each in series]

@@ -189,13 +189,19 @@ class HoldoutHistory:
         if not self.is_usable(report):
             return found
         low, high = report.interval or (report.score, report.score)
-        found |= {
+        return {
+            **found,
             "holdout_score_validation": report.score,
             "holdout_score_validation_low": low,
             "holdout_score_validation_high": high,
             "holdout_gap_validation": report.gap,
             **{f"holdout_score_of_{name}": mean for name, mean in report.by_name.items()},
+            **self.take(report),
         }
+
+    def take(self, report: HoldoutReport) -> dict[str, float]:
+        """Compare a usable evaluation with the best and the first one, and keep it where it is one of them."""
+        found = {}
         if self.best is not None and (since := change(self.best, report)) is not None:
             found |= {
                 "holdout_fall_validation": -since.holdout,

@@ -10,6 +10,7 @@ import yaml
 
 from agentrl.errors import CheckpointError
 from agentrl.evaluation.charts import Series, line_chart, stacked_bars
+from agentrl.evaluation.gaming import gaming_section
 from agentrl.evaluation.outcome import before_after, finite, quadrants, verdict
 from agentrl.evaluation.samples import samples_section, text
 from agentrl.evaluation.style import CSS
@@ -19,8 +20,14 @@ from agentrl.runs.files import write_text
 Rows = Sequence[Mapping[str, Any]]
 
 # title, (label, key of metrics.jsonl) of each line, and the range that the axis shows at least
+_REWARD_LINES = (
+    ("validation", "reward_validation"),
+    ("train", "reward_train"),
+    ("train, score", "score_train"),
+    ("validation, hold-out", "holdout_score_validation"),
+)
 _CHARTS: tuple[tuple[str, tuple[tuple[str, str], ...], tuple[float, float] | None], ...] = (
-    ("Reward", (("validation", "reward_validation"), ("train", "reward_train"), ("train, score", "score_train")), None),
+    ("Reward", _REWARD_LINES, None),
     ("KL to reference per token, nats", (("", "kl_per_token"),), (0.0, 0.0)),
     ("Tool calls per episode", (("total", "tool_calls"), ("*", "tool_calls_")), (0.0, 0.0)),
     ("Output tokens per episode", (("", "output_tokens"),), (0.0, 0.0)),
@@ -31,6 +38,7 @@ _CHARTS: tuple[tuple[str, tuple[tuple[str, str], ...], tuple[float, float] | Non
     ("Explained variance of the critic", (("", "explained_variance"),), (0.0, 1.0)),
     ("KL to reference per episode, nats", (("", "kl_per_trajectory"),), (0.0, 0.0)),
 )
+_HOLDOUT_KEYS = {"score": "", "low": "_low", "high": "_high"}
 _PHASES = (("rollout", "seconds_rollout"), ("update", "seconds_update"), ("evaluation", "seconds_evaluation"))
 
 
@@ -57,6 +65,7 @@ def write_report(run: Path) -> Path:
             "".join(f'<p class="note">{text(problem)}</p>' for problem in problems),
             before_after(summary),
             quadrants(summary),
+            gaming_section(rows, summary, _recorded(run, "stop.json", problems)),
             _curves(rows),
             samples_section(run),
         ]
@@ -98,7 +107,10 @@ def _baseline_row(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     if finite(baseline.get("reward")) is None:
         return []
     ends = {f"reward_validation_{end}": baseline.get(f"reward_{end}") for end in ("low", "high")}
-    return [{"step": 0, "reward_validation": baseline["reward"], **ends}]
+    watched = (summary.get("holdout") or {}).get("baseline") or {}
+    holdout = {f"holdout_score_validation{end}": watched.get(key) for key, end in _HOLDOUT_KEYS.items()}
+    gap = {"holdout_gap_validation": watched.get("gap"), "holdout_coverage_validation": watched.get("coverage")}
+    return [{"step": 0, "reward_validation": baseline["reward"], **ends, **(holdout | gap if watched else {})}]
 
 
 def _by_step(rows: Rows) -> list[dict[str, Any]]:

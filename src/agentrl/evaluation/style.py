@@ -68,6 +68,9 @@ svg text { fill: var(--quiet); font-size: 11px; font-variant-numeric: tabular-nu
 svg .grid { stroke: var(--grid); } svg .zero, svg .axis { stroke: var(--quiet); stroke-opacity: .55; }
 svg .line { fill: none; stroke: var(--c); stroke-width: 1.8; stroke-linejoin: round; }
 svg .mark, svg .bar { fill: var(--c); } svg .band { fill: var(--c); fill-opacity: .16; }
+svg .thin { stroke-width: .8; stroke-dasharray: 4 3; }
+svg .whisker { stroke: var(--c); stroke-opacity: .45; fill: none; }
+svg .ring { fill: none; stroke: var(--text); stroke-width: 1.2; }
 svg .hover { fill: transparent; } svg .hover:hover { fill: var(--text); fill-opacity: .07; }
 .s0 { --c: var(--s0); } .s1 { --c: var(--s1); } .s2 { --c: var(--s2); } .s3 { --c: var(--s3); }
 .s4 { --c: var(--s4); } .s5 { --c: var(--s5); } .s6 { --c: var(--s6); } .s7 { --c: var(--s7); }
