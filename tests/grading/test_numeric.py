@@ -144,3 +144,10 @@ def test_metamorphic_forms_are_worth_the_same(row: str, form: str) -> None:
 def test_only_the_end_of_a_long_answer_is_read() -> None:
     assert read_answer("1 2 3 4 5 " + "word " * MAX_CHARS + "12") is not None
     assert [number.value for number in find_numbers("1 and 2%, then $3 bn")] == [1, 0.02, 3e9]
+
+
+def test_a_short_message_and_another_answer_are_no_repeated_question() -> None:
+    messages = [{"role": "user", "content": "2?"}, {"role": "assistant", "content": "The answer is 27.2."}]
+    grader = build_declared(NumericConfig(type="numeric"))
+    item = {"reference_answer": 27.2, "messages": [*messages, {"role": "user", "content": "7.2"}]}
+    assert asyncio.run(grader.grade(Submission.of_text("The answer is 27.2.", item))).score == 1

@@ -158,10 +158,12 @@ def _undated(text: str, units: Mapping[str, float] | None) -> list[Number]:
 
 
 def _announced(text: str, numbers: list[Number]) -> Number | None:
+    if _are_too_many(numbers):
+        return None
     for number, following in zip(numbers, [*numbers[1:], None], strict=True):
         if _ANNOUNCED.search(text[: number.start]):
             is_choice = following and _are_rivals(number, following, text, _ALTERNATIVE)
-            return None if is_choice or _are_too_many(numbers) else number
+            return None if is_choice else number
     return _last(text, numbers)
 
 

@@ -18,6 +18,7 @@ READER = 1
 """Goes up whenever numbers are read or compared otherwise: it is part of the version of every numeric grader."""
 ANSWER_KEYS = ("final_answer", "answer", "result", "value")
 """Where an answer in JSON has its number; what else stands there, such as a score of its own, is not read."""
+QUESTION_CHARS = 12
 
 
 @dataclass(frozen=True)
@@ -140,9 +141,9 @@ def _told(text: str) -> str:
 
 
 def _without_question(text: str, submission: Submission) -> str:
-    """A repeated question states nothing, whatever numbers it has."""
+    """A repeated question states nothing, whatever numbers it has; a short one may stand in an answer by chance."""
     for message in submission.item.get("messages") or ():
-        content = message.get("content") if isinstance(message, dict) else None
-        if isinstance(content, str) and content.strip():
+        content = message.get("content") if isinstance(message, dict) and message.get("role") == "user" else None
+        if isinstance(content, str) and len(content.strip()) >= QUESTION_CHARS:
             text = text.replace(content.strip(), " ")
     return text
