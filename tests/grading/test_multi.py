@@ -153,7 +153,7 @@ def test_mistakes_are_found_when_the_config_is_read(fields: dict[str, Any], comp
 
 def test_a_multi_inside_a_multi_is_refused() -> None:
     inner = {"type": "multi", "graders": {"a": part()}, "calculate_output": "a"}
-    with pytest.raises(ValidationError, match="multi"):
+    with pytest.raises(ValidationError, match="found multi; allowed: every other kind, as a multi holds no multi"):
         MultiConfig(type="multi", graders={"a": inner}, calculate_output="a")
 
 
@@ -164,6 +164,10 @@ def test_graders_may_be_a_mapping_a_list_or_one() -> None:
     for each in (mapping, listed, single):
         assert list(each.graders) == ["a"]
         assert asyncio.run(build_declared(each).grade(SUBMISSION)).score == 1.0
+    unnamed = MultiConfig(type="multi", graders=[part(), part(name="a")], calculate_output="a")
+    assert list(unnamed.graders) == ["string_check", "a"]
+    with pytest.raises(ValidationError, match=r"\[1\].name: found 'string_check' a second time"):
+        MultiConfig(type="multi", graders=[part(), part()], calculate_output="a")
 
 
 def test_the_version_covers_the_formula_and_what_the_parts_tell() -> None:

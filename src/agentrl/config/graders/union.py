@@ -16,7 +16,7 @@ from agentrl.config.graders.learned import RewardModelConfig
 from agentrl.config.graders.measures import JsonSchemaConfig, NumericConfig, StringCheckConfig, TextSimilarityConfig
 from agentrl.config.graders.python import PythonConfig
 from agentrl.config.graders.remote import EndpointConfig
-from agentrl.config.section import ALLOW_LISTS, NonEmpty, PathParts, Problem, did_you_mean
+from agentrl.config.section import ALLOW_LISTS, BrokenRules, NonEmpty, PathParts, Problem, did_you_mean, repeated
 
 
 def kind_of(value: Any) -> str:
@@ -45,14 +45,31 @@ PartConfig = Annotated[AnyPart, Discriminator(kind_of)]
 
 
 def by_name(graders: Any) -> Any:
-    """A list of named graders, or a single one, as the mapping that `multi` means: three spellings are in use."""
+    """A list of graders, or a single one, as the mapping that `multi` means: three spellings are in use.
+
+    A grader of a list is called by its name, or by its type where it has none.
+    """
     if isinstance(graders, dict) and isinstance(graders.get("type"), str):
         graders = [graders]
+    problems: list[Problem] = []
     if isinstance(graders, list | tuple):
-        names = [each.get("name") if isinstance(each, dict) else getattr(each, "name", None) for each in graders]
-        if all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
-            return dict(zip(names, graders, strict=True))
+        names = [_key(each, "name") or _key(each, "type") or "endpoint" for each in graders]
+        for index in repeated(names):
+            found = f"found '{names[index]}' a second time; allowed: a name of its own, by which the formula calls it"
+            problems.append(Problem((index, "name"), found))
+        graders = dict(zip(names, graders, strict=True)) if not problems else graders
+    if isinstance(graders, dict):
+        for name in [name for name, each in graders.items() if _key(each, "type") == "multi"]:
+            found = "found multi; allowed: every other kind, as a multi holds no multi: write one formula of all parts"
+            problems.append(Problem((name, "type"), found))
+    if problems:
+        raise BrokenRules(problems)
     return graders
+
+
+def _key(grader: Any, key: str) -> str:
+    value = grader.get(key) if isinstance(grader, dict) else getattr(grader, key, None)
+    return value if isinstance(value, str) else ""
 
 
 class MultiConfig(GraderSection):
