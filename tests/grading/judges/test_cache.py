@@ -51,6 +51,37 @@ def test_the_same_question_at_the_same_time_is_one_call() -> None:
     assert sum(bool(grade.tokens) for grade in grades) == 1
 
 
+def test_who_gives_up_waiting_takes_no_verdict_from_who_does_not() -> None:
+    async def run() -> tuple[list[Any], int]:
+        asked, may_answer = asyncio.Event(), asyncio.Event()
+
+        async def answer(_: httpx.Request) -> httpx.Response:
+            asked.set()
+            await may_answer.wait()
+            return httpx.Response(200, json=GOOD)
+
+        grader = build_grader(GradingConfig(**declared()), transport=httpx.MockTransport(answer))
+        first, second = answers("a", "b")
+        waiting = [asyncio.create_task(grader.grade_submission(first)) for _ in range(3)]
+        await asked.wait()
+        waiting[0].cancel()
+        may_answer.set()
+        found = await asyncio.gather(*waiting, return_exceptions=True)
+        asked.clear()
+        may_answer.clear()
+        late = asyncio.create_task(grader.grade_submission(second))
+        await asked.wait()
+        late.cancel()
+        await grader.aclose()
+        await asyncio.gather(late, return_exceptions=True)
+        return found, len(asyncio.all_tasks())
+
+    found, left = asyncio.run(run())
+    assert isinstance(found[0], asyncio.CancelledError)
+    assert [grade.score for grade in found[1:]] == [0.5, 0.5]
+    assert left == 1, "nothing but this test is still running"
+
+
 def test_a_grader_may_keep_nothing() -> None:
     judge = ScriptedJudge(GOOD)
     grade_all(judge, answers("a", "a"), judge={"cache": False})

@@ -89,6 +89,9 @@ class JudgeConfig(EndpointSection):
     total_timeout_seconds: Positive = Field(
         default=600.0, description="Seconds for a call: waiting in the queue, all attempts and the pauses between them."
     )
+    retries: Count = Field(
+        default=6, description="Further attempts after a 5xx, a rate limit, a timeout or a lost connection."
+    )
     max_concurrency: PositiveInt = Field(
         default=32, description="Most calls in flight at once; it begins at 16 and adapts to what the server bears."
     )
@@ -205,7 +208,7 @@ class JudgeMessage(Section):
 
 def _block_problems(block: dict[str, Any], path: PathParts) -> Iterator[Problem]:
     kind = block.get("type")
-    if kind not in BLOCKS:
+    if not isinstance(kind, str) or kind not in BLOCKS:
         hint = did_you_mean(str(kind), BLOCKS)
         yield Problem((*path, "type"), f"found {str(kind)[:60]!r}; allowed: {', '.join(BLOCKS)}{hint}")
         return
