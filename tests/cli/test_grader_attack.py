@@ -77,6 +77,13 @@ def test_a_lower_bar_may_be_agreed_on(place: Path) -> None:
     assert attack("weak.yaml", *options, "--threshold", "1").exit_code == 0
 
 
+def test_forms_that_an_exact_comparison_cannot_know_may_be_left_out(place: Path) -> None:
+    (place / "exact.yaml").write_text(WEAK.replace("like", "eq"))
+    assert attack("exact.yaml").exit_code == 3
+    skipped = [word for name in ("paraphrase", "order", "currency", "markup") for word in ("--skip", name)]
+    assert attack("exact.yaml", *skipped).exit_code == 0
+
+
 def test_a_grader_that_cannot_be_asked_exits_4(place: Path) -> None:
     result = attack("down.yaml", "--only", "empty", "--only", "sanity")
     assert result.exit_code == 4
@@ -88,6 +95,7 @@ def test_a_grader_that_cannot_be_asked_exits_4(place: Path) -> None:
     ("options", "message"),
     [
         (("--only", "everything"), "--only: found 'everything'; allowed: empty, whitespace"),
+        (("--skip", "everything"), "--skip: found 'everything'; allowed: empty, whitespace"),
         (("--reference", "solution"), "no row has an answer under 'solution'; name it with --reference"),
         (("--form", "so it is"), "--form: found 'so it is'"),
     ],

@@ -33,6 +33,7 @@ MaxStd = Annotated[
 ]
 MinMutation = Annotated[float, typer.Option(min=0, max=1, help="Share of the attacks that has to be killed.")]
 Only = Annotated[list[str], typer.Option("--only", metavar="CASE", help="Ask this case alone. May be repeated.")]
+Skip = Annotated[list[str], typer.Option("--skip", metavar="CASE", help="Leave this case out. May be repeated.")]
 Rows = Annotated[
     Path | None, typer.Option("--data", metavar="FILE", help="Rows (JSONL), in place of the config's validation data.")
 ]
@@ -60,6 +61,7 @@ def attack(
     max_std: MaxStd = 0.05,
     min_mutation_score: MinMutation = 1.0,
     only: Only = [],  # noqa: B006  (typer reads the default)
+    skip: Skip = [],  # noqa: B006
     data: Rows = None,
     reference: Reference = None,
     form: Form = "{answer}",
@@ -78,16 +80,19 @@ def attack(
     from agentrl.config.grader_file import load_grader
     from agentrl.errors import ConfigError
     from agentrl.grading.attack import Limits, SuiteOptions
-    from agentrl.grading.attack.rows import rows_of
+    from agentrl.grading.attack.rows import keys_compared, rows_of
     from agentrl.grading.attack.suite import NAMES
     from agentrl.runs.files import to_json
 
-    if unknown := [name for name in only if name not in NAMES]:
-        raise ConfigError(f"--only: found {unknown[0]!r}; allowed: {', '.join(NAMES)}")
+    for option, names in {"--only": only, "--skip": skip}.items():
+        if unknown := [name for name in names if name not in NAMES]:
+            raise ConfigError(f"{option}: found {unknown[0]!r}; allowed: {', '.join(NAMES)}")
     file = load_grader(config, overrides)
-    rows = rows_of(_tasks(file, data), n=items, seed=seed, key=reference, form=form)
+    rows = rows_of(
+        _tasks(file, data), n=items, seed=seed, key=reference, compared=keys_compared(file.grading), form=form
+    )
     limits = Limits(threshold, max_std, min_mutation_score)
-    options = SuiteOptions(limits, repeats=repeats, only=tuple(only), at_once=at_once, seed=seed)
+    options = SuiteOptions(limits, repeats=repeats, only=tuple(only), skip=tuple(skip), at_once=at_once, seed=seed)
     result = _attack(file, rows, options, _replays(rollouts))
     print(to_json(_plain(result), indent=2) if as_json else "\n".join(_lines(result)))
     if result.verdict != "good":

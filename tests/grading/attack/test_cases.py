@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from agentrl.config import GradingConfig
 from agentrl.errors import ConfigError
 from agentrl.grading.attack.cases import CASES, wrong_answer
 from agentrl.grading.attack.forms import CHANGES, N_FORMS, ladder
-from agentrl.grading.attack.rows import number_of, numbers_in, plain, reference_key, rows_of
+from agentrl.grading.attack.rows import keys_compared, number_of, numbers_in, plain, reference_key, rows_of
 from agentrl.grading.attack.suite import NAMES
 from tests.factories import make_task
 from tests.grading.attack.weak import rows, tasks
@@ -85,6 +86,15 @@ def test_the_answer_is_found_among_the_keys() -> None:
     assert reference_key({"path": "x", "answer_text": "5%", "reference_answer": 0.05}) == "reference_answer"
     assert reference_key({"label": "yes", "id": 3}) == "label"
     assert reference_key({"path": "x", "answer": None}) is None
+    assert reference_key({"door": "2", "pointed": "1"}, ["door"]) == "door"
+    assert reference_key({"door": "2", "expected": "1"}, ["door"]) == "expected"
+
+
+def test_the_keys_that_a_grader_compares_with_come_first() -> None:
+    reads = {"type": "string_check", "operation": "eq", "input": "{{item.form}} {{sample.output_text}}"}
+    parts = {"a": {**reads, "reference": "{{ item.door }}"}, "b": {**reads, "reference": "{{ item['the key'] }}"}}
+    config = GradingConfig(name="g", type="multi", graders=parts, calculate_output="a * b")
+    assert keys_compared(config) == ("door", "the key", "form")
 
 
 @pytest.mark.parametrize(("options", "message"), [({"key": "nothing"}, "no row has an answer under 'nothing'"),

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from agentrl.config import GradingConfig
+from agentrl.config.graders.templates import template_paths
 from agentrl.errors import ConfigError
 from agentrl.types import Task
 
@@ -61,11 +63,31 @@ class Row:
         )
 
 
-def rows_of(tasks: Sequence[Task], *, n: int, seed: int, key: str | None = None, form: str = BARE) -> tuple[Row, ...]:
+def keys_compared(config: GradingConfig) -> tuple[str, ...]:
+    """Keys of the item that the graders' templates read as the reference, or read at all, in this order."""
+    found: dict[bool, dict[str, None]] = {True: {}, False: {}}
+    for _, grader in config.declared:
+        for place, template in grader.templates():
+            for namespace, *path in template_paths(template):
+                if namespace == "item" and len(path) == 1:
+                    found["reference" in place][str(path[0])] = None
+    return tuple(dict.fromkeys([*found[True], *found[False]]))
+
+
+def rows_of(
+    tasks: Sequence[Task],
+    *,
+    n: int,
+    seed: int,
+    key: str | None = None,
+    compared: Sequence[str] = (),
+    form: str = BARE,
+) -> tuple[Row, ...]:
     """A seeded sample of the tasks whose answer is known.
 
     Args:
         key: where the item holds the answer; None takes what looks like it.
+        compared: keys that the grader reads; one of them is taken where nothing looks like an answer.
         form: how an answer is written down.
 
     Raises:
@@ -73,7 +95,8 @@ def rows_of(tasks: Sequence[Task], *, n: int, seed: int, key: str | None = None,
     """
     if BARE not in form:
         raise ConfigError(f"--form: found {form!r:.80}; allowed: a text with {BARE} in it")
-    known = [(task, name) for task in tasks if (name := key or reference_key(task.item)) and _text_of(task.item, name)]
+    named = [(task, key or reference_key(task.item, compared)) for task in tasks]
+    known = [(task, name) for task, name in named if name and _text_of(task.item, name)]
     if not known:
         keys = sorted({name for task in tasks for name in task.item})
         wanted = f"no row has an answer under {key!r}" if key else "no key of the rows looks like the right answer"
@@ -85,10 +108,11 @@ def rows_of(tasks: Sequence[Task], *, n: int, seed: int, key: str | None = None,
     return tuple(_with_others(row, texts) for row in rows)
 
 
-def reference_key(item: dict[str, Any]) -> str | None:
-    """The key that looks like the right answer."""
-    found = [key for key in item if REFERENCE_KEY.search(key) and _text_of(item, key)]
-    return next((key for key in (*FIRST_KEYS, *found) if key in found), None)
+def reference_key(item: dict[str, Any], compared: Sequence[str] = ()) -> str | None:
+    """The key that looks like the right answer, else the first of those that the grader compares."""
+    found = [key for key in item if _text_of(item, key)]
+    alike = [key for key in (*FIRST_KEYS, *compared, *found) if REFERENCE_KEY.search(key)]
+    return next((key for key in (*alike, *compared) if key in found), None)
 
 
 def plain(value: float) -> str:

@@ -22,7 +22,7 @@ from agentrl.types import Grade
 RIGHT, WRONG = "right", "wrong"
 SCRATCHES = ("sanity", "noise", *(each.name for each in CHANGES))
 NAMES = (*(each.name for each in CASES), "replay", *SCRATCHES)
-"""What `only` may name."""
+"""What `only` and `skip` may name."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,14 @@ class SuiteOptions:
     """Grades of one and the same answer, for the noise, none from a judge's cache; 0 or 1 leaves it out."""
     only: tuple[str, ...] = ()
     """Cases, changes, `sanity`, `noise`; empty is all of them."""
+    skip: tuple[str, ...] = ()
+    """Of those, what is left out."""
     at_once: int = 16
     """Answers that the graders have at any time."""
     seed: int = 17
 
     def wants(self, name: str) -> bool:
-        return not self.only or name in self.only
+        return (not self.only or name in self.only) and name not in self.skip
 
 
 @dataclass(frozen=True)
