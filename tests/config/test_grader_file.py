@@ -10,6 +10,7 @@ import pytest
 
 from agentrl.config.grader_file import load_grader, parse_grader
 from agentrl.errors import ConfigError
+from tests.config.grader_mutations import mutated
 
 CHECK = {
     "type": "string_check",
@@ -108,3 +109,16 @@ def test_a_grader_alone_may_give_any_score_until_somebody_says_a_range() -> None
 
 def test_the_range_of_a_run_holds(tmp_path: Path) -> None:
     assert load_grader(write(tmp_path, "run.yaml", RUN)).scoring.max_score == 1
+
+
+def test_no_declaration_is_worse_than_refused() -> None:
+    """What is wrong in it is an error of the config, or nothing is."""
+    refused = 0
+    for declared in mutated(1500):
+        try:
+            found = parse_grader(declared)
+        except ConfigError:
+            refused += 1
+        else:
+            assert parse_grader(found.grading.grader.model_dump(mode="json")).grading.grader == found.grading.grader
+    assert 500 < refused < 1400

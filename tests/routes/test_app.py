@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +14,10 @@ import pytest
 pytest.importorskip("fastapi", reason="the extra agentrl[serve] is not installed")
 
 from agentrl.config.graders import KINDS
+from agentrl.endpoint import strict_json
 from agentrl.routes.app import Rules, create_app
 from agentrl.routes.foreign import ALLOWED, HARMLESS
+from tests.config.grader_mutations import GOOD, ODD, mutated
 from tests.grader_server import grader_server
 
 PREFIX = "/v1/fine_tuning/alpha"
@@ -303,3 +306,32 @@ def test_a_web_page_cannot_ask_in_a_browsers_name() -> None:
     assert (status, reply["error"]["code"]) == (415, "unsupported_media_type")
     for host in ("http://localhost:8000", "http://[::1]:8000", "http://127.0.0.1:8000"):
         assert ask("graders/validate", {"grader": CHECK}, base_url=host)[0] == 200
+
+
+LOCAL = tuple(each for each in GOOD if each["type"] in HARMLESS)
+SAMPLES = ("", "42", "{}", "[[[[", "NaN", "1e999", "\ud800", "\x00\x1b[2J", "9" * 5000, "{{ item.a }}", '{"a": null}')
+
+
+def test_no_request_is_answered_with_anything_but_a_grade_or_a_refusal() -> None:
+    """Of graders that ask nobody, with something wrong in declaration, sample or item."""
+
+    async def work() -> Counter[int]:
+        statuses: Counter[int] = Counter()
+        transport = httpx.ASGITransport(create_app(Rules()))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            for number, declared in enumerate(mutated(600, among=LOCAL)):
+                item = {"a": ODD[number % len(ODD)]}
+                body = {"grader": declared, "model_sample": SAMPLES[number % len(SAMPLES)], "item": item}
+                content = json.dumps(body).encode()
+                headers = {"Content-Type": "application/json"}
+                reply = await client.post(f"{PREFIX}/graders/run", content=content, headers=headers)
+                statuses[reply.status_code] += 1
+                if reply.status_code == 200:
+                    found = strict_json(reply.text)
+                    assert found["agentrl"]["is_graded"] == (found["reward"] is not None)
+                    assert found["reward"] is not None or any(found["metadata"]["errors"].values())
+        return statuses
+
+    found = asyncio.run(work())
+    assert found.keys() == {200, 400}
+    assert found[200] > 50

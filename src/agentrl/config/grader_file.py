@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +131,7 @@ def _threshold(written: Mapping[str, Any]) -> float:
     inner = written.get("grader")
     for place in (written, inner if isinstance(inner, Mapping) else {}):
         found = place.get("pass_threshold")
-        if isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found):
+        if isinstance(found, int | float) and not isinstance(found, bool) and abs(found) <= sys.float_info.max:
             is_judge = place.get("type") == "score_model"  # which says its range itself
             return 0.0 if is_judge else float(found)
     return 0.0

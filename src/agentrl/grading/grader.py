@@ -54,7 +54,7 @@ class RolloutGrader(Protocol):
 def content_version(config: GraderSection, **further: Any) -> str:
     """sha256 of a declaration and of what else decides its scores, such as the digest of a model's weights."""
     content = config.model_dump(mode="json", exclude=set(config.not_content))
-    return f"sha256:{hashlib.sha256(canonical([content, further]).encode()).hexdigest()}"
+    return f"sha256:{hashlib.sha256(canonical([content, further]).encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def ungraded(reason: str, *errors: str, seconds: float = 0.0) -> Grade:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from agentrl.config import GradingConfig
 from agentrl.grading import RunGrader, build_grader
+from agentrl.grading.submission import canonical
 
 KEPT = 8
 
@@ -27,7 +28,7 @@ class Shelf:
         Raises:
             ConfigError: it cannot be built.
         """
-        key = grading.model_dump_json()
+        key = canonical(grading.model_dump())
         grader, users = self._graders.pop(key) if key in self._graders else (build_grader(grading), 0)
         self._graders[key] = grader, users + 1  # at the end: the one used last
         try:
