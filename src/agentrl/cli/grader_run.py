@@ -178,10 +178,10 @@ def _lines(grade: Grade, grading: GradingConfig) -> Iterator[str]:
         yield from said("flags", ", ".join(grade.errors))
     yield from said("version", grade.version)
     if grade.tokens or grade.cost_usd:
-        tokens = sum(
-            count for counts in grade.tokens.values() for kind, count in counts.items() if "cached" not in kind
-        )
-        yield from said("cost", f"{grade.cost_usd:.4f} USD, {tokens} tokens ({', '.join(grade.tokens)})")
+        tokens = sum(each.get("prompt", 0) + each.get("completion", 0) for each in grade.tokens.values())
+        has_unpriced = any(each.get("unpriced") for each in grade.tokens.values())
+        price = "not known, no prices declared" if has_unpriced else f"{grade.cost_usd:.4f} USD"
+        yield from said("cost", f"{price}; {tokens} tokens ({', '.join(grade.tokens)})")
     yield from said("seconds", f"{grade.seconds:.3f}")
 
 
@@ -189,4 +189,7 @@ def _summary(grades: list[Grade]) -> str:
     scores = [grade.score for grade in grades if grade.score is not None]
     if not scores:
         return f"none of {len(grades)} samples graded"
-    return f"{len(scores)} of {len(grades)} samples graded, mean score {sum(scores) / len(scores):.3f}"
+    versions = {grade.version for grade in grades if grade.is_graded}
+    mean = f"mean score {sum(scores) / len(scores):.3f}"
+    several = f"under {len(versions)} versions of the grader, which have no common mean"
+    return f"{len(scores)} of {len(grades)} samples graded, {mean if len(versions) == 1 else several}"
