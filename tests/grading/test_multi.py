@@ -164,10 +164,12 @@ def test_graders_may_be_a_mapping_a_list_or_one() -> None:
     for each in (mapping, listed, single):
         assert list(each.graders) == ["a"]
         assert asyncio.run(build_declared(each).grade(SUBMISSION)).score == 1.0
-    unnamed = MultiConfig(type="multi", graders=[part(), part(name="a")], calculate_output="a")
-    assert list(unnamed.graders) == ["string_check", "a"]
-    with pytest.raises(ValidationError, match=r"\[1\].name: found 'string_check' a second time"):
-        MultiConfig(type="multi", graders=[part(), part()], calculate_output="a")
+    with pytest.raises(ValidationError, match=r"\[0\].name: missing; allowed: a name of its own"):
+        MultiConfig(type="multi", graders=[part(), part(name="a")], calculate_output="a")
+    with pytest.raises(ValidationError, match=r"\[1\].name: found 'a' a second time"):
+        MultiConfig(type="multi", graders=[part(name="a"), part(name="a")], calculate_output="a")
+    with pytest.raises(ValidationError, match="name: missing"):
+        MultiConfig(type="multi", graders=part(), calculate_output="a")
 
 
 def test_the_version_covers_the_formula_and_what_the_parts_tell() -> None:

@@ -45,26 +45,35 @@ PartConfig = Annotated[AnyPart, Discriminator(kind_of)]
 
 
 def by_name(graders: Any) -> Any:
-    """A list of graders, or a single one, as the mapping that `multi` means: three spellings are in use.
-
-    A grader of a list is called by its name, or by its type where it has none.
-    """
+    """A list of named graders, or a single one, as the mapping that `multi` means: three spellings are in use."""
     if isinstance(graders, dict) and isinstance(graders.get("type"), str):
         graders = [graders]
-    problems: list[Problem] = []
     if isinstance(graders, list | tuple):
-        names = [_key(each, "name") or _key(each, "type") or "endpoint" for each in graders]
-        for index in repeated(names):
-            found = f"found '{names[index]}' a second time; allowed: a name of its own, by which the formula calls it"
-            problems.append(Problem((index, "name"), found))
-        graders = dict(zip(names, graders, strict=True)) if not problems else graders
-    if isinstance(graders, dict):
-        for name in [name for name, each in graders.items() if _key(each, "type") == "multi"]:
+        names = [_key(each, "name") for each in graders]
+        if all(names) and len(set(names)) == len(names):
+            return dict(zip(names, graders, strict=True))
+    return graders
+
+
+def parts_by_name(graders: Any) -> Any:
+    """As `by_name`; what has no name of its own, or parts, is refused here, where it can be said well."""
+    named = by_name(graders)
+    problems = []
+    if isinstance(named, list | tuple):
+        names = [_key(each, "name") for each in named]
+        for index in sorted({*repeated(names), *(index for index, name in enumerate(names) if not name)}):
+            found = f"found '{names[index]}' a second time" if names[index] else "missing"
+            allowed = "a name of its own, by which calculate_output calls it"
+            problems.append(
+                Problem((index, "name") if isinstance(graders, list) else ("name",), f"{found}; allowed: {allowed}")
+            )
+    elif isinstance(named, dict):
+        for name in [name for name, each in named.items() if _key(each, "type") == "multi"]:
             found = "found multi; allowed: every other kind, as a multi holds no multi: write one formula of all parts"
             problems.append(Problem((name, "type"), found))
     if problems:
         raise BrokenRules(problems)
-    return graders
+    return named
 
 
 def _key(grader: Any, key: str) -> str:
@@ -79,7 +88,7 @@ class MultiConfig(GraderSection):
     """Its version takes in the versions of its parts instead of their declarations."""
 
     type: Literal["multi"] = Field(description="Kind of grader.")
-    graders: Annotated[dict[str, PartConfig], BeforeValidator(by_name), Field(min_length=1)] = Field(
+    graders: Annotated[dict[str, PartConfig], BeforeValidator(parts_by_name), Field(min_length=1)] = Field(
         description="The parts, by the name that the formula calls them: a mapping, or a list whose entries have names."
     )
     calculate_output: NonEmpty = Field(
