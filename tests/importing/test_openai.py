@@ -13,6 +13,7 @@ import yaml
 
 from agentrl.config import RunConfig, load_config
 from agentrl.errors import ConfigError
+from agentrl.grading import build_grader
 from agentrl.importing import Imported, import_job, read_job
 
 JOBS = Path(__file__).with_name("jobs")
@@ -66,6 +67,16 @@ def test_t8_a_job_becomes_a_config_and_no_secret_is_copied(path: Path, tmp_path:
     assert config.workflow.reward_model == config.grading.name
     shown = imported.text + repr(imported)
     assert not [secret for secret in SECRETS if secret in shown]
+
+
+@pytest.mark.parametrize("path", sorted(JOBS.glob("*.json")), ids=lambda path: path.stem)
+def test_the_grader_of_a_job_can_be_built(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    imported = import_job(path)
+    for name in ("OPENAI_API_KEY", *imported.variables):
+        monkeypatch.setenv(name, "a-value")
+    config = loaded(imported, tmp_path)
+    assert config.grading is not None
+    assert build_grader(config.grading).version.startswith("sha256:")
 
 
 def test_a_request_with_bearer_tokens_and_fifty_steps(tmp_path: Path) -> None:
