@@ -38,7 +38,7 @@ class JsonSchemaGrader:
     """Validates an answer.
 
     Raises:
-        ConfigError: the schema is none, or a pattern or a reference of it cannot be used; or jsonschema is missing.
+        ConfigError: a pattern of the schema is too large; or jsonschema is missing.
     """
 
     def __init__(self, config: JsonSchemaConfig) -> None:
@@ -46,12 +46,11 @@ class JsonSchemaGrader:
         name = f"grader {config.name or config.type}: json_schema"
         jsonschema, referencing = extra("jsonschema", name), extra("referencing", name)
         try:
-            kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-            kind.check_schema(schema)
             for pattern in config.patterns:
                 _pattern(pattern)
-        except (jsonschema.SchemaError, ConfigError) as error:
-            raise ConfigError(f"{name}: {getattr(error, 'message', error)}") from error
+        except ConfigError as error:
+            raise ConfigError(f"{name}: {error}") from error
+        kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
         self._validator = _limited(kind)(schema, registry=referencing.Registry())
         self._unusable = (RecursionError, TooSlowError, PatternTimeout, referencing.exceptions.Unresolvable)
         self._parts = tuple(schema.get("required") or schema.get("properties") or ())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Literal
 
 from pydantic import Field
@@ -129,6 +131,17 @@ class JsonSchemaConfig(GraderSection):
         if {"unevaluatedProperties", "patternProperties"} <= {key for key, _ in keywords}:
             found = "found unevaluatedProperties beside patternProperties; allowed: additionalProperties beside them"
             yield Problem(("json_schema",), found)
+        if find_spec("jsonschema"):  # where it is missing, building the grader says so
+            yield from self._no_schema(import_module("jsonschema"))
+
+    def _no_schema(self, jsonschema: Any) -> Iterator[Problem]:
+        kind = jsonschema.validators.validator_for(self.schema_alone, default=jsonschema.Draft202012Validator)
+        try:
+            kind.check_schema(self.schema_alone)
+        except jsonschema.SchemaError as error:
+            wrapper = () if self.schema_alone is self.json_schema else ("schema",)
+            found = f"found no JSON schema: {error.message:.120}"
+            yield Problem(("json_schema", *wrapper, *error.absolute_path), found)
 
 
 def _keywords(schema: Any) -> Iterator[tuple[str, Any]]:
