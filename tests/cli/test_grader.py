@@ -13,6 +13,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from agentrl.cli.main import app
+from agentrl.config import load_config, to_yaml
 from agentrl.evaluation.recorded import read_recorded
 from agentrl.grading.versions import grade_versions
 from agentrl.runs import RunDirectory
@@ -27,6 +28,7 @@ CHECK = {
     "reference": "{{ item.reference_answer }}",
     "operation": "eq",
 }
+TOY_SERVER = Path(__file__).parents[1] / "toy_server.py"
 OLD, OTHER = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
 
 
@@ -51,6 +53,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ]
         Path(f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return tmp_path
+
+
+@pytest.fixture
+def served() -> Path:
+    """A config whose grader is a server that a run starts; it likes a `yes`."""
+    serve = {"command": ["{python}", str(TOY_SERVER), "normal"], "env": {"TOY_TOKEN": "${random}"}}
+    config = {
+        "workflow": {"target": "t", "baseline": "b"},
+        "data": {"train": "train.jsonl", "validation": "validation.jsonl"},
+        "tools": {"serve": [serve], "endpoints": [{"name": "look", "server_url": "{serve}/look"}]},
+        "grading": {"name": "toy", "url": "{serve}/grade", "headers": {"Authorization": "Bearer ${TOY_TOKEN}"}},
+    }
+    Path("served.yaml").write_text(yaml.safe_dump(config))
+    return Path("served.yaml")
 
 
 # run
@@ -105,6 +121,21 @@ def test_run_grades_a_file_of_samples() -> None:
     assert result.stdout.splitlines()[-1] == "2 of 3 samples graded, mean score 0.500"
     printed = grader("run", "grader.json", "--sample", "samples.jsonl", "--json").stdout.splitlines()
     assert [json.loads(line)["reward"] for line in printed] == [1.0, 0.0, None]
+
+
+def test_run_takes_no_mean_over_two_versions() -> None:
+    """A server that says another `rubric_version` from the second answer on is another grader."""
+    asked = iter(range(9))
+    Path("samples.jsonl").write_text('{"answer": "1"}\n' * 3)
+    with grader_server(lambda _: {"score": 0.5, "rubric_version": min(1, next(asked))}) as url:
+        Path("new.yaml").write_text(yaml.safe_dump({"type": "endpoint", "url": url}))
+        result = grader("run", "new.yaml", "--sample", "samples.jsonl")
+    assert result.stdout.splitlines()[-1].startswith("3 of 3 samples graded, under 2 versions of the grader")
+
+
+def test_run_starts_the_servers_of_its_config(served: Path) -> None:
+    result = grader("run", served, "--answer", "yes", "--row", 1)
+    assert (result.exit_code, result.stdout.splitlines()[0]) == (0, "score        1, passed (from 0.75 on)")
 
 
 def test_run_strips_what_a_terminal_would_obey() -> None:
@@ -275,6 +306,20 @@ def test_compare_keeps_old_versions_apart(run_dir: Path, new_grader: Path) -> No
     shown = grader("compare", "runs/mixed", "--grader", new_grader).stdout
     assert "found grades of 2 pairs of versions" in shown
     assert grader("compare", "runs/mixed", "--grader", new_grader, "--min-spearman", 0.9).exit_code == 1
+
+
+def test_compare_starts_the_servers_of_the_run_for_a_grader_alone(served: Path) -> None:
+    config = load_config(served)
+    with RunDirectory.create(Path("runs/toy"), config_yaml=to_yaml(config), manifest={}) as run:
+        answers = {0: "yes", 1: "no", 2: "yes yes", 3: "maybe"}
+        run.write_rollouts("train-000001", [replace(rollout(n, n % 2), answer=text) for n, text in answers.items()])
+    assert config.grading is not None
+    alone = config.grading.grader.model_dump(mode="json", exclude_none=True)
+    Path("alone.yaml").write_text(yaml.safe_dump(alone))
+    result = grader("compare", "runs/toy", "--grader", "alone.yaml", "--json")
+    assert result.exit_code == 0, result.stderr
+    (only,) = json.loads(result.stdout)["comparisons"]
+    assert (only["n"], only["new_mean"], only["agreement"]["spearman"]) == (4, 0.5, pytest.approx(-1))
 
 
 def test_compare_without_a_score_fails_and_says_why(run_dir: Path) -> None:
