@@ -97,6 +97,7 @@ NESTED = '{"a":' * 60 + "{}" + "}" * 60
         ({"x" * 5000 + "!": 1}, {"patternProperties": {"(x+x+)+y": {}}}, "took more than 0.05 s"),
         ({"x" * 5000 + "!": 1}, {"patternProperties": {"(x+x+)+y": {}}, "additionalProperties": False}, "took more"),
         (NESTED, DEEP, "the validation took more than 0.1 s"),
+        (10**400, {"multipleOf": 0.5}, "too large"),
         ({}, {"$ref": "#"}, ""),
         ({}, {"$ref": "#/$defs/nothing"}, "nothing"),
     ],

@@ -28,6 +28,8 @@ SECONDS = 1.0
 """Of computing, for one validation; a single pattern has half of it."""
 MAX_CHARS = 1_000_000
 SHOWN_ERRORS = 3
+BEYOND_THE_LIBRARY = (RecursionError, ArithmeticError, ValueError, TypeError)
+"""What jsonschema raises on JSON that is nested deeply, or has integers beyond every float."""
 
 
 class TooSlowError(Exception):
@@ -52,7 +54,7 @@ class JsonSchemaGrader:
             raise ConfigError(f"{name}: {error}") from error
         kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
         self._validator = _limited(kind)(schema, registry=referencing.Registry())
-        self._unusable = (RecursionError, TooSlowError, PatternTimeout, referencing.exceptions.Unresolvable)
+        self._unusable = (TooSlowError, PatternTimeout, referencing.exceptions.Unresolvable, *BEYOND_THE_LIBRARY)
         self._parts = tuple(schema.get("required") or schema.get("properties") or ())
         self.version = content_version(config, libraries=versions_of("jsonschema", "regex"))
 
