@@ -14,7 +14,7 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic.fields import FieldInfo
 
-from agentrl.config import DPORunConfig, RunConfig, SFTRunConfig
+from agentrl.config import DPORunConfig, RewardModelRunConfig, RunConfig, SFTRunConfig
 from agentrl.config.gates import BUILT_IN_GATES
 from agentrl.config.messages import _allowed, _members
 from agentrl.config.section import Section
@@ -138,7 +138,12 @@ def page() -> str:
                 "These names can be written bare. A row with one of them and some keys changes those keys.",
                 gates(),
             ]
-    for verb, model in (("sft", SFTRunConfig), ("dpo", DPORunConfig)):
+    files: list[tuple[str, type[Section]]] = [
+        ("sft", SFTRunConfig),
+        ("dpo", DPORunConfig),
+        ("reward-model train", RewardModelRunConfig),
+    ]
+    for verb, model in files:
         parts += [f"## A file for `agentrl {verb}`", table(model, "")]
         for path, section in sections(model, ""):
             parts += [f"## {path}", _doc(section), table(section, path)]

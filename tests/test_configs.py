@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from agentrl.config import DPORunConfig, RunConfig, SFTRunConfig, load_any_config, load_config, missing_for_training
+from agentrl.config import (
+    DPORunConfig,
+    RewardModelRunConfig,
+    RunConfig,
+    SFTRunConfig,
+    load_any_config,
+    load_config,
+    missing_for_training,
+)
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -15,7 +23,7 @@ CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_a_shipped_config_loads(path: Path) -> None:
     config = load_any_config(path)
-    kinds = {"finqa-sft": SFTRunConfig, "finqa-dpo": DPORunConfig}
+    kinds = {"finqa-sft": SFTRunConfig, "finqa-dpo": DPORunConfig, "finqa-reward-model": RewardModelRunConfig}
     assert isinstance(config, kinds.get(path.stem, RunConfig))
     if isinstance(config, RunConfig):
         assert not missing_for_training(config)

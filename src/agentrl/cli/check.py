@@ -10,7 +10,7 @@ from agentrl.cli.options import Config, Json, Set
 def check(config: Config, overrides: Set = [], as_json: Json = False) -> None:  # noqa: B006  (typer reads the default)
     """Validate a config and print it in full.
 
-    Starts nothing, and loads no GPU stack. Knows configs of `train`, `sft` and `dpo`.
+    Starts nothing, and loads no GPU stack. Knows configs of `train`, `sft`, `dpo` and `reward-model train`.
     """
     import json
 

@@ -35,8 +35,8 @@ class CalibrationGateConfig(Section):
     )
     max_ece: Fraction = Field(
         default=0.05,
-        description="Expected calibration error after temperature scaling, at most; ten bins of equal mass, on the "
-        "half of the hold-out that the temperature was not fitted on.",
+        description="Expected calibration error after temperature scaling, at most, beyond what chance makes of so few "
+        "examples; ten bins of equal mass, on the half of the hold-out that the temperature was not fitted on.",
     )
     max_length_correlation: Fraction = Field(
         default=0.3, description="Size of the correlation of reward and sampled tokens, at most; or max_length_gap holds."

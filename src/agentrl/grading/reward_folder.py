@@ -15,7 +15,8 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging
 
 from agentrl.config import RenderingConfig
 from agentrl.errors import AgentRLError, ConfigError
@@ -155,9 +157,10 @@ def load_classifier(folder: Path) -> tuple[Any, Any]:
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
+        with without_progress_bars():
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+            )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, AgentRLError) as error:
         raise ConfigError(f"{folder}: the reward model cannot be loaded: {error}") from error
     if missing := sorted(info["missing_keys"]):
@@ -166,6 +169,18 @@ def load_classifier(folder: Path) -> tuple[Any, Any]:
         raise ConfigError(f"{folder}: found {model.config.num_labels} outputs; a reward model has one")
     model.requires_grad_(False).eval()
     return tokenizer, model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """A run has a line of its own for progress."""
+    was_shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if was_shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def checked_digest(folder: Path) -> str:

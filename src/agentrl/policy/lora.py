@@ -133,7 +133,8 @@ def save_merged(model: Any, folder: Path) -> None:
             state[f"{name}.weight"] = (weight + module.get_delta_weight(NAME)).to(weight.dtype)  # type: ignore[attr-defined]
     with torch.device("meta"):
         whole = type(model)(model.config)  # a shell without memory of its own
-    whole.generation_config = model.generation_config
+    if hasattr(model, "generation_config"):  # a classifier has none
+        whole.generation_config = model.generation_config
     whole.load_state_dict(state, strict=False, assign=True)  # not strict: tied weights stand in the state once
     whole.tie_weights()
     whole.save_pretrained(folder)

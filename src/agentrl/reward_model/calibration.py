@@ -61,6 +61,8 @@ class Bin:
     """Mean of what was claimed."""
     outcome: float
     """Mean of what happened."""
+    spread: float
+    """Standard deviation of outcome less claim."""
 
 
 def reliability(probabilities: ArrayLike, outcomes: ArrayLike, *, bins: int = BINS, equal_mass: bool) -> list[Bin]:
@@ -80,7 +82,7 @@ def reliability(probabilities: ArrayLike, outcomes: ArrayLike, *, bins: int = BI
         parts = [np.flatnonzero(index == number) for number in numbers]
         edges = [(number / bins, (number + 1) / bins) for number in numbers]
     return [
-        Bin(len(part), low, high, float(p[part].mean()), float(y[part].mean()))
+        Bin(len(part), low, high, float(p[part].mean()), float(y[part].mean()), float((y[part] - p[part]).std()))
         for part, (low, high) in zip(parts, edges, strict=True)
     ]
 
@@ -88,6 +90,16 @@ def reliability(probabilities: ArrayLike, outcomes: ArrayLike, *, bins: int = BI
 def ece(table: Sequence[Bin]) -> float:
     """Expected calibration error: mean distance of claim and outcome over all predictions."""
     return sum(each.n * abs(each.confidence - each.outcome) for each in table) / sum(each.n for each in table)
+
+
+def ece_of_chance(table: Sequence[Bin]) -> float:
+    """What the same number of predictions would show by chance, were every bin's claim right.
+
+    A bin's mean is off by |N(0, spread^2 / n)|, whose mean is spread * sqrt(2 / (pi n)). Of some hundreds of predictions
+    this is most of the ECE.
+    """
+    total = sum(each.n for each in table)
+    return sum(each.n * each.spread * math.sqrt(2 / (math.pi * each.n)) for each in table) / total
 
 
 def fit_temperature(logits: ArrayLike, outcomes: ArrayLike | None = None) -> float:

@@ -122,6 +122,7 @@ def _claims(margins: ArrayLike) -> Report:
         "nll": cal.nll(m),
         "brier": cal.brier(confidence, right),
         "ece": cal.ece(mass),
+        "ece_of_chance": cal.ece_of_chance(mass),
         "ece_equal_width": cal.ece(width),
         "reliability": [asdict(each) for each in mass],
         "reliability_equal_width": [asdict(each) for each in width],
@@ -215,6 +216,7 @@ def _estimates(logits: cal.Floats, targets: cal.Floats) -> Report:
         "brier": cal.brier(p, targets),
         "nll": float((np.logaddexp(0, logits) - targets * logits).mean()),
         "ece": cal.ece(deciles),
+        "ece_of_chance": cal.ece_of_chance(deciles),
         "ece_equal_width": cal.ece(cal.reliability(p, targets, equal_mass=False)),
         "reliability": [asdict(each) for each in deciles],
     }
@@ -247,10 +249,10 @@ def failures(report: Report, gate: CalibrationGateConfig) -> list[str]:
     if low is None or not low >= gate.min_accuracy:
         shown = "not measured" if low is None else f"{low:.3f}"
         found.append(f"accuracy of comparisons, lower end {shown}; at least {gate.min_accuracy:g} (min_accuracy)")
-    ece = judged.get("scaled", {}).get("ece")
-    if ece is None or not ece <= gate.max_ece:
-        shown = "not measured" if ece is None else f"{ece:.3f}"
-        found.append(f"calibration error {shown}; at most {gate.max_ece:g} (max_ece)")
+    scaled = judged.get("scaled", {})
+    if not scaled.get("n") or not scaled["ece"] - scaled["ece_of_chance"] <= gate.max_ece:
+        shown = f"{scaled['ece']:.3f}, by chance {scaled['ece_of_chance']:.3f}" if scaled.get("n") else "not measured"
+        found.append(f"calibration error {shown}; at most {gate.max_ece:g} more than by chance (max_ece)")
     if not (_is_length_free(report, gate)):
         found.append(_length_failure(report, gate))
     if not report["reward"]["std"] > SPREAD:

@@ -128,6 +128,7 @@ def _claims(title: str, judged: Mapping[str, Any]) -> Table:
         "nll": "NLL, nats",
         "brier": "Brier",
         "ece": "ECE, equal mass",
+        "ece_of_chance": "ECE that chance makes of so few",
         "ece_equal_width": "ECE, equal width",
     }
     rows = [
