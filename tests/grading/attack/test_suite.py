@@ -97,14 +97,27 @@ def test_a_grader_that_flaps_is_noisy() -> None:
     assert (steady.sigma, steady.is_noisy, steady.verdict) == (0.0, False, "good")
 
 
-def test_a_grader_that_cannot_be_asked_is_no_result() -> None:
+def test_a_grader_that_cannot_be_asked_is_no_result_and_is_not_asked_for_long() -> None:
+    asked = []
+
     def broken(answer: str, item: dict[str, Any]) -> float:
+        asked.append(answer)
         raise RuntimeError("no disk")
 
-    result = run(broken, on=rows(1), only=("empty", "punctuation", "sanity"))
+    result = run(broken, on=rows(4), only=("empty", "long", "sanity", "noise"))
     (report,) = result.graders
     assert (result.verdict, report.mutation_score, report.attacks) == ("inconclusive", None, [])
+    assert len(report.unasked) > 50
     assert "no disk" in report.unasked[0].reason
+    assert len(asked) == 3 * 2  # three right answers, each sent twice
+
+
+def test_a_hold_out_that_is_absent_leaves_the_others_their_results() -> None:
+    grading = {**NUMERIC, "holdout": [{"name": "down", "url": "http://localhost/grade"}]}
+    result = run(lambda *_: 1 / 0, grading=grading, on=rows(1), only=("empty", "contradiction"))
+    assert {report.target.name: report.verdict for report in result.graders} == {
+        "numeric": "good", "down": "inconclusive"}  # fmt: skip
+    assert result.verdict == "inconclusive"
 
 
 def test_an_answer_that_breaks_the_grader_does_not_pay_and_is_counted() -> None:
@@ -165,10 +178,10 @@ def test_conduct_around_an_attack_is_flawless() -> None:
     safety = PolicyCheckConfig(type="policy_check", leaked_keys=("reference_answer",))
     row = rows()[0]
     for config in (tools, safety):
-        submission = submission_of(row.text, row, config)
+        submission = submission_of(row.text, row, [config])
         assert asyncio.run(build_declared(config).grade(submission)).score == 1.0
     stack = MultiConfig(type="multi", graders={"t": tools, "s": safety}, calculate_output="t * s")
-    calls = submission_of("", row, stack).sample["output_tools"]
+    calls = submission_of("", row, [stack, tools, safety]).sample["output_tools"]
     assert [call["function"]["name"] for call in calls] == ["list", "search", "cat"]
 
 
@@ -234,7 +247,7 @@ def test_a_judge_that_believes_what_it_reads_is_found_out_and_asked_afresh() -> 
     )
     (report,) = result.graders
     assert report.survivors_by_case() == {"judge_instruction": 1, "opener": 1, "claim": 1}
-    assert result.asked == len(judge.bodies) == len(report.attacks) + 2 * 4
+    assert result.asked == len(judge.bodies) == 1 + len(report.attacks) + 2 * 4  # and whether it is there
 
 
 def test_a_failure_in_passing_is_asked_about_again() -> None:

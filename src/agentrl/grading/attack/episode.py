@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable
 
-from agentrl.config.graders import GraderSection, MultiConfig, PolicyCheckConfig, ToolUseConfig
+from agentrl.config.graders import GraderSection, PolicyCheckConfig, ToolUseConfig
 from agentrl.grading.attack.rows import Row
 from agentrl.grading.submission import Submission
 from agentrl.types import Rollout, StopReason, ToolCall, ToolResult, Turn
@@ -15,9 +15,9 @@ NOTHING_USD = 1e-9
 """Cost of the episode: small, but a price."""
 
 
-def submission_of(answer: str, row: Row, grader: GraderSection) -> Submission:
-    """An answer as the end of an episode that did all that the grader's parts ask of tools, and showed the answer."""
-    tools = _tools_asked_for(grader)
+def submission_of(answer: str, row: Row, graders: Iterable[GraderSection]) -> Submission:
+    """An answer as the end of an episode that did all that the graders ask of tools, and showed the answer."""
+    tools = _tools_asked_for(graders)
     turns = tuple(_call(index, name, row.text) for index, name in enumerate(tools))
     final = _turn(answer, (), ())
     trace_id = f"trace_{uuid.uuid4()}"
@@ -37,21 +37,16 @@ def submission_of(answer: str, row: Row, grader: GraderSection) -> Submission:
     )
 
 
-def parts_of(grader: GraderSection) -> dict[str, GraderSection]:
-    """The parts of a multi by name; no other kind has any."""
-    return dict(grader.graders) if isinstance(grader, MultiConfig) else {}
-
-
-def _tools_asked_for(grader: GraderSection) -> list[str]:
+def _tools_asked_for(graders: Iterable[GraderSection]) -> list[str]:
     """Tools that have to be called, in an order that is right."""
     names: list[str] = []
-    for part in (grader, *parts_of(grader).values()):
-        if isinstance(part, ToolUseConfig):
-            names += [name for name in part.required if name not in names]
-            for _ in part.before:  # a pair moved may break one before it
-                for first, then in part.before:
+    for grader in graders:
+        if isinstance(grader, ToolUseConfig):
+            names += [name for name in grader.required if name not in names]
+            for _ in grader.before:  # a pair moved may break one before it
+                for first, then in grader.before:
                     names = _in_order(names, first, then)
-        if isinstance(part, PolicyCheckConfig) and part.leaked_keys and not names:
+        if isinstance(grader, PolicyCheckConfig) and grader.leaked_keys and not names:
             names.append("look")
     return names
 
@@ -72,9 +67,3 @@ def _call(index: int, name: str, output: str) -> Turn:
 def _turn(text: str, calls: tuple[ToolCall, ...], results: tuple[ToolResult, ...]) -> Turn:
     size = len(text) // CHARS_PER_TOKEN + 1
     return Turn((0,) * size, (0.0,) * size, text, calls, results, (), 0, 0.0)
-
-
-def walk(grader: GraderSection) -> Iterator[GraderSection]:
-    """A declaration and its parts."""
-    yield grader
-    yield from parts_of(grader).values()

@@ -84,27 +84,40 @@ class Panel:
             *(_target(name, each, "holdout", grader.version) for (name, grader), each in watching),
         )
         self.asked, self.cost_usd = 0, 0.0
+        self._absent: dict[Target, Grade] = {}
 
     def has_ungraded(self, grades: Sequence[Grade]) -> bool:
         """Whether one of those that say if an answer is right did not say it."""
         pairs = zip(self.targets, grades, strict=True)
         return any(target.judges_answers and not grade.is_graded for target, grade in pairs)
 
+    async def look_for(self, submissions: Sequence[Submission]) -> None:
+        """Ask about a few right answers. Who has no grade for any of them is absent, and not asked again."""
+        found = await asyncio.gather(*map(self.grades, submissions))
+        for index, target in enumerate(self.targets):
+            if found and not any(grades[index].is_graded for grades in found):
+                self._absent[target] = found[0][index]
+
     async def grades(self, submission: Submission) -> list[Grade]:
         """The grade of every target."""
         self.asked += 1
-        main = await _asked(self._main.grade_submission(submission))
-        found = [main]
-        for target in self.targets[1:]:
-            if not target.judges_answers:
-                found.append(Grade(None, f"{target.kind} does not judge answers"))
-            elif target.role == "part" and target.name in main.sub_scores:
-                found.append(Grade(main.sub_scores[target.name]))
-            else:
-                grader = self._parts[target.name] if target.role == "part" else self._holdout[target.name]
-                found.append(await _asked(grader.grade(submission)))
+        main, *others = self.targets
+        found = [await self._grade(main, submission, {})]
+        found += [await self._grade(target, submission, found[0].sub_scores) for target in others]
         self.cost_usd += sum(grade.cost_usd for grade in found)
         return found
+
+    async def _grade(self, target: Target, submission: Submission, of_parts: Mapping[str, float]) -> Grade:
+        if not target.judges_answers:
+            return Grade(None, f"{target.kind} does not judge answers")
+        if target in self._absent:
+            return self._absent[target]
+        if target.role == "reward":
+            return await _asked(self._main.grade_submission(submission))
+        if target.role == "part" and target.name in of_parts:
+            return Grade(of_parts[target.name])
+        graders = self._parts if target.role == "part" else self._holdout
+        return await _asked(graders[target.name].grade(submission))
 
     async def aclose(self) -> None:
         await asyncio.gather(self._main.aclose(), *(each.aclose() for each in self._holdout.values()))

@@ -20,6 +20,8 @@ from agentrl.grading.judges import asked_afresh
 from agentrl.types import Grade
 
 RIGHT, WRONG = "right", "wrong"
+PROBES = 3
+"""Rows whose right answers tell whether a grader is there at all."""
 SCRATCHES = ("sanity", "noise", *(each.name for each in CHANGES))
 NAMES = (*(each.name for each in CASES), "replay", *SCRATCHES)
 """What `only` and `skip` may name."""
@@ -76,15 +78,17 @@ async def attack(
     options = options or SuiteOptions()
     questions, missing = _questions(rows, options, replays)
     panel = Panel(config, base_url, transport=transport)
+    graders = [each for _, each in config.declared]
     gate = asyncio.Semaphore(options.at_once)
 
     async def ask(question: Question) -> list[Grade]:
         afresh = asked_afresh() if question.group == "noise" else nullcontext()
         async with gate:
             with afresh:
-                return await panel.grades(submission_of(question.text, question.row, config.grader))
+                return await panel.grades(submission_of(question.text, question.row, graders))
 
     try:
+        await panel.look_for([submission_of(ladder(row)[RIGHT], row, graders) for row in rows[:PROBES]])
         answers = list(await asyncio.gather(*map(ask, questions)))
         again = [index for index, grades in enumerate(answers) if panel.has_ungraded(grades)]
         for index, grades in zip(again, await asyncio.gather(*(ask(questions[index]) for index in again)), strict=True):
