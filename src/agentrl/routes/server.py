@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from types import FrameType
+from contextlib import suppress
 
 import uvicorn
 
@@ -12,13 +12,8 @@ from agentrl.routes.app import Rules, create_app, is_loopback
 
 WAITING = 512
 """Connections at once; further ones are answered 503."""
-
-
-class _Server(uvicorn.Server):
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Leave at the first signal, without waiting for connections that clients keep open."""
-        self.force_exit = True
-        super().handle_exit(sig, frame)
+GRACE_SECONDS = 2
+"""For requests that are being answered when it is told to stop."""
 
 
 def serve(host: str, port: int, rules: Rules) -> None:
@@ -45,7 +40,11 @@ def serve(host: str, port: int, rules: Rules) -> None:
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     shown = f"[{host}]" if ":" in host else host
     print(f"listening on http://{shown}:{listener.getsockname()[1]}", flush=True)
-    _Server(uvicorn.Config(app, log_level="warning", limit_concurrency=WAITING)).run(sockets=[listener])
+    options = uvicorn.Config(
+        app, log_level="warning", limit_concurrency=WAITING, timeout_graceful_shutdown=GRACE_SECONDS
+    )
+    with suppress(KeyboardInterrupt):  # the usual way to end it
+        uvicorn.Server(options).run(sockets=[listener])
 
 
 def is_public(host: str) -> bool:
