@@ -31,8 +31,16 @@ def graded(number: int, old: float | None, *, version: str = OLD, **fields: Any)
     return make_rollout(f"t{number}", grade=grade, id=f"trace_{number}", answer=str(number), **fields)
 
 
-def pair(number: int, old: float | None, new: float | None, *, version: str = OLD, file: str = "train-1") -> Regraded:
-    grade = Grade(new, "" if new is not None else "judge is down", version=NEW, cost_usd=0.5)
+def pair(
+    number: int,
+    old: float | None,
+    new: float | None,
+    *,
+    version: str = OLD,
+    new_version: str = NEW,
+    file: str = "train-1",
+) -> Regraded:
+    grade = Grade(new, "" if new is not None else "judge is down", version=new_version, cost_usd=0.5)
     return Regraded(file, graded(number, old, version=version), grade)
 
 
@@ -88,6 +96,16 @@ def test_old_grades_of_two_versions_are_never_averaged() -> None:
     assert [(each.old_version, each.n) for each in result.comparisons] == [(OLD, 4), (OTHER, 4)]
     assert [each.agreement.spearman for each in result.comparisons] == [pytest.approx(1), pytest.approx(-1)]
     assert [each.old_mean for each in result.comparisons] == [pytest.approx(0.15), pytest.approx(0.55)]
+
+
+def test_a_new_grader_that_changes_under_way_is_two() -> None:
+    """Its server told another version from the third answer on."""
+    found = [pair(n, n / 10, n / 10, new_version=f"{NEW} version={1 + n // 2}") for n in range(4)]
+    result = compare_graders(found, Scale(), Scale())
+    assert [(each.new_version, each.n) for each in result.comparisons] == [
+        (f"{NEW} version=1", 2),
+        (f"{NEW} version=2", 2),
+    ]
 
 
 def test_scores_of_other_ranges_are_compared_as_shares_of_them() -> None:
