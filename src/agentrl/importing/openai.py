@@ -74,7 +74,7 @@ def import_job(path: Path, *, baseline: str | None = None, data: Sequence[str] =
     files = find_data(job, data)
     rows = len(files.tasks["train"]) if "train" in files.tasks else None
     settings = settings_of(job, rows=rows, longest_context=_longest_context(baseline))
-    variables = Variables()
+    variables = Variables(job.source)
     left_out = list(_without_equivalent(job))
     unknown: list[str] = []
     grader = hosted_grader(job.grader, job.source, unknown)
@@ -85,7 +85,7 @@ def import_job(path: Path, *, baseline: str | None = None, data: Sequence[str] =
     assert config.grading is not None
     values["workflow"]["reward_model"] = config.grading.name
     text = config_text(_head(job), values, _comments(job, settings))
-    variables.refuse_if_in(text, job.source)
+    variables.refuse_if_in(text)
     return Imported(
         text=text,
         mapping=settings.mapping,

@@ -28,6 +28,8 @@ MIN_CHARS = 6
 class Variables:
     """The secrets of a job under the names of environment variables; equal secrets share one."""
 
+    source: str
+    """The job's file, for messages."""
     names: dict[str, str] = field(default_factory=dict, repr=False)
     """Secret -> name."""
     uses: dict[str, list[str]] = field(default_factory=dict)
@@ -83,7 +85,7 @@ class Variables:
         left = [(key, value) for key, value in query if key != "code"]
         return urlunsplit(parts._replace(query=urlencode(left)))
 
-    def refuse_if_in(self, text: str, where: str) -> None:
+    def refuse_if_in(self, text: str) -> None:
         """A last look at what is about to be written.
 
         Raises:
@@ -91,9 +93,10 @@ class Variables:
         """
         found = [name for secret, name in self.names.items() if len(secret) >= MIN_CHARS and secret in text]
         if found:
+            where = ", ".join(self.uses[found[0]])
             raise ConfigError(
-                f"{where}: the secret that would be ${{{found[0]}}} ({', '.join(self.uses[found[0]])}) also stands in "
-                "another part of the job; take it out there, so that it is not copied"
+                f"{self.source}: the secret that would be ${{{found[0]}}} ({where}) also stands in another part of the "
+                "job; take it out there, so that it is not copied"
             )
 
     def _name(self, secret: str, header: str, owner: str) -> str:
