@@ -67,18 +67,21 @@ def _python(config: Any, around: Surroundings) -> Grader:
 def _tool_use(config: Any, around: Surroundings) -> Grader:
     from agentrl.grading.tool_use import ToolUseGrader
 
+    del around
     return ToolUseGrader(config)
 
 
 def _policy_check(config: Any, around: Surroundings) -> Grader:
     from agentrl.grading.policy_check import PolicyCheckGrader
 
+    del around
     return PolicyCheckGrader(config)
 
 
 def _efficiency(config: Any, around: Surroundings) -> Grader:
     from agentrl.grading.efficiency import EfficiencyGrader
 
+    del around
     return EfficiencyGrader(config)
 
 
