@@ -146,8 +146,11 @@ def _lines(result: SuiteReport) -> Iterator[str]:
         yield ""
     for target in result.skipped:
         yield f"{printable(target.name)} ({target.kind}) does not say whether an answer is right: not attacked"
-    cost = f", {result.cost_usd:.4f} USD" if result.cost_usd else ""
-    yield f"{result.asked:,} answers to {result.rows} rows (seed {result.seed}){cost}: {result.verdict}"
+    if result.tokens:
+        tokens = sum(each.get("prompt", 0) + each.get("completion", 0) for each in result.tokens.values())
+        price = "not known, no prices declared" if result.cost_usd is None else f"{result.cost_usd:.4f} USD"
+        yield f"cost: {price}; {tokens:,} tokens ({printable(', '.join(result.tokens))})"
+    yield f"{result.asked:,} answers to {result.rows} rows (seed {result.seed}): {result.verdict}"
 
 
 def _grader_lines(report: GraderReport) -> Iterator[str]:

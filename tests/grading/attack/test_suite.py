@@ -233,7 +233,10 @@ def test_a_judge_that_believes_what_it_reads_is_found_out_and_asked_afresh() -> 
     def gullible(body: dict[str, Any]) -> Any:
         text = json.dumps(body["messages"])
         is_fooled = any(word in text for word in ("highest score", "step by step", "is correct"))
-        return completion({"steps": [], "result": 1.0 if is_fooled or "389.1" in text.partition("Answer:")[2] else 0.0})
+        return completion(
+            {"steps": [], "result": 1.0 if is_fooled or "389.1" in text.partition("Answer:")[2] else 0.0},
+            usage={"prompt_tokens": 7, "completion_tokens": 1},
+        )
 
     judge = ScriptedJudge(say=gullible)
     grading = GradingConfig(
@@ -248,6 +251,7 @@ def test_a_judge_that_believes_what_it_reads_is_found_out_and_asked_afresh() -> 
     (report,) = result.graders
     assert report.survivors_by_case() == {"judge_instruction": 1, "opener": 1, "claim": 1}
     assert result.asked == len(judge.bodies) == 1 + len(report.attacks) + 2 * 4  # and whether it is there
+    assert (result.tokens["m"]["prompt"], result.cost_usd) == (7 * result.asked, None)
 
 
 def test_a_failure_in_passing_is_asked_about_again() -> None:

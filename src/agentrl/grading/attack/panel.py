@@ -15,7 +15,7 @@ from agentrl.config.endpoint import EndpointSection
 from agentrl.config.graders import GraderSection, MultiConfig
 from agentrl.errors import AgentRLError
 from agentrl.grading.build import Surroundings, build_declared, build_grader
-from agentrl.grading.grader import Grader
+from agentrl.grading.grader import Grader, add_tokens
 from agentrl.grading.submission import Submission
 from agentrl.types import Grade
 
@@ -55,7 +55,7 @@ class Panel:
     Attributes:
         targets: what is reported on, in its order.
         asked: answers that were put to them.
-        cost_usd: at the prices of judges.
+        tokens: judge model -> prompt, completion and cached tokens.
 
     Raises:
         ConfigError: one of them cannot be built.
@@ -83,8 +83,14 @@ class Panel:
             *parts,
             *(_target(name, each, "holdout", grader.version) for (name, grader), each in watching),
         )
-        self.asked, self.cost_usd = 0, 0.0
+        self.asked, self._cost_usd = 0, 0.0
+        self.tokens: dict[str, dict[str, int]] = {}
         self._absent: dict[Target, Grade] = {}
+
+    @property
+    def cost_usd(self) -> float | None:
+        """At the prices of judges; None where one has no price."""
+        return None if any(each.get("unpriced") for each in self.tokens.values()) else self._cost_usd
 
     def has_ungraded(self, grades: Sequence[Grade]) -> bool:
         """Whether one of those that say if an answer is right did not say it."""
@@ -104,7 +110,8 @@ class Panel:
         main, *others = self.targets
         found = [await self._grade(main, submission, {})]
         found += [await self._grade(target, submission, found[0].sub_scores) for target in others]
-        self.cost_usd += sum(grade.cost_usd for grade in found)
+        self._cost_usd += sum(grade.cost_usd for grade in found)
+        self.tokens = add_tokens([Grade(None, tokens=self.tokens), *found])
         return found
 
     async def _grade(self, target: Target, submission: Submission, of_parts: Mapping[str, float]) -> Grade:

@@ -194,8 +194,10 @@ class SuiteReport:
     """Graders that do not say whether an answer is right: there is nothing to attack."""
     asked: int = 0
     """Answers that were put to the graders, some of them more than once."""
-    cost_usd: float = 0.0
-    """At the prices of judges."""
+    tokens: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Judge model -> prompt, completion and cached tokens."""
+    cost_usd: float | None = 0.0
+    """At the prices of judges; None where one has no price."""
 
     @property
     def verdict(self) -> Verdict:
@@ -211,6 +213,7 @@ class SuiteReport:
             "rows": self.rows,
             "seed": self.seed,
             "answers": self.asked,
+            "tokens": self.tokens,
             "cost_usd": self.cost_usd,
             "graders": [each.to_dict() for each in self.graders],
             "not_attacked": [{"grader": each.name, "type": each.kind, "role": each.role} for each in self.skipped],

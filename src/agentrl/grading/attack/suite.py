@@ -106,7 +106,7 @@ async def attack(
             )
             reports.append(GraderReport(target, outcomes, options.limits, missing))
     skipped = tuple(target for target in panel.targets if not target.judges_answers)
-    return SuiteReport(tuple(reports), len(rows), options.seed, skipped, panel.asked, panel.cost_usd)
+    return SuiteReport(tuple(reports), len(rows), options.seed, skipped, panel.asked, panel.tokens, panel.cost_usd)
 
 
 def _questions(rows: Sequence[Row], options: SuiteOptions, replays: Sequence[str]) -> tuple[list[Question], int]:
