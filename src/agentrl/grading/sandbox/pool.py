@@ -39,7 +39,7 @@ class WorkerPool:
     async def grade(self, request: Callable[[], bytes]) -> Outcome:
         """
         Args:
-            request: makes the JSON of `[sample, item]`, in a worker's thread; a ValueError of it is an outcome.
+            request: makes the JSON of `[sample, item]`, in a worker's thread; what it raises is an outcome.
         """
         if self._state.is_closed:
             return Outcome(details="the grader has been closed")
@@ -105,10 +105,10 @@ def _work(state: _State, jobs: queue.SimpleQueue[Job | None]) -> None:
             continue
         try:
             outcome, worker = _graded(state, worker, request)
-        except (ValueError, RecursionError) as error:
-            outcome = Outcome(details=f"the sample cannot be written as JSON: {error}")
         except (WorkerError, OSError) as error:
             outcome, worker = Outcome(details=str(error)), None
+        except Exception as error:  # somebody waits, whatever it is
+            outcome = Outcome(details=f"the sample cannot be sent: {type(error).__name__}: {error}")
         with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
             loop.call_soon_threadsafe(_settle, future, outcome)
     if worker is not None:
