@@ -2,7 +2,7 @@
 
 Read `openai.py`, the whole way; `job.py` reads the JSON, `secrets.py` keeps credentials out of files, `settings.py`
 says what every hyperparameter comes to here, `graders.py` takes hosted graders and nothing else, `datasets.py` looks at
-the data, `yaml_text.py` writes what people read.
+the data, `account.py` says what is left to know, `yaml_text.py` writes what people read.
 May import: floors 0-2.
 """
 

@@ -7,13 +7,12 @@ no equivalent here (`left_out` says what to do about it), or it is a status of t
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -22,8 +21,9 @@ from agentrl.config.messages import explain
 from agentrl.config.section import PathParts, dotted
 from agentrl.config.source import Source
 from agentrl.errors import ConfigError
-from agentrl.importing.datasets import DataFiles, answer_keys, find_data, remarks, unreadable_rows
-from agentrl.importing.graders import TOOL_KEYS, hosted_grader, remarks_on
+from agentrl.importing.account import UNKNOWN, LeftOut, about_variables, to_do, without_equivalent
+from agentrl.importing.datasets import DataFiles, find_data, unreadable_rows
+from agentrl.importing.graders import TOOL_KEYS, hosted_grader
 from agentrl.importing.job import Job, read_job
 from agentrl.importing.secrets import Variables
 from agentrl.importing.settings import Mapped, Settings, settings_of
@@ -31,16 +31,6 @@ from agentrl.importing.yaml_text import config_text
 
 NO_BASELINE = "path/to/baseline"
 RUN_NAME = re.compile(r"[^A-Za-z0-9._-]+")
-HOSTED_SECONDS = 600
-UNKNOWN = "no key of hosted jobs, and left out; what agentrl has for it is to be written by hand"
-
-
-class LeftOut(NamedTuple):
-    """Something of a job that the config does not hold."""
-
-    what: str
-    instead: str
-    """What to do about it."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +65,7 @@ def import_job(path: Path, *, baseline: str | None = None, data: Sequence[str] =
     rows = len(files.tasks["train"]) if "train" in files.tasks else None
     settings = settings_of(job, rows=rows, longest_context=_longest_context(baseline))
     variables = Variables(job.source)
-    left_out = list(_without_equivalent(job))
+    left_out = list(without_equivalent(job))
     unknown: list[str] = []
     grader = hosted_grader(job.grader, job.source, unknown)
     tools = [_hosted_tool(tool, index, unknown) for index, tool in enumerate(job.tools)]
@@ -91,7 +81,7 @@ def import_job(path: Path, *, baseline: str | None = None, data: Sequence[str] =
         mapping=settings.mapping,
         left_out=tuple(left_out),
         variables={name: tuple(uses) for name, uses in sorted(variables.uses.items())},
-        to_do=(*_about_variables(variables), *_to_do(job, baseline, files, config)),
+        to_do=(*about_variables(variables), *to_do(job, baseline, files, config)),
         problems=(*files.problems, *unreadable_rows(files, config.grading.grader)),
     )
 
@@ -224,83 +214,6 @@ def _longest_context(baseline: str | None) -> int | None:
         return longest if isinstance(longest, int) and longest > 0 else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-
-
-def _without_equivalent(job: Job) -> Iterator[LeftOut]:
-    yield LeftOut(f"model = {job.model}", "train an open model: --baseline names its directory")
-    if job.response_format is not None:
-        schema = job.response_format.get("json_schema", {})
-        named = f"json_schema {schema['name']}" if schema.get("name") else job.response_format["type"]
-        yield LeftOut(
-            f"response_format = {named}",
-            "nothing forces the form of an answer: describe it in the messages, and grade it, for example with a part "
-            "of type json_schema in a multi grader (docs/graders.md)",
-        )
-    for integration in job.integrations:
-        yield LeftOut(f"integrations: {integration}", "metrics.jsonl, report.html and curves are in the run directory")
-    if job.metadata:
-        yield LeftOut("metadata", "kept as comments at the top of the file")
-    for key in job.unknown:
-        yield LeftOut(key, UNKNOWN)
-
-
-def _to_do(job: Job, baseline: str | None, files: DataFiles, config: RunConfig) -> Iterator[str]:
-    if baseline is None:
-        yield "set workflow.baseline to the checkpoint to train (a Hugging Face directory), or import with --baseline"
-    elif not Path(baseline).is_dir():
-        yield f"workflow.baseline: there is no directory {baseline} yet"
-    for split in files.missing:
-        file_id = job.training_file if split == "train" else job.validation_file
-        what = f"{file_id} is not here: put it" if file_id else "hosted jobs may do without, a run may not: put rows"
-        yield f"data.{split}: {what} at {files.paths[split]}, or say where it is with --data, and import again"
-    yield from remarks(files, job)
-    if job.tools and (keys := answer_keys(files)):
-        yield (
-            f"tools are sent the whole row, {', '.join(keys)} included, as by the service; where a tool could give it "
-            "away, set item_fields: none (agentrl endpoints check looks for leaks)"
-        )
-    yield from _about_addresses(job)
-    yield from _about_scores(config)
-    assert config.grading is not None
-    yield from remarks_on(config.grading.grader)
-    if job.tools or "url" in job.grader:
-        seconds = config.tools.endpoints[0].timeout_seconds if config.tools and config.tools.endpoints else 30
-        yield (
-            f"hosted calls may take {HOSTED_SECONDS} s, calls here {seconds:g} s: raise timeout_seconds, "
-            "total_timeout_seconds and rollout.max_seconds for endpoints that are slower"
-        )
-
-
-def _about_variables(variables: Variables) -> Iterator[str]:
-    """A job names a variable and the server that it goes to: it could be any, of anything."""
-    for name in sorted(variables.of_the_job & os.environ.keys()):
-        yield f"${{{name}}} is set here already and will be sent as {', '.join(variables.uses[name])}: is that meant?"
-
-
-def _about_addresses(job: Job) -> Iterator[str]:
-    """Tools at one address are told apart by name; tools of one host with other headers may be a slip."""
-    by_url: dict[str, list[str]] = {}
-    by_host: dict[str, dict[str, Any]] = {}
-    for tool in job.tools:
-        by_url.setdefault(tool["server_url"], []).append(tool["name"])
-        host = re.sub(r"^\w+://([^/?#]*).*", r"\1", tool["server_url"])
-        by_host.setdefault(host, {})[tool["name"]] = tool.get("headers") or {}
-    for names in by_url.values():
-        if len(names) > 1:
-            yield f"tools {', '.join(names)} have one address: its server has to tell them apart by `name`"
-    for host, headers in by_host.items():
-        if any(each != next(iter(headers.values())) for each in headers.values()):
-            yield f"tools {', '.join(headers)} of {host} have different headers; check that this is meant"
-
-
-def _about_scores(config: RunConfig) -> Iterator[str]:
-    assert config.grading is not None
-    grading = config.grading
-    if grading.grader.type in ("endpoint", "python", "multi"):
-        yield (
-            f"scores are taken to lie from {grading.min_score:g} to {grading.max_score:g}; others leave an episode "
-            "ungraded: set grading.min_score and grading.max_score if the grader has another range"
-        )
 
 
 def _head(job: Job) -> list[str]:
