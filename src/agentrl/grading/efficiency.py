@@ -10,6 +10,8 @@ from agentrl.grading.grader import content_version, ungraded
 from agentrl.grading.submission import Submission
 from agentrl.types import Grade
 
+RULES = 1
+"""Raised where the same declaration comes to another score: it is part of the version."""
 UNITS = {"tokens": "tokens", "calls": "calls", "seconds": "s", "cost_usd": "USD"}
 
 
@@ -18,7 +20,7 @@ class EfficiencyGrader:
 
     def __init__(self, config: EfficiencyConfig) -> None:
         self._config = config
-        self.version = content_version(config)
+        self.version = content_version(config, rules=RULES)
 
     def __repr__(self) -> str:
         return f"EfficiencyGrader({', '.join(self._config.bands)})"

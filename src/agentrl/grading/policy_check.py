@@ -22,6 +22,8 @@ from agentrl.grading.pii import find_personal_data
 from agentrl.grading.submission import Submission
 from agentrl.types import Grade
 
+RULES = 1
+"""Raised where the same declaration finds something else, personal data included: it is part of the version."""
 NUMBER = re.compile(r"(?<![\w.,])[-+]?\$?\d[\d,]*(?:\.\d+)?(?![\w]|[.,]\d)")
 ROUNDING = 1e-3
 """Relative, by which a tool's number may differ from the value that it shows."""
@@ -49,7 +51,7 @@ class PolicyCheckGrader:
         self._config = config
         self._red_flags = [(each, self._compiled(each)) for each in config.red_flags]
         self._forbidden = [(each, self._compiled(each)) for each in config.forbidden_arguments]
-        self.version = content_version(config)
+        self.version = content_version(config, rules=RULES)
 
     def __repr__(self) -> str:
         return f"PolicyCheckGrader({', '.join(self._config.look_at)})"

@@ -14,6 +14,8 @@ from agentrl.types import Grade
 
 Verdict = tuple[float, str]
 """Credit from 0 to 1, and what was found where it is less than 1."""
+RULES = 1
+"""Raised where the same declaration comes to another score: it is part of the version."""
 NEEDS_RESULTS = ("errors",)
 """Rules about what tools answered, which a sample without its episode does not tell."""
 
@@ -23,7 +25,7 @@ class ToolUseGrader:
 
     def __init__(self, config: ToolUseConfig) -> None:
         self._config = config
-        self.version = content_version(config)
+        self.version = content_version(config, rules=RULES)
 
     def __repr__(self) -> str:
         return f"ToolUseGrader({', '.join(self._config.rules)})"
