@@ -283,3 +283,21 @@ def test_a_declaration_as_hosted_jobs_write_it_stands_under_grader(write: Write)
     assert load_config(write(to_yaml(config))) == config
     told = refusal(write(WORKFLOW + "grading:\n  grader: {type: numeric}\n  url: http://x\n"))
     assert "grading.url: unknown key; 'url' belongs under" in told
+
+
+@pytest.mark.parametrize(
+    ("grading", "least", "best", "passes"),
+    [
+        ("type: multi, graders: {a: {type: numeric}, b: {type: numeric}}, calculate_output: a + b", 0, 2, 1.5),
+        ("type: multi, graders: {a: {type: numeric}, b: {type: numeric}}, calculate_output: a - b", -1, 1, 0.5),
+        ("type: multi, graders: {a: {type: numeric}}, calculate_output: 2 * a, max_score: 3", 0, 3, 0.75),
+        ("type: numeric, pass_threshold: 0.5", 0, 1, 0.5),
+        ("name: g, url: 'http://127.0.0.1/grade'", 0, 1, 0.75),
+    ],
+)
+def test_what_a_formula_can_reach_is_the_range(
+    write: Write, grading: str, least: float, best: float, passes: float
+) -> None:
+    found = load_config(write(WORKFLOW + f"grading: {{{grading}}}\n")).grading
+    assert found is not None
+    assert (found.min_score, found.max_score, found.pass_threshold) == (least, best, passes)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from agentrl.config.graders import EndpointConfig, GraderConfig, GraderSection, MultiConfig
 from agentrl.config.section import ALLOW_LISTS, Count, PathParts, Problem, Section, repeated
+
+DEFAULT_PASS_FRACTION = 0.75
 
 
 class AuditConfig(Section):
@@ -24,10 +26,14 @@ class GradingConfig(Section):
 
     grader: GraderConfig = Field(description="Who scores: a declaration by `type`; without a type, an endpoint.")
     pass_threshold: float = Field(
-        default=0.75, description="A rollout with at least this score counts as a success; the reward stays the score."
+        default=DEFAULT_PASS_FRACTION,
+        description="A rollout with at least this score counts as a success; the reward stays the score. Without it, "
+        "the declaration's, or three quarters of the way from min_score to max_score.",
     )
-    max_score: float = Field(default=1.0, description="The best score the grader gives.")
-    min_score: float = Field(default=0.0, description="The worst score the grader gives.")
+    max_score: float = Field(
+        default=1.0, description="The best score the grader gives; without it, what its range or formula can reach."
+    )
+    min_score: float = Field(default=0.0, description="The worst score the grader gives; likewise.")
     out_of_range: Literal["error", "clamp"] = Field(
         default="error",
         description="A score below min_score or above max_score: `error` leaves the rollout ungraded, `clamp` takes "
@@ -56,7 +62,7 @@ class GradingConfig(Section):
         if "grader" not in own:
             own["grader"] = theirs
             theirs = {}
-        return {**_declared(own["grader"]), **own, **theirs}
+        return {**_declared(own["grader"], own), **own, **theirs}
 
     @property
     def name(self) -> str:
@@ -100,14 +106,23 @@ class GradingConfig(Section):
             yield Problem(("holdout", index, "name"), found)
 
 
-def _declared(grader: Any) -> dict[str, Any]:
-    """Options that a declaration already implies: what counts as a success, and the range of a judge."""
-    if not isinstance(grader, Mapping):
-        return {}
-    implied = {}
-    if isinstance(threshold := grader.get("pass_threshold"), int | float) and not isinstance(threshold, bool):
-        implied["pass_threshold"] = threshold
-    bounds = grader.get("range")
-    if grader.get("type") == "score_model" and isinstance(bounds, list | tuple) and len(bounds) == 2:
-        implied |= {"min_score": bounds[0], "max_score": bounds[1]}
+def _declared(grader: Any, written: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that a declaration implies: the range of a judge or of a formula, and what counts as a success.
+
+    Args:
+        written: options that the file has.
+    """
+    try:
+        found: GraderSection = ANY_GRADER.validate_python(grader)
+    except ValidationError:
+        return {}  # told when the section itself is validated
+    least, best = found.least_score, found.best_score
+    implied = {"min_score": least, "max_score": best} if least < best else {}
+    if found.pass_threshold is not None:
+        implied["pass_threshold"] = found.pass_threshold
+    elif implied and not {"min_score", "max_score"} & written.keys():
+        implied["pass_threshold"] = least + DEFAULT_PASS_FRACTION * (best - least)
     return implied
+
+
+ANY_GRADER: TypeAdapter[Any] = TypeAdapter(GraderConfig)

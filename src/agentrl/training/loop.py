@@ -29,6 +29,7 @@ from agentrl.progress import Reporter
 from agentrl.rollout.engine import RolloutEngine
 from agentrl.rollout.outage import Outage, OutageGuard
 from agentrl.rollout.shared import SharedRollouts
+from agentrl.rollout.trajectory import to_trajectories
 from agentrl.runs import RunDirectory
 from agentrl.training.ahead import Ahead, in_thread
 from agentrl.training.batches import Batches
@@ -260,8 +261,10 @@ class Training:
 
     async def measure_step(self) -> None:
         """Validation after a step; its figures join the step's line of metrics."""
-        kl = self.history.rows[-1].get("kl_per_trajectory", math.nan)
-        self.history.amend(await self.measurement.measure_step(self.step, kl))
+        figures = await self.measurement.measure_step(self.step)
+        if watched := to_trajectories(self.measurement.watched_rollouts, self.config.ppo):
+            figures["sqrt_kl"] = math.sqrt(max(0.0, self.ppo.kl_per_trajectory(watched)))
+        self.history.amend(figures)
 
     def save(self) -> None:
         """A checkpoint to go on from."""

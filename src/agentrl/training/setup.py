@@ -33,6 +33,7 @@ from agentrl.training.ahead import split_threads
 from agentrl.training.ledgers import open_ledgers
 from agentrl.training.loop import Training, TrainingResult
 from agentrl.training.room import lack_of_room
+from agentrl.training.rows import check_rows
 from agentrl.training.servers import shared_serving
 from agentrl.training.shared_run import SharedRun
 from agentrl.training.versions import versions
@@ -116,6 +117,7 @@ def _train(
     reporter.phase("loading tasks and baseline")
     seed_rng(config.seed)  # for what draws from the global generators: loaders, Python tools
     splits = load_tasks(sections.data)
+    check_rows(sections.grading, splits, max_missing=config.ppo.guards.max_ungraded_fraction, tell=reporter.message)
     policy = load_policy(config)
     if config.ppo.overlap and config.inference.kind == "in_process":
         split_threads()
