@@ -16,6 +16,8 @@ from tests.grading.sandbox.attempts import Sandbox
 ROOT = Path(__file__).parents[3]
 STOPPED = ("PermissionError", "OSError", "FileNotFoundError", "gaierror", "BlockingIOError", "ProcessLookupError")
 
+PLANTED = "a secret that no grader may read"
+
 HARMLESS = {
     "a TCP socket": "import socket; socket.socket(); return 1.0",
     "a UDP socket": "import socket; socket.socket(type=socket.SOCK_DGRAM); return 1.0",
@@ -37,6 +39,14 @@ HARMLESS = {
     "the project": "return float(len(open(item['project'] + '/pyproject.toml').read()))",
     "the accounts": "return float(len(open('/etc/passwd').read()))",
     "a file beside its own": "open(item['folder'] + '/written', 'w').write('x'); return 1.0",
+    "a file's permissions": "import os; os.chmod(item['planted'], 0o666); return 1.0",
+    "a file's owner": "import os; os.chown(item['planted'], os.getuid(), os.getgid()); return 1.0",
+    "a file's times": "import os; os.utime(item['planted'], (0, 0)); return 1.0",
+    "a file's length": "import os; os.truncate(item['planted'], 5); return 1.0",
+    "a file's name": "import os; os.rename(item['planted'], item['planted'] + '-renamed'); return 1.0",
+    "a file itself": "import os; os.unlink(item['planted']); return 1.0",
+    "a link to it": "import os; os.link(item['planted'], 'mine'); return float(len(open('mine').read()))",
+    "a way round": "import os; os.symlink(item['planted'], 'mine'); return float(len(open('mine').read()))",
     "shared memory of a system call": "return call(item['shmget'], 0, 4096, 0o1600)",
     "a message queue": "return call(item['msgget'], 0, 0o1600)",
     "a file in memory": "import os; os.memfd_create('x'); return 1.0",
@@ -68,7 +78,7 @@ reboot init_module sched_setaffinity setpriority""".split()
 @pytest.fixture
 def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     """What an attempt aims at."""
-    (tmp_path / "planted").write_text("a secret that no grader may read")
+    (tmp_path / "planted").write_text(PLANTED)
     monkeypatch.setenv("AGENTRL_PLANTED", "agentrl-planted-secret")
     calls = {name: numbers[MACHINE] for name, numbers in SYSCALLS.items()}
     paths = {"planted": str(tmp_path / "planted"), "folder": str(tmp_path), "project": str(ROOT)}
@@ -88,7 +98,10 @@ def test_an_attempt_is_stopped(name: str, sandbox: Sandbox, surroundings: dict[s
     outcome = sandbox({**HARMLESS, **PRIVILEGED}[name], **surroundings)
     assert outcome.score is None, outcome
     assert outcome.details.startswith(STOPPED), outcome
-    assert not (Path(str(surroundings["folder"])) / "written").exists()
+    folder = Path(str(surroundings["folder"]))
+    assert [path.name for path in folder.iterdir()] == ["planted"]
+    assert (folder / "planted").read_text() == PLANTED
+    assert (folder / "planted").stat().st_mtime > 1e9
 
 
 @pytest.mark.parametrize("name", HARMLESS)

@@ -36,7 +36,11 @@ SYSCALLS: dict[str, tuple[int, int]] = {
         clock_adjtime 305 266|sethostname 170 161|setdomainname 171 162|iopl 172 -1|ioperm 173 -1|modify_ldt 154 -1
         personality 135 92|vhangup 153 58|syslog 103 116|uselib 134 -1|ustat 136 -1|sysfs 139 -1
         lookup_dcookie 212 18|nfsservctl 180 42|seccomp 317 277|mknod 133 -1|mknodat 259 33|capset 126 91
-        landlock_create_ruleset 444 444|landlock_add_rule 445 445|landlock_restrict_self 446 446
+        chmod 90 -1|fchmodat 268 53|fchmodat2 452 452|chown 92 -1|lchown 94 -1|fchownat 260 54|setxattr 188 5
+        lsetxattr 189 6|removexattr 197 14|lremovexattr 198 15|setxattrat 463 463|removexattrat 466 466
+        file_setattr 469 469|utime 132 -1|utimes 235 -1|futimesat 261 -1|utimensat 280 88|truncate 76 45
+        inotify_add_watch 254 27|landlock_create_ruleset 444 444
+        landlock_add_rule 445 445|landlock_restrict_self 446 446
         """.replace("\n", "|").split("|")
         if line.strip()
     )

@@ -45,7 +45,7 @@ def main(setup: dict[str, Any]) -> NoReturn:
     has_namespaces = level in ("bubblewrap", "namespaces")
     room: dict[str, Any] = {"limits": limits, "view": view, "tmp": namespaces.TMP, "has_namespaces": has_namespaces}
     room["has_landlock"] = level != "unisolated" and landlock.version() > 0
-    room["filter"] = syscall_filter.Filter() if level != "unisolated" else None
+    room["filter"] = syscall_filter.Filter(has_own_root=has_namespaces) if level != "unisolated" else None
     room["counts_tasks"] = has_namespaces and tuple(map(int, os.uname().release.split(".")[:2])) >= (5, 14)
     room["user"] = os.geteuid()
     pid_namespace = -1
