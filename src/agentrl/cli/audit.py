@@ -17,7 +17,7 @@ from agentrl.cli.screen import printable
 
 if TYPE_CHECKING:
     from agentrl.evaluation.people import AuditSummary
-    from agentrl.evaluation.regrade import Agreement
+    from agentrl.evaluation.rank_correlation import Agreement
     from agentrl.labels import AuditEntry
 
 Queue = list[tuple[str, "AuditEntry"]]

@@ -19,7 +19,8 @@ from agentrl.cli.screen import printable
 if TYPE_CHECKING:
     from agentrl.config import RunConfig
     from agentrl.config.grader_file import GraderFile
-    from agentrl.evaluation.regrade import Agreement, GraderComparison, Regraded, Regrading, Scale
+    from agentrl.evaluation.rank_correlation import Agreement
+    from agentrl.evaluation.regrade import GraderComparison, Regraded, Regrading, Scale
     from agentrl.types import Rollout
 
 Source = Annotated[
@@ -231,7 +232,7 @@ def _comparison(found: GraderComparison, side: str) -> Iterator[str]:
 
 
 def _agreement(found: Agreement, *, is_judged: bool) -> str:
-    from agentrl.evaluation.regrade import AGREEMENT
+    from agentrl.evaluation.rank_correlation import AGREEMENT
 
     if found.spearman is None:
         return f"no rank correlation over {found.n} rollouts: one of the two says the same of all"

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from agentrl.evaluation.regrade import Agreement, agreement, mean_ratings
+from agentrl.evaluation.rank_correlation import Agreement, agreement
+from agentrl.evaluation.regrade import mean_ratings
 from agentrl.labels import AuditEntry, Rating
 
 FAILURE = 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,30 @@ from numpy.typing import NDArray
 
 from agentrl.evaluation.intervals import SEED, Floats, Interval, percentile_interval
 
+AGREEMENT = 0.8
+"""Spearman from which two graders are taken to say the same: advice for training against evaluation graders."""
 RESAMPLES = 1_000
 Codes = NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How alike two scores of the same answers order them."""
+
+    n: int
+    spearman: float | None
+    """None where one of the two never varies, or there are fewer than two."""
+    interval: Interval | None
+    """95 %, bootstrap over tasks."""
+
+    @property
+    def is_enough(self) -> bool:
+        return self.spearman is not None and self.spearman >= AGREEMENT
+
+
+def agreement(a: Sequence[float], b: Sequence[float], tasks: Sequence[str]) -> Agreement:
+    found = spearman(a, b)
+    return Agreement(len(a), found, None if found is None else spearman_interval(a, b, tasks))
 
 
 def spearman(a: Sequence[float], b: Sequence[float]) -> float | None:

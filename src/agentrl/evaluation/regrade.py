@@ -13,14 +13,12 @@ from typing import Any
 
 from agentrl.config import GradingConfig
 from agentrl.evaluation.intervals import Interval
-from agentrl.evaluation.rank_correlation import mean_interval, spearman, spearman_interval
+from agentrl.evaluation.rank_correlation import Agreement, agreement, mean_interval, spearman
 from agentrl.grading import RunGrader, Submission
 from agentrl.grading.many import grade_many
 from agentrl.labels import Rating
 from agentrl.types import Grade, Rollout, StopReason
 
-AGREEMENT = 0.8
-"""Spearman from which two graders are taken to say the same: advice for training against evaluation graders."""
 SHOWN_DISAGREEMENTS = 10
 CUT_OFF = (StopReason.INFRASTRUCTURE, StopReason.TIME_LIMIT)
 
@@ -58,21 +56,6 @@ class Regraded:
         """Old and new; None where one of them is missing."""
         old, new = self.rollout.grade.score, self.grade.score
         return None if old is None or new is None else (old, new)
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How alike two scores of the same answers order them."""
-
-    n: int
-    spearman: float | None
-    """None where one of the two never varies, or there are fewer than two."""
-    interval: Interval | None
-    """95 %, bootstrap over tasks."""
-
-    @property
-    def is_enough(self) -> bool:
-        return self.spearman is not None and self.spearman >= AGREEMENT
 
 
 @dataclass(frozen=True)
@@ -245,11 +228,6 @@ def _compare(
         old_against_labels=_against_labels(labelled, labels, 0),
         new_against_labels=_against_labels(labelled, labels, 1),
     )
-
-
-def agreement(a: Sequence[float], b: Sequence[float], tasks: Sequence[str]) -> Agreement:
-    found = spearman(a, b)
-    return Agreement(len(a), found, None if found is None else spearman_interval(a, b, tasks))
 
 
 def _both(group: Sequence[Regraded]) -> tuple[list[float], list[float]]:
