@@ -24,6 +24,7 @@ HARMLESS = {
     "a Unix socket": "import socket; socket.socket(socket.AF_UNIX); return 1.0",
     "an abstract Unix socket": "import socket; socket.socket(socket.AF_UNIX).bind(chr(0) + 'agentrl-test'); return 1.0",
     "a netlink socket": "import socket; socket.socket(socket.AF_NETLINK, socket.SOCK_RAW); return 1.0",
+    "a pair of datagram sockets": "import socket; socket.socketpair(type=socket.SOCK_DGRAM); return 1.0",
     "a name server": "import socket; socket.getaddrinfo('localhost', 80); return 1.0",
     "a socket of a system call": "return call(item['socket'], 2, 1, 0)",
     "a fork": "import os\nif os.fork() == 0: os._exit(0)\nreturn 1.0",
@@ -72,7 +73,7 @@ PRIVILEGED = {
 }
 REFUSED_CALLS = """ptrace mount umount2 pivot_root unshare setns keyctl add_key request_key bpf perf_event_open
 userfaultfd io_uring_setup process_vm_readv pidfd_open semget mq_open personality fsopen open_tree kcmp seccomp
-reboot init_module sched_setaffinity setpriority""".split()
+bind connect listen accept accept4 reboot init_module sched_setaffinity setpriority""".split()
 
 
 @pytest.fixture

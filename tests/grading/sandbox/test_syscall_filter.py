@@ -31,6 +31,8 @@ def verdict(machine: int, number: int, *arguments: int, arch: int | None = None,
             accumulator = memory[value]
         elif operation == syscall_filter.RETURN:
             return value
+        elif operation == syscall_filter.AND:
+            accumulator &= value
         else:
             holds = {
                 syscall_filter.EQUALS: accumulator == value,
@@ -88,6 +90,7 @@ def test_a_process_may_signal_itself_alone(machine: int) -> None:
     ("name", "refused", "allowed"),
     [
         ("socketpair", (2, 1, 0), (1, 1, 0)),
+        ("socketpair", (1, 2, 0), (1, 0x80801, 0)),
         ("prlimit64", (1, 7), (0, 7)),
         ("fcntl", (3, 8, 1), (3, 2, 1)),
         ("ioctl", (0, 0x5412), (0, 0x5401)),

@@ -16,7 +16,8 @@ SYSCALLS: dict[str, tuple[int, int]] = {
         line.split()
         for line in """
         fork 57 -1|vfork 58 -1|execve 59 221|execveat 322 281|clone 56 220|clone3 435 435|kill 62 129|tkill 200 130
-        tgkill 234 131|socket 41 198|socketpair 53 199|fcntl 72 25|ioctl 16 29|prctl 157 167|prlimit64 302 261
+        tgkill 234 131|socket 41 198|socketpair 53 199|bind 49 200|connect 42 203|listen 50 201|accept 43 202
+        accept4 288 242|fcntl 72 25|ioctl 16 29|prctl 157 167|prlimit64 302 261
         setpgid 109 154|setsid 112 157|ptrace 101 117|process_vm_readv 310 270|process_vm_writev 311 271
         process_madvise 440 440|process_mrelease 448 448|kcmp 312 272|pidfd_open 434 434|pidfd_getfd 438 438
         pidfd_send_signal 424 424|rt_sigqueueinfo 129 138|rt_tgsigqueueinfo 297 240|mount 165 40|umount2 166 39

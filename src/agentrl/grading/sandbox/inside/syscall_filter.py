@@ -21,7 +21,7 @@ from agentrl.grading.sandbox.inside.kernel import (
     syscall,
 )
 
-LOAD, EQUALS, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+LOAD, EQUALS, AT_LEAST, ANY_BIT, AND, RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 ALLOW, KILL, REFUSE = 0x7FFF0000, 0x80000000, 0x00050000
 NUMBER, ARCHITECTURE, FIRST, SECOND = 0, 4, 16, 24
 """Offsets into `struct seccomp_data`; of the arguments, the low half: both machines are little-endian."""
@@ -36,7 +36,8 @@ BY_PATH = (
 ).split()
 """What may be done to a file without opening it, which landlock does not look at (truncate before Linux 6.2). Refused
 where all of the machine's files are in reach; with a root of one's own there is nothing to do it to."""
-AF_UNIX, F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETPIPE_SIZE, TIOCSTI, TIOCLINUX = 1, 8, 10, 15, 1031, 0x5412, 0x541C
+AF_UNIX, SOCK_STREAM, TIOCSTI, TIOCLINUX = 1, 1, 0x5412, 0x541C
+F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETPIPE_SIZE = 8, 10, 15, 1031
 PR_SET_PDEATHSIG, PR_SET_MM, PR_SET_PTRACER = 1, 35, 0x59616D61
 
 Instruction = tuple[int, int, int, int]
@@ -82,7 +83,9 @@ def program(*, has_own_root: bool) -> list[Instruction]:
     special("clone", (LOAD, 0, 0, FIRST), *threads_only, refuse())
     special("kill", *unless_first_is(MYSELF))
     special("tgkill", *unless_first_is(MYSELF))
-    special("socketpair", *unless_first_is(AF_UNIX))  # asyncio wakes its loop through one
+    # asyncio wakes its loop through a pair; one of datagrams could be sent from to any address
+    stream = [(LOAD, 0, 0, SECOND), (AND, 0, 0, 0xF), (EQUALS, 0, 1, SOCK_STREAM), (RETURN, 0, 0, ALLOW), refuse()]
+    special("socketpair", (LOAD, 0, 0, FIRST), (EQUALS, 1, 0, AF_UNIX), refuse(), *stream)
     special("prlimit64", *unless_first_is(0))
     special("fcntl", *if_any(SECOND, F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETPIPE_SIZE))
     special("ioctl", *if_any(SECOND, TIOCSTI, TIOCLINUX))
