@@ -241,3 +241,28 @@ def test_a_request_may_be_longer_than_a_pipe(level: Level) -> None:
         assert worker.worker.grade(request("return len(item['text'])", text="x" * 5_000_000)).score == 5_000_000
     finally:
         worker.close()
+
+
+def test_where_namespaces_are_forbidden_landlock_is_the_level() -> None:
+    """As in a container with the usual profile: unshare and mount are refused to this process and all below it."""
+    skip_unless_it_works(Level.LANDLOCK)
+    script = """
+        import ctypes, struct
+        from agentrl.grading.sandbox import Level, sandbox_level
+        from agentrl.grading.sandbox.inside.kernel import MACHINE, SYSCALLS, prctl, syscall
+        from agentrl.grading.sandbox.inside.syscall_filter import ALLOW, EQUALS, LOAD, NUMBER, RETURN, Filter, refuse
+        from agentrl.grading.sandbox.levels import why_not
+        code = [(LOAD, 0, 0, NUMBER)]
+        for name in ("unshare", "mount", "setns"):
+            code += [(EQUALS, 0, 1, SYSCALLS[name][MACHINE]), refuse()]
+        code.append((RETURN, 0, 0, ALLOW))
+        packed = ctypes.create_string_buffer(b"".join(struct.pack("<HBBI", *each) for each in code))
+        program = Filter(has_own_root=True)
+        program.length, program.code = len(code), ctypes.addressof(packed)
+        prctl(38, 1)
+        syscall("seccomp", 1, 0, ctypes.byref(program))
+        print(sandbox_level(), why_not(Level.NAMESPACES))
+        """
+    told = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True)
+    assert told.stdout.startswith("landlock "), told.stdout
+    assert "unshare: Operation not permitted" in told.stdout
