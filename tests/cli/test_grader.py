@@ -106,7 +106,7 @@ def test_run_shows_the_parts_of_a_multi() -> None:
     Path("multi.json").write_text(json.dumps(multi | {"calculate_output": "right + 3 * wrong"}))
     result = grader("run", "multi.json", "--answer", "1", "--item", '{"reference_answer": "42"}')
     assert result.stdout.splitlines()[:3] == [
-        "score        3, passed (from 0.75 on)",
+        "score        3, passed (from 3 on)",
         "sub-scores   right  0",
         "             wrong  1",
     ]

@@ -77,6 +77,11 @@ def test_json_is_read_as_json(tmp_path: Path) -> None:
         ("g.json", "", "g.json: found an empty file; allowed: a mapping that starts with `type:`"),
         ("g.yaml", "name: x\n", "g.yaml:1: url: missing"),
         ("g.yaml", "type: numeric\nmax_score: 1\npass_threshold: 3\n", "g.yaml:3: pass_threshold: found 3; allowed"),
+        (
+            "g.yaml",
+            "type: numeric\npass_threshold: 3\n",
+            "g.yaml:2: pass_threshold: found 3; allowed: at most max_score",
+        ),
         ("g.yaml", "workflow: {target: t, baseline: b}\n", "g.yaml: found a run's config without `grading`"),
         (
             "g.yaml",
@@ -105,6 +110,12 @@ def test_a_grader_alone_may_give_any_score_until_somebody_says_a_range() -> None
     assert (found.scoring.min_score, found.scoring.max_score) == (-math.inf, math.inf)
     said = parse_grader({"type": "endpoint", "url": "http://127.0.0.1:1/grade", "max_score": 5})
     assert (said.scoring.min_score, said.scoring.max_score) == (0, 5)
+
+
+def test_a_threshold_within_reach_changes_no_range() -> None:
+    declared = {"type": "multi", "graders": {"a": CHECK, "b": CHECK}, "calculate_output": "a + 3 * b"}
+    found = parse_grader(declared | {"pass_threshold": 2}).grading
+    assert (found.max_score, found.pass_threshold) == (4, 2)
 
 
 def test_the_range_of_a_run_holds(tmp_path: Path) -> None:

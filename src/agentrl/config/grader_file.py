@@ -6,6 +6,7 @@ import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ AROUND = re.compile(r"^grading(\.grader(?=[.:]))?[.:] ?")
 
 OPTIONS = frozenset(GradingConfig.model_fields) - {"grader", "pass_threshold"}
 """What may stand beside a grader's own keys."""
+
+ANY_SCORE = ("endpoint", "python", "multi", "reward_model")
+"""Kinds whose declaration does not say what they can give."""
 
 
 class GraderAlone(Section):
@@ -111,13 +115,10 @@ def _sorted(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _validated(source: reading.Source) -> GraderFile:
-    values, problems = source.values, list(source.problems)
-    written = values["grading"]
+    written, problems = source.values["grading"], list(source.problems)
     has_range = "min_score" in written or "max_score" in written
-    if not has_range and (threshold := _threshold(written)) > 1:
-        values = {"grading": {**written, "max_score": threshold}}
     try:
-        config = GraderAlone.model_validate(values)
+        config = _validate(written, has_range)
     except ValidationError as error:
         problems += [(place, AROUND.sub("", text)) for place, text in explain(error, GraderAlone, source)]
     else:
@@ -126,12 +127,25 @@ def _validated(source: reading.Source) -> GraderFile:
     raise refusal(source, problems)
 
 
-def _threshold(written: Mapping[str, Any]) -> float:
+def _validate(written: Mapping[str, Any], has_range: bool) -> GraderAlone:
     """A pass threshold implies that scores reach it: hosted graders are declared without a range."""
+    try:
+        return GraderAlone.model_validate({"grading": written})
+    except ValidationError:
+        threshold = _threshold(written)
+        if has_range or threshold is None:
+            raise
+        with suppress(ValidationError):
+            return GraderAlone.model_validate({"grading": {**written, "max_score": threshold}})
+        raise
+
+
+def _threshold(written: Mapping[str, Any]) -> float | None:
     inner = written.get("grader")
     for place in (written, inner if isinstance(inner, Mapping) else {}):
         found = place.get("pass_threshold")
-        if isinstance(found, int | float) and not isinstance(found, bool) and abs(found) <= sys.float_info.max:
-            is_judge = place.get("type") == "score_model"  # which says its range itself
-            return 0.0 if is_judge else float(found)
-    return 0.0
+        if not isinstance(found, int | float) or isinstance(found, bool):
+            continue
+        if abs(found) <= sys.float_info.max and place.get("type", "endpoint") in ANY_SCORE:
+            return float(found)
+    return None
