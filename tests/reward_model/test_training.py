@@ -212,8 +212,8 @@ def test_linear_utilities_are_recovered_and_decide_at_the_bayes_rate(tmp_path: P
             margins.append(abs(gap))
         return rows, np.array(margins)
 
-    rows, _ = drawn(4000)
-    held_out, margins = drawn(4000)
+    rows, _ = drawn(3000)
+    held_out, margins = drawn(3000)
     model = Bag(PretrainedConfig(num_labels=1, pad_token_id=0))
     options = {"learning_rate": 0.05, "per_device_train_batch_size": 100, "num_train_epochs": 2, "disable_tqdm": True}
     built = ComparisonTrainer(
@@ -221,7 +221,7 @@ def test_linear_utilities_are_recovered_and_decide_at_the_bayes_rate(tmp_path: P
         data_collator=DataCollatorForPreference(pad_token_id=0), train_dataset=as_dataset(rows),
         processing_class=make_tokenizer(),
     )  # fmt: skip
-    built.place(order=[*range(4000)], keep_last=1)
+    built.place(order=[*range(3000)], keep_last=1)
     built.train()
     learned = model.utility.weight.detach().squeeze(-1).numpy()
     assert np.corrcoef(learned[1:], utility[1:])[0, 1] > 0.98
@@ -244,11 +244,8 @@ def test_a_preference_is_learned_and_its_folder_says_so(start: Path, tmp_path: P
     assert {"model.safetensors", "reliability.svg", "report.html", "report.md", "digests.json"} <= names
     assert not any(name.endswith((".bin", ".pt", ".pkl")) for name in names)
     assert "gate lets it grade" in (tmp_path / "out" / "report.md").read_text()
-
-
-def test_nothing_is_preferred_before_the_first_step(start: Path, tmp_path: Path) -> None:
-    first = json.loads((run(start, tmp_path, epochs=0.1).run_dir / "metrics.jsonl").read_text().splitlines()[0])
-    assert first["validation_loss"] == pytest.approx(math.log(2), abs=1e-6)
+    first = json.loads((result.run_dir / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["validation_loss"] == pytest.approx(math.log(2), abs=1e-6)  # nothing is preferred before step 1
 
 
 def test_three_steps_and_the_rest_are_all(start: Path, tmp_path: Path) -> None:
@@ -283,12 +280,6 @@ def test_a_task_on_both_sides_is_refused(start: Path, tmp_path: Path) -> None:
     section |= {split: str(tmp_path / f"{split}.jsonl") for split in ("train", "validation")}
     with pytest.raises(ConfigError, match=r"the hold-out shares with reward_model\.train 8 episodes"):
         run_reward_model(RewardModelRunConfig.model_validate({"reward_model": section}), run_dir=tmp_path / "run")
-
-
-def test_a_gate_that_fails_leaves_the_folder_with_its_verdict(start: Path, tmp_path: Path) -> None:
-    result = run(start, tmp_path, epochs=0.1, gate={"min_comparisons": 1000})
-    assert any("min_comparisons" in each for each in result.summary["gate_failures"])
-    assert "gate refuses it" in (tmp_path / "out" / "report.md").read_text()
 
 
 def test_padding_is_a_token_that_ends_no_episode(start: Path) -> None:

@@ -107,7 +107,7 @@ def test_a_gate_that_fails_ends_with_3(tmp_path: Path, baseline: Path) -> None:
     config.write_text(yaml.safe_dump({"reward_model": section | {name: str(path) for name, path in files.items()}}))
     result = invoke("reward-model", "train", config, "--run-dir", tmp_path / "rm", code=3)
     assert "the gate refuses this reward model" in result.output
-    invoke("reward-model", "report", tmp_path / "model", code=3)
+    assert "The gate refuses it" in invoke("reward-model", "report", tmp_path / "model", code=3).output
 
 
 def test_what_makes_no_comparison_exits_with_1(tmp_path: Path) -> None:

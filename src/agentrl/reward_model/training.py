@@ -14,7 +14,7 @@ from typing import Any
 from agentrl.config import RewardModelRunConfig, RewardModelTrainingConfig
 from agentrl.errors import ConfigError
 from agentrl.grading.rendering import RENDERING, Renderer
-from agentrl.grading.reward_folder import CARD, checked_digest, load_classifier, rewards_of
+from agentrl.grading.reward_folder import CARD, Calibration, checked_digest, load_classifier, rewards_of
 from agentrl.policy.folders import new_folder
 from agentrl.progress import Reporter, SilentReporter
 from agentrl.reward_model.data_file import Examples, read_examples
@@ -171,7 +171,7 @@ def _finish(section: RewardModelTrainingConfig, report: Report) -> dict[str, Any
         "objective": section.objective,
         "rendering": {"version": RENDERING, "options": section.rendering.model_dump()},
         "max_length": section.max_length,
-        "calibration": report["calibration"],
+        "calibration": Calibration(**report["calibration"]).to_row(),
         "gate": report["gate"],
     }
     with new_folder(output) as draft:
