@@ -58,28 +58,22 @@ def test_nothing_is_fitted_to_too_few_points_nor_to_a_score_that_only_rises() ->
 
 
 def rows() -> list[dict[str, Any]]:
-    """Evaluations at every second of eight steps; the KL of a row is that of the policy before it."""
+    """Evaluations at every second of eight steps."""
     found: list[dict[str, Any]] = [{"step": 0, "reward_validation": 0.2, "holdout_score_validation": 0.2}]
     for step in range(1, 9):
-        found.append({"step": step, "kl_per_trajectory": (step - 1) ** 2 * 0.01})
+        found.append({"step": step, "reward_train": 0.5})
         if step % 2 == 0:
             found[-1] |= {"reward_validation": 0.1 * step, "holdout_score_validation": 0.1 * step * (1 - 0.1 * step)}
-            found[-1] |= {"holdout_coverage_validation": 1.0, "holdout_fall_validation": 0.123}
+            found[-1] |= {"holdout_coverage_validation": 1.0, "holdout_fall_validation": 0.123, "sqrt_kl": 0.1 * step}
             found[-1] |= {"holdout_fall_validation_stderr": 0.045, "holdout_gap_validation": 0.01 * step**2}
     return found
 
 
-def test_an_evaluation_stands_at_the_distance_of_the_policy_that_it_measured() -> None:
+def test_an_evaluation_stands_at_its_distance_and_the_baseline_at_none() -> None:
     found = goodhart_of(rows())
     assert [point.step for point in found.holdouts] == [0, 2, 4, 6, 8]
-    # steps 3, 5 and 7 measured the policies of steps 2, 4 and 6; nothing measured the last one
-    assert [point.sqrt_kl for point in found.holdouts] == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.7])
+    assert [point.sqrt_kl for point in found.holdouts] == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8])
     assert [point.score for point in found.rewards] == pytest.approx([0.2, 0.2, 0.4, 0.6, 0.8])
-
-
-def test_an_estimate_of_the_kl_below_nothing_is_nothing() -> None:
-    found = goodhart_of([{"step": 1, "kl_per_trajectory": -0.1, "reward_validation": 0.5}])
-    assert [point.sqrt_kl for point in found.rewards] == [0.0]
 
 
 def test_an_evaluation_whose_kl_nobody_measured_is_left_out() -> None:

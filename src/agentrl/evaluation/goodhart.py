@@ -11,12 +11,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from agentrl.evaluation.charts import HEIGHT, LEFT, RIGHT, WIDTH, Frame, number
+from agentrl.evaluation.charts import BOTTOM, HEIGHT, LEFT, RIGHT, WIDTH, Frame, number
 from agentrl.evaluation.outcome import finite
 
 MIN_POINTS = 5  # evaluations besides the baseline before two coefficients are fitted to them
@@ -76,32 +75,19 @@ class Goodhart(NamedTuple):
 
 
 def goodhart_of(rows: Sequence[Mapping[str, Any]]) -> Goodhart:
-    """Of the metrics of a run's steps, in order; a row of step 0 is the baseline.
-
-    The KL of a row is measured on rollouts from before its update, and so belongs to the policy that the row before it
-    evaluated. The last one's own is the nearest that there is.
-    """
-    distances = {int(row["step"]): _sqrt_kl(row) for row in rows}
-    for row, after in pairwise(rows):
-        if (distance := _sqrt_kl(after)) is not None:
-            distances[int(row["step"])] = distance
-    distances[0] = 0.0
+    """Of the metrics of a run's steps, in order; a row of step 0 is the baseline."""
     found = [
         tuple(
             Measured(
                 int(row["step"]), distance, score, _bound(row, f"{key}_low", score), _bound(row, f"{key}_high", score)
             )
             for row in rows
-            if (score := finite(row.get(key))) is not None and (distance := distances[int(row["step"])]) is not None
+            if (score := finite(row.get(key))) is not None
+            and (distance := 0.0 if row["step"] == 0 else finite(row.get("sqrt_kl"))) is not None
         )
         for key in ("reward_validation", "holdout_score_validation")
     ]
     return Goodhart(*found)
-
-
-def _sqrt_kl(row: Mapping[str, Any]) -> float | None:
-    kl = finite(row.get("kl_per_trajectory"))
-    return None if kl is None else math.sqrt(max(0.0, kl))
 
 
 def _bound(row: Mapping[str, Any], key: str, score: float) -> float:
@@ -194,9 +180,10 @@ def _named(frame: Frame, points: Sequence[Measured], best_step: int | None) -> l
         for point in points:
             if point.step == step:
                 x, y = frame.x(point.sqrt_kl), frame.y(point.score)
-                above = y > 40
                 anchor = "start" if x < WIDTH - RIGHT - 60 else "end"
                 parts.append(f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="5"/>')
-                label = f'x="{x + 7:.1f}" y="{y - 9 if above else y + 18:.1f}" text-anchor="{anchor}"'
+                label = (
+                    f'x="{x + 7:.1f}" y="{y + 18 if y < HEIGHT - BOTTOM - 24 else y - 10:.1f}" text-anchor="{anchor}"'
+                )
                 parts.append(f"<text {label}>{name}</text>")
     return parts

@@ -201,7 +201,7 @@ class HoldoutHistory:
 
     def take(self, report: HoldoutReport) -> dict[str, float]:
         """Compare a usable evaluation with the best and the first one, and keep it where it is one of them."""
-        found = {}
+        found: dict[str, float] = {}
         if self.best is not None and (since := change(self.best, report)) is not None:
             found |= {
                 "holdout_fall_validation": -since.holdout,

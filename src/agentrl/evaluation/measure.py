@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -45,6 +44,7 @@ class Measurement:
     Attributes:
         selection: the best policies so far, by validation with as many samples an item as evaluations on the way take.
         holdouts: the first and the best of these evaluations, as the hold-out graders saw them.
+        watched_rollouts: of the newest of these evaluations; empty in a run without hold-out graders.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Measurement:
         self.selection = Selection(run.checkpoint_path(""), config.checkpoint.keep_best, ranks)
         self.holdouts = HoldoutHistory(1 - config.ppo.guards.max_ungraded_fraction)
         self.newest = BASELINE
+        self.watched_rollouts: list[Rollout] = []
         self.versions = grader_versions(self.grading)
         self.evidence: dict[str, Any] = {}  # the graders that all of selection and holdouts rests on
 
@@ -126,12 +127,8 @@ class Measurement:
         self.evidence = self._graders(self.reports[BASELINE])
         self.keep_best(evaluate_rollouts(first, pass_threshold=self.pass_threshold, name=BASELINE), seen)
 
-    async def measure_step(self, step: int, kl_per_trajectory: float = math.nan) -> dict[str, float]:
-        """Validation after a step: its figures for the step's line of metrics.
-
-        Args:
-            kl_per_trajectory: of the policy that went into the step, in nats.
-        """
+    async def measure_step(self, step: int) -> dict[str, float]:
+        """Validation after a step: its figures for the step's line of metrics."""
         started, name = time.monotonic(), f"validation-{step:06d}"
         samples = self.config.evaluation.periodic_samples_per_item
         rollouts = await self.measure(name, self.validation, samples, step=step)
@@ -141,6 +138,7 @@ class Measurement:
             self.evidence = graders
             self.holdouts.forget()
             self.selection.forget()
+        self.watched_rollouts = rollouts if self.grading.holdout else []
         figures = self.holdouts.observe(seen) if self.grading.holdout else {}
         self.keep_best(report, seen)
         low, high = report.reward_interval or (report.reward, report.reward)
@@ -150,7 +148,6 @@ class Measurement:
             "reward_validation_high": high,
             **figures,
             **grade_metrics(rollouts, "_validation"),
-            **({"sqrt_kl": math.sqrt(max(0.0, kl_per_trajectory))} if math.isfinite(kl_per_trajectory) else {}),
             "seconds_evaluation": time.monotonic() - started,
         }
 

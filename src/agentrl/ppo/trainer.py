@@ -19,7 +19,7 @@ from agentrl.ppo.advantage import explained_variance
 from agentrl.ppo.batch import TrajectoryBatch, deal, fresh_enough, make_batch
 from agentrl.ppo.experience import Experience, describe, evaluate_pieces, make_experience
 from agentrl.ppo.groups import group_metrics, informative_rows, shared_state_fraction
-from agentrl.ppo.kl import KLController
+from agentrl.ppo.kl import KLController, kl_estimate
 from agentrl.ppo.loss import token_weights
 from agentrl.ppo.microbatches import microbatches
 from agentrl.ppo.objective import loss_terms
@@ -140,6 +140,20 @@ class PPOTrainer:
         with torch.no_grad():
             everything = torch.ones_like(targets, dtype=torch.bool)
             return {"explained_variance": explained_variance(head(features), targets, everything)}
+
+    @torch.no_grad()
+    def kl_per_trajectory(self, trajectories: Sequence[Trajectory]) -> float:
+        """KL(policy || reference) of an episode, in nats: mean of the k1 sums over trajectories of the present weights.
+
+        The engine's log-probabilities are the policy's, so that this takes one pass, of the reference.
+        """
+        batch = make_batch(trajectories, pad_id=self.policy.chat.stop_id).to(self.policy.device)
+        ref = torch.zeros_like(batch.engine_logprobs)
+        for piece in self.ranks.share(self._pieces(batch)):
+            rows = batch.rows(piece)
+            ref[piece, : rows.token_ids.shape[1]] = self.reference.logprobs(rows.token_ids, rows.action_mask).to(ref)
+        kl = kl_estimate(batch.engine_logprobs, self.ranks.sum(ref), "k1")
+        return float(torch.where(batch.action_mask, kl, 0.0).sum(-1).mean())
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
         """AdamW's state by parameter name, for a checkpoint."""
