@@ -62,6 +62,21 @@ def test_a_healthy_run_is_neither_stopped_nor_are_its_steps_judged_differently_l
     assert not [finding for n in range(1, 5) for finding in judge(rows[:n], table) if finding.is_stop]
 
 
+def test_a_grader_that_is_replaced_under_way_stops_the_run_before_it_is_learned_from(
+    tmp_path: Path, baseline: Path
+) -> None:
+    config = toy_run(tmp_path, baseline, **SLOW)
+    server = config.tools.serve[0]  # type: ignore[union-attr]
+    replaced = server.model_copy(update={"command": (*server.command[:-1], "replaced")})
+    tools = config.tools.model_copy(update={"serve": (replaced,)})  # type: ignore[union-attr]
+    result = train(config.model_copy(update={"tools": tools}), run_dir=tmp_path / "run")
+    assert (result.stopped_by, result.summary["steps"]) == ("grader_changed", 1)
+    message = stop_of(tmp_path / "run")["message"]
+    assert "found scores of 2 graders (ppo.guards.max_grader_versions): sha256:" in message
+    assert "version=1 first in train-000000" in message
+    assert "version=2 first in train-000002" in message
+
+
 def toy_config_of(run: Path) -> Any:
     return load_config(run / "config.yaml").ppo
 

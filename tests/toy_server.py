@@ -1,7 +1,8 @@
 """A tool and a grader in one small server: `python tests/toy_server.py MODE [PORT]`, token in TOY_TOKEN.
 
 The grader gives 1 for an answer with a `yes` and no `no`. MODE: `normal`; `text` (the score is a word); `dies` (only
-the first call is graded, then 500); `slow` (the tool takes 0.05 s); `crashes` (the process ends in its 100th request).
+the first call is graded, then 500); `replaced` (from the 90th grade on another version gives them); `slow` (the tool
+takes 0.05 s); `crashes` (the process ends in its 100th request).
 It keeps sandboxes too: `/open`, `/close`, and `/open-now` for those that are open.
 """
 
@@ -58,7 +59,8 @@ class Toy(BaseHTTPRequestHandler):
         elif MODE == "dies" and graded > 1:
             self.answer(500, {"error": "out of order"})
         else:
-            self.answer(200, {"score": float("yes" in text and "no" not in text)})
+            version = {"version": 1 if graded < 90 else 2} if MODE == "replaced" else {}
+            self.answer(200, {"score": float("yes" in text and "no" not in text), **version})
 
     def answer(self, status: int, body: dict[str, object]) -> None:
         raw = json.dumps(body).encode()

@@ -126,6 +126,11 @@ class GuardsConfig(Section):
     max_outage_seconds: NonNegative = Field(
         default=3600.0, description="Seconds that a run pauses for failing endpoints to recover before it stops."
     )
+    max_grader_versions: PositiveInt | None = Field(
+        default=1,
+        description="Versions that the grader's scores may be of within a run: a grader that was replaced under way "
+        "measures something else.",
+    )
     max_score_fraction: Fraction | None = Field(
         default=0.98,
         description="Mean score on train or validation, as a fraction of `grading.max_score`; reaching it stops the "

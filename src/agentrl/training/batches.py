@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from agentrl.config import RunConfig
 from agentrl.data.batches import TaskOrder
 from agentrl.data.curriculum import Curriculum
+from agentrl.errors import TrainingStopped
 from agentrl.evaluation.discrimination import passed_signals
+from agentrl.grading.versions import grade_versions, shown
 from agentrl.progress import Reporter
 from agentrl.rollout.outage import OutageGuard
 from agentrl.rollout.trajectory import to_trajectories
@@ -54,12 +56,14 @@ class Batches:
         self.signals = passed_signals(config)
         self.config, self.run, self.tasks = config, run, tasks
         self.rollouts, self.reporter, self.pass_threshold = rollouts, reporter, pass_threshold
+        self._versions: dict[str, str] = {}  # of graders, and the file in which each was seen first
 
     async def make(self, step: int) -> Batch:
         """What a step learns from, rolled out by the weights that the engine has.
 
         Raises:
             Outage: the endpoints did not recover.
+            TrainingStopped: the grader is another one than at first.
         """
         started = time.monotonic()
         drawn = await self.draw(step)
@@ -92,8 +96,20 @@ class Batches:
         rollouts = await self.rollouts.run(
             tasks, samples_per_task=self.config.ppo.samples_per_task, seed=f"{self.config.seed}/train/{step}{suffix}"
         )
-        self.run.keep_rollouts(f"train-{step:06d}{suffix}", rollouts, self.reporter.message)
+        name = f"train-{step:06d}{suffix}"
+        self.run.keep_rollouts(name, rollouts, self.reporter.message)
+        self._check_versions(name, rollouts)
         return rollouts
+
+    def _check_versions(self, name: str, rollouts: Sequence[Rollout]) -> None:
+        """Nothing is learned from scores that cannot be put side by side; a resumed run compares its manifest."""
+        for version in grade_versions(rollouts):
+            self._versions.setdefault(version, name)
+        most = self.config.ppo.guards.max_grader_versions
+        if most is not None and len(self._versions) > most:
+            seen = ", ".join(f"{shown(version)} first in {file}" for version, file in self._versions.items())
+            why = "ppo.guards.max_grader_versions"
+            raise TrainingStopped("grader_changed", f"found scores of {len(self._versions)} graders ({why}): {seen}")
 
     def _successes(self, rollouts: Sequence[Rollout]) -> list[tuple[str, bool]]:
         """Task and success of every rollout that has a vote."""
