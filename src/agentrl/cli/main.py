@@ -28,7 +28,8 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,  # plain help starts faster
     pretty_exceptions_enable=False,
-    epilog="Exit codes: 0 good, 1 the run failed, 2 usage or config, 130 interrupted (a checkpoint was saved).",
+    epilog="Exit codes: 0 good, 1 the run failed, 2 usage or config, 3 a gate failed, 4 a gate is inconclusive, "
+    "130 interrupted (a checkpoint was saved).",
 )
 for verb in (check, plan, rollouts, sft, train, audit, pairs, dpo):
     app.command()(verb)
