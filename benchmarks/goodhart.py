@@ -1,6 +1,6 @@
 """How soon the rules on hold-outs see a gamed grader, and how often they see one that is not there.
 
-`python -m benchmarks.goodhart --runs 500` simulates runs of 40 evaluations, in which a policy moves away from its
+`python -m benchmarks.goodhart --runs 200` simulates runs of 40 evaluations of 100 items, in which a policy moves away from its
 baseline. What is really wanted rises as d (a - b ln d) to a peak and then falls; the grader also pays for a feature
 that the policy learns to exploit. In the runs to compare with, the grader pays for what is wanted and nothing else.
 """
@@ -94,17 +94,19 @@ def main() -> None:
     n_runs = parser.parse_args().runs
     peak = rl_peak(A, B).sqrt_kl / FARTHEST * EVALUATIONS
     print(f"{n_runs} runs of {EVALUATIONS} evaluations each; what is wanted peaks at evaluation {peak:.0f}")
-    print(f"{'grader pays for':24}{'items':>6}{'noise':>7}{'stops':>14}{'stopped':>9}{'mean evaluation':>17}")
-    tables = {"1 sure": GuardsConfig(max_sure_holdout_evaluations=1), "2 sure or 5": GuardsConfig()}
+    print(f"{'grader pays for':20}{'noise':>7}  {'stops at':32}{'runs stopped':>13}{'mean evaluation':>17}")
+    tables = {
+        "a fall with any rise, once": GuardsConfig(max_holdout_evaluations=1),
+        "a fall with a sure rise, once": GuardsConfig(max_sure_holdout_evaluations=1),
+        "that twice, or any five times": GuardsConfig(),
+    }
     for exploit, what in ((0.6, "a feature as well"), (0.0, "what is wanted")):
-        for n_items in (50, 200):
-            for noise in (0.0, 0.3):
-                for name, guards in tables.items():
-                    world = World(exploit, noise, n_items)
-                    ends = [end for seed in range(n_runs) if (end := first(alarms(world, seed, guards)))]
-                    when = f"{fmean(ends):.1f}" if ends else ""
-                    line = f"{what:24}{n_items:6}{noise:7.1f}{name:>14}{len(ends) / n_runs:9.1%}{when:>17}"
-                    print(line, flush=True)
+        for noise in (0.0, 0.3):
+            for name, guards in tables.items():
+                world = World(exploit, noise)
+                ends = [end for seed in range(n_runs) if (end := first(alarms(world, seed, guards)))]
+                when = f"{fmean(ends):.1f}" if ends else ""
+                print(f"{what:20}{noise:7.1f}  {name:32}{len(ends) / n_runs:13.1%}{when:>17}", flush=True)
 
 
 if __name__ == "__main__":
