@@ -261,8 +261,16 @@ def test_where_namespaces_are_forbidden_landlock_is_the_level() -> None:
         program.length, program.code = len(code), ctypes.addressof(packed)
         prctl(38, 1)
         syscall("seccomp", 1, 0, ctypes.byref(program))
-        print(sandbox_level(), why_not(Level.NAMESPACES))
+        libc = ctypes.CDLL(None)
+        libc.prctl(36, 1, 0, 0, 0)  # orphans become this process's own
+        print(sandbox_level(), why_not(Level.NAMESPACES), why_not(Level.BUBBLEWRAP))
+        import os
+        children = open(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read().split()
+        states = [open(f"/proc/{child}/stat").read().rsplit(")", 1)[1].split()[0] for child in children]
+        print("left behind:", [state for state in states if state != "Z"])
         """
     told = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True)
     assert told.stdout.startswith("landlock "), told.stdout
     assert "unshare: Operation not permitted" in told.stdout
+    assert "left behind: []" in told.stdout
+    assert "bwrap is not installed" in told.stdout or "bwrap: " in told.stdout, told.stdout

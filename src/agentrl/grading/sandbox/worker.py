@@ -110,7 +110,7 @@ class Worker:
             _command(level, view),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,  # what bwrap or the interpreter say when they cannot start; grades have none
             env=ENVIRONMENT,
             cwd="/",
             start_new_session=True,
@@ -128,8 +128,9 @@ class Worker:
             if not told["ready"]:
                 raise WorkerError(told["why"])
         except (WorkerError, ValueError, KeyError) as error:
+            said = self._last_words()
             self.close()
-            raise WorkerError(f"sandbox {level}: a worker could not start: {error}") from None
+            raise WorkerError(f"sandbox {level}: a worker could not start: {error}{said}") from None
         self.landlock_version: int = told["landlock"]
 
     def __repr__(self) -> str:
@@ -141,7 +142,10 @@ class Worker:
 
     @property
     def is_alive(self) -> bool:
-        return self._process.poll() is None
+        if self._process.returncode is not None:
+            return False
+        # not reaped here: as long as it is not, its process group is no other's, and can be killed
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
     def grade(self, request: bytes) -> Outcome:
         """Run the code on the JSON of `[sample, item]`.
@@ -166,7 +170,7 @@ class Worker:
 
     def kill(self) -> None:
         """End the worker and all that is in it, at once; may be called from any thread."""
-        if self._process.poll() is None:
+        if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
@@ -174,9 +178,16 @@ class Worker:
         """The same, and give back what the worker held here."""
         self.kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
                 pipe.close()
+
+    def _last_words(self) -> str:
+        """What bwrap or the interpreter complained about, in parentheses."""
+        assert self._process.stderr is not None
+        os.set_blocking(self._process.stderr.fileno(), False)
+        said = (self._process.stderr.read() or b"").decode(errors="replace").strip()
+        return f" ({said[-300:]})" if said else ""
 
     def _read(self, ending: int, exit_code: int, text: bytes) -> Outcome:
         limits = self._limits
@@ -218,17 +229,11 @@ class Worker:
                     continue
                 part = os.read(fd, 1 << 16)
                 if not part:
-                    raise WorkerError(f"ended (exit code {self._exit_code()})")
+                    raise WorkerError("ended")
                 answer += part
                 if len(answer) >= header and wanted == header:
                     wanted += length_of(answer[:header])
         return answer if header == HEADER.size else answer[header:]
-
-    def _exit_code(self) -> int | None:
-        try:
-            return self._process.wait(1.0)
-        except subprocess.TimeoutExpired:
-            return None
 
 
 def parse_reply(text: bytes) -> Outcome:

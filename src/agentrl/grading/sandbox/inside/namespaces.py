@@ -83,7 +83,9 @@ def _own_users() -> int:
     ready, go = os.pipe()
     if not (helper := os.fork()):  # only a process outside may map a second user
         try:
-            os.read(ready, 1)
+            os.close(go)
+            if not os.read(ready, 1):
+                os._exit(1)  # there is no namespace
             for kind in ("uid", "gid"):
                 _write(f"/proc/{os.getppid()}/{kind}_map", f"0 0 1\n{NOBODY} {NOBODY} 1\n")
             os._exit(0)
