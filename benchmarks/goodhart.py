@@ -1,8 +1,8 @@
 """How soon the rules on hold-outs see a gamed grader, and how often they see one that is not there.
 
-`python -m benchmarks.goodhart --runs 200` simulates runs of 40 evaluations of 100 items, in which a policy moves away from its
-baseline. What is really wanted rises as d (a - b ln d) to a peak and then falls; the grader also pays for a feature
-that the policy learns to exploit. In the runs to compare with, the grader pays for what is wanted and nothing else.
+`python -m benchmarks.goodhart --runs 200` simulates runs of 40 evaluations of 100 items, in which a policy moves away
+from its baseline. What is really wanted rises as d (a - b ln d) to a peak and then falls; the grader also pays for a
+feature that the policy learns to exploit. In the runs to compare with, it pays for what is wanted and nothing else.
 """
 
 from __future__ import annotations
