@@ -43,17 +43,18 @@ class WorkerPool:
         """
         if self._state.is_closed:
             return Outcome(details="the grader has been closed")
-        if not self._threads:
-            for number in range(self._n_workers):
-                thread = threading.Thread(
-                    target=_work, args=(self._state, self._jobs), name=f"grader-{number}", daemon=True
-                )
-                self._threads.append(thread)
-                thread.start()
+        self._start_threads()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Outcome] = loop.create_future()
         self._jobs.put((request, loop, future))
         return await future
+
+    def _start_threads(self) -> None:
+        with self._state.lock:
+            while len(self._threads) < self._n_workers:
+                thread = threading.Thread(target=_work, args=(self._state, self._jobs), name="grader", daemon=True)
+                self._threads.append(thread)
+                thread.start()
 
     async def aclose(self) -> None:
         """End all workers; what still runs or waits comes back without a score."""
@@ -67,7 +68,7 @@ class _State:
         self._made_of = level, source, limits, preload
         self.workers: set[Worker] = set()
         self.is_closed = False
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
 
     def hire(self) -> Worker:
         """
@@ -75,7 +76,7 @@ class _State:
             WorkerError: it does not start, or the pool has been closed.
         """
         worker = Worker(*self._made_of)
-        with self._lock:
+        with self.lock:
             if not self.is_closed:
                 self.workers.add(worker)
                 return worker
@@ -83,7 +84,7 @@ class _State:
         raise WorkerError("the grader has been closed")
 
     def end(self) -> None:
-        with self._lock:
+        with self.lock:
             self.is_closed = True
             workers, self.workers = self.workers, set()
         for worker in workers:
