@@ -39,7 +39,8 @@ class CalibrationGateConfig(Section):
         "examples; ten bins of equal mass, on the half of the hold-out that the temperature was not fitted on.",
     )
     max_length_correlation: Fraction = Field(
-        default=0.3, description="Size of the correlation of reward and sampled tokens, at most; or max_length_gap holds."
+        default=0.3,
+        description="Size of the correlation of reward and sampled tokens, at most; or max_length_gap holds.",
     )
     max_length_gap: Fraction = Field(
         default=0.03, description="Accuracy lost on comparisons of episodes of about equal length, at most."

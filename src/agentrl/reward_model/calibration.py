@@ -95,8 +95,8 @@ def ece(table: Sequence[Bin]) -> float:
 def ece_of_chance(table: Sequence[Bin]) -> float:
     """What the same number of predictions would show by chance, were every bin's claim right.
 
-    A bin's mean is off by |N(0, spread^2 / n)|, whose mean is spread * sqrt(2 / (pi n)). Of some hundreds of predictions
-    this is most of the ECE.
+    A bin's mean is off by |N(0, spread^2 / n)|, whose mean is spread * sqrt(2 / (pi n)). With some hundreds of
+    predictions this is most of the ECE.
     """
     total = sum(each.n for each in table)
     return sum(each.n * each.spread * math.sqrt(2 / (math.pi * each.n)) for each in table) / total
