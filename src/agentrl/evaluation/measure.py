@@ -133,6 +133,8 @@ class Measurement:
         samples = self.config.evaluation.periodic_samples_per_item
         rollouts = await self.measure(name, self.validation, samples, step=step)
         report, seen, self.newest = self.reports[name], self.watched[name], name
+        if not self.evidence and not self.grading.holdout:  # a checkpoint from before graders were noted
+            self.evidence = self._graders(report)
         if report.items and self.evidence != (graders := self._graders(report)):
             self.reporter.message(f"{name}: other graders than before, so earlier evaluations choose no checkpoint")
             self.evidence = graders
@@ -176,7 +178,7 @@ class Measurement:
         """
         self.reporter.phase("evaluating the result")
         samples, reports = self.config.evaluation.samples_per_item, self.reports
-        is_outdated = self._graders(reports[BASELINE]) != self.evidence
+        is_outdated = bool(self.evidence) and self._graders(reports[BASELINE]) != self.evidence
         reports[FINAL] = reports[BEST] = reports[BASELINE]
         if step:
             await self.measure(FINAL, self.validation, samples, step=step)

@@ -17,7 +17,7 @@ from typing import Any
 from agentrl.config import RunConfig
 from agentrl.data.tasks import Splits
 from agentrl.errors import CheckpointError, TrainingStopped
-from agentrl.evaluation.measure import Measurement
+from agentrl.evaluation.measure import HOLDOUT_MISSING, Measurement
 from agentrl.evaluation.report import write_report
 from agentrl.policy.policy import Policy
 from agentrl.policy.ranks import Ranks
@@ -277,7 +277,7 @@ class Training:
     async def finish(self, stopped_by: str | None) -> TrainingResult:
         """Save, measure what came of it, and sum up."""
         is_mid_update = stopped_by == "non_finite"  # then only an earlier checkpoint can be gone on from
-        is_measurable = bool(self.measurement.reports) and stopped_by not in (Outage.RULE, DISK)
+        is_measurable = bool(self.measurement.reports) and stopped_by not in (Outage.RULE, HOLDOUT_MISSING, DISK)
         try:
             with stop_on_a_full_disk():
                 if self.is_training and not is_mid_update and stopped_by != DISK:
