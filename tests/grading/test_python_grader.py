@@ -252,6 +252,12 @@ def test_a_source_that_can_run_is_taken(source: str) -> None:
     assert PythonConfig(type="python", source=source).source == source
 
 
+def test_warnings_about_a_source_neither_show_nor_stop_a_worker(recwarn: pytest.WarningsRecorder) -> None:
+    odd = "\n".join(f"x{number} = '\\d'" for number in range(10_000))
+    assert grade(f"{odd}\ndef grade(s, i): return 1").score == 1.0
+    assert not [each for each in recwarn if "escape" in str(each.message)]
+
+
 def test_a_config_file_names_the_place_of_a_wrong_source(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     content = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import platform
+import warnings
 from functools import partial
 
 from agentrl.config.graders import PythonConfig
@@ -79,7 +80,10 @@ class PythonGrader:
 def modules_to_preload(source: str) -> list[str]:
     """Modules that a source imports, wherever in it, and that a worker may import once."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an odd escape in a string is the author's business
+        module = ast.parse(source)
+    for node in ast.walk(module):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:

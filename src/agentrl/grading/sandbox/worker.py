@@ -271,7 +271,7 @@ def _signal_name(number: int) -> str:
 
 
 def _command(level: Level, view: View) -> list[str]:
-    python = [view.executable, "-S", "-s", "-P", "-B", "-c", BOOTSTRAP]
+    python = [view.executable, "-S", "-s", "-P", "-B", "-W", "ignore", "-c", BOOTSTRAP]
     if level is not Level.BUBBLEWRAP:
         return python
     bwrap = shutil.which("bwrap")
