@@ -106,6 +106,7 @@ def test_an_unusable_score_is_ungraded_with_a_reason(score: Any) -> None:
     found = grade(scoring(score))
     assert found.score is None
     assert found.reason.startswith("grader finqa at http://localhost/grade: found score ")
+    assert found.errors == ("other_error",)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from agentrl.config import GradingConfig
 from agentrl.config.graders import MultiConfig
-from agentrl.grading import Submission, build_declared
+from agentrl.grading import Submission, build_declared, build_grader
 from agentrl.grading.grader import ungraded
 from agentrl.grading.multi import MultiGrader
 from agentrl.types import Grade
@@ -120,6 +121,13 @@ def test_a_part_that_the_formula_does_not_name_is_watched_and_weighs_nothing() -
     assert watched.unused == ("b",)
     assert grade("a", a=1, b=0.5).sub_scores == {"a": 1, "b": 0.5}
     assert grade("a", a=1, b=ungraded("down", "other_error")).score == 1
+
+
+def test_a_value_out_of_range_is_the_formulas_fault() -> None:
+    multi = {"type": "multi", "graders": {"a": part()}, "calculate_output": "3*a", "max_score": 2.0}
+    found = asyncio.run(build_grader(GradingConfig.model_validate(multi)).grade_submission(SUBMISSION))
+    assert (found.score, found.errors, found.sub_scores) == (None, ("formula_parse_error",), {"a": 1.0})
+    assert found.reason == "grader multi: found score 3.0; allowed: 0 to 2 (grading.min_score and max_score)"
 
 
 def test_sums_of_decimal_weights_are_not_beyond_one() -> None:

@@ -117,6 +117,39 @@ def test_an_outage_that_lasts_too_long_names_its_cause_and_stops_the_run() -> No
     assert said == []
 
 
+class WrongGrader(FakeGrader):
+    """Never gives a score, and raises these flags."""
+
+    def __init__(self, *flags: str) -> None:
+        super().__init__()
+        self.flags = flags
+
+    async def grade(self, rollout: Rollout) -> Grade:
+        self.seen.append(rollout)
+        return Grade(None, "grader toy: KeyError: 'x' (line 2, in grade)", errors=self.flags)
+
+
+@pytest.mark.parametrize(
+    "flags", [("python_grader_runtime_error",), ("formula_parse_error", "sample_parse_error"), ("sample_parse_error",)]
+)
+def test_a_grader_that_is_wrong_itself_is_not_waited_for(flags: tuple[str, ...]) -> None:
+    grader, said = WrongGrader(*flags), list[str]()
+    engine = make_engine(Script("x"), grader=grader)
+    guard = OutageGuard(engine, max_lost_fraction=0.1, max_outage_seconds=3600, tell=said.append)
+    with pytest.raises(Outage, match=r"20 of 20 rollouts .* KeyError: 'x' \(line 2, in grade\); no wait mends that"):
+        roll_out(guard)
+    assert (len(grader.seen), said) == (20, [])
+
+
+def test_beside_a_server_that_failed_a_wrong_answer_is_no_reason_to_give_up() -> None:
+    grader, said = WrongGrader("sample_parse_error", "model_grader_server_error"), list[str]()
+    engine = make_engine(Script("x"), grader=grader)
+    guard = OutageGuard(engine, max_lost_fraction=0.1, max_outage_seconds=0.05, tell=said.append)
+    with pytest.raises(Outage, match=r"waited 0\.05"):
+        roll_out(guard)
+    assert said
+
+
 def test_the_cause_names_each_endpoint_with_what_it_said() -> None:
     def broken(error: str) -> Rollout:
         return make_rollout(

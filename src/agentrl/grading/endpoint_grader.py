@@ -14,7 +14,7 @@ import httpx
 
 from agentrl.config.graders import EndpointConfig
 from agentrl.endpoint import Endpoint, EndpointFailure, Reply, excerpt, served_url
-from agentrl.grading.grader import content_version
+from agentrl.grading.grader import content_version, ungraded
 from agentrl.grading.submission import Submission
 from agentrl.types import Grade
 
@@ -69,17 +69,19 @@ class EndpointGrader:
                 body, rollout_id=submission.trace_id, action="grade", check=partial(_unusable, n_turns=n_turns)
             )
         except EndpointFailure as failure:
-            return Grade(None, str(failure), time.perf_counter() - started)
+            return ungraded(str(failure), "other_error", seconds=time.perf_counter() - started)
         return self._read(reply)
 
     def _read(self, reply: Reply) -> Grade:
         where = f"{self.endpoint.name} at {self.endpoint.shown_url}"
         if reply.status >= 400 or reply.json is None:
-            return Grade(None, f"{where}: answered {reply.status}{excerpt(reply.text)}", reply.seconds)
+            found = f"{where}: answered {reply.status}{excerpt(reply.text)}"
+            return ungraded(found, "other_error", seconds=reply.seconds)
         try:
             score = float(reply.json["score"])
         except OverflowError:
-            return Grade(None, f"{where}: found score with more digits than a float holds", reply.seconds)
+            found = f"{where}: found score with more digits than a float holds"
+            return ungraded(found, "other_error", seconds=reply.seconds)
         turn_scores = tuple(map(float, reply.json["turn_scores"])) if self._scores_turns else ()
         return Grade(score, seconds=reply.seconds, turn_scores=turn_scores, version=self._version_told(reply.json))
 

@@ -11,6 +11,9 @@ from agentrl.grading.grader import Grader
 from agentrl.grading.submission import Submission
 from agentrl.types import Grade, Rollout, StopReason
 
+WHOSE_SCORE = {"multi": "formula_parse_error", "python": "python_grader_runtime_error"}
+"""Flags of a score out of range: a formula or code of the config is wrong; what a server says may be repaired there."""
+
 
 class RunGrader:
     """Scores the rollouts of a run.
@@ -60,7 +63,8 @@ class RunGrader:
         allowed = f"{low:g} to {high:g} (grading.min_score and max_score)"
         where = f" at {self.endpoints[0].shown_url}" if len(self.endpoints) == 1 else ""
         reason = f"grader {self._config.name}{where}: found score {grade.score!r:.80}; allowed: {allowed}"
-        return replace(grade, score=None, reason=reason)
+        flag = WHOSE_SCORE.get(self._config.grader.type, "other_error")
+        return replace(grade, score=None, reason=reason, errors=tuple(dict.fromkeys((*grade.errors, flag))))
 
 
 def endpoints_of(grader: Grader) -> tuple[Endpoint, ...]:

@@ -17,6 +17,9 @@ from agentrl.types import Rollout, Task
 FIRST_PAUSE_SECONDS = 1.0
 MAX_PAUSE_SECONDS = 30.0
 ERROR_NAME = re.compile(r"^\w+Error: ")
+FOR_GOOD = {"formula_parse_error", "invalid_variable_error", "python_grader_runtime_error", "sample_parse_error"}
+"""Flags of grades that are missing for what grader, row or answer are: the same rollout would never be graded. Beside
+any other flag, such as that of a server, the next time may be better."""
 
 
 class Outage(TrainingStopped):
@@ -81,7 +84,7 @@ class OutageGuard:
         """As `RolloutEngine.run`, complete but for the few that may be missing.
 
         Raises:
-            Outage: the endpoints did not recover in time; the message names them.
+            Outage: the endpoints did not recover in time, or cannot; the message says why.
         """
         self.rolled_out_again, self.seconds_paused = 0, 0.0
         rollouts = await self._engine.run(
@@ -100,6 +103,8 @@ class OutageGuard:
         while self._are_too_many(lost, rollouts):
             left = started + self._max_outage_seconds - self._clock()
             cause = describe_outage([rollouts[i] for i in lost], len(rollouts), self._max_lost_fraction)
+            if self._are_too_many([i for i in lost if _is_lost_for_good(rollouts[i])], rollouts):
+                raise Outage(f"{cause}; no wait mends that", rollouts)
             if left <= 0:
                 raise Outage(f"{cause}; waited {self._max_outage_seconds:g} s (max_outage_seconds)", rollouts)
             self._tell(f"paused: {cause}; waiting up to {left:.0f} s for it to recover")
@@ -125,6 +130,10 @@ class OutageGuard:
 
 def _lost(rollouts: Sequence[Rollout]) -> list[int]:
     return [i for i, rollout in enumerate(rollouts) if not rollout.is_valid]
+
+
+def _is_lost_for_good(rollout: Rollout) -> bool:
+    return bool(rollout.grade.errors) and FOR_GOOD.issuperset(rollout.grade.errors)
 
 
 def describe_outage(lost: Sequence[Rollout], n_rollouts: int, limit: float) -> str:
