@@ -99,6 +99,15 @@ def test_a_grader_expects_tools_that_are_there() -> None:
     assert load(grading=use, tools={"mcp": [{"name": "m", "url": "http://localhost/mcp"}]}).grading is not None
 
 
+def test_what_a_grader_charges_for_has_a_price() -> None:
+    grading = {"type": "efficiency", "cost_usd": {"free": 0.1, "limit": 1.0}}
+    wrong = "grading.grader.cost_usd: found a budget, but no rollout.prices: without them no episode is graded"
+    assert refusal(grading=grading).startswith(wrong)
+    load(grading=grading, rollout={"prices": {"usd_per_tool_call": 0.01}})
+    unweighed = {**grading, "tokens": {"free": 1, "limit": 2}, "weights": {"cost_usd": 0.0}}
+    load(grading=unweighed)
+
+
 def test_data_come_from_files_or_from_a_loader() -> None:
     assert load(data={"loader": "examples.finqa.task:load", "path": "x"}).data is not None
     for data in (

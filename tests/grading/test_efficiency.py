@@ -44,8 +44,12 @@ def test_without_an_episode_calls_are_all_that_is_known() -> None:
 
 
 def test_an_episode_without_a_price_is_not_free() -> None:
-    found = grade(Submission.of_rollout(make_rollout()), cost_usd={"free": 0, "limit": 1})
+    found = grade(Submission.of_rollout(make_rollout(tools=("a",))), cost_usd={"free": 0, "limit": 1})
     assert (found.score, "declare rollout.prices" in found.reason) == (None, True)
+
+
+def test_an_episode_without_calls_is_free_where_only_calls_cost() -> None:
+    assert grade(Submission.of_rollout(make_rollout(tools=())), cost_usd={"free": 0, "limit": 1}).score == 1.0
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field
 from agentrl.config.data import DataConfig
 from agentrl.config.endpoint import SERVE
 from agentrl.config.evaluation import CheckpointConfig, EvaluationConfig
-from agentrl.config.graders import ToolUseConfig
+from agentrl.config.graders import EfficiencyConfig, ToolUseConfig
 from agentrl.config.grading import GradingConfig
 from agentrl.config.inference import InferenceConfig
 from agentrl.config.monitoring import MonitoringConfig, expand_metric_list
@@ -59,6 +59,7 @@ class RunConfig(Section):
     def problems(self) -> Iterator[Problem]:
         yield from self._reward_model_is_the_grader()
         yield from self._graders_expect_tools_that_exist()
+        yield from self._what_is_charged_for_has_a_price()
         yield from self._turn_scores_are_a_small_part()
         yield from self._the_critic_is_asked()
         yield from self._sampling_is_not_truncated()
@@ -82,6 +83,13 @@ class RunConfig(Section):
                 if name not in known:
                     hint = did_you_mean(name, known) or f"; allowed: {', '.join(known)}"
                     yield Problem(("grading", *path, *place), f"no tool is named '{name}'{hint}")
+
+    def _what_is_charged_for_has_a_price(self) -> Iterator[Problem]:
+        has_prices = self.rollout.prices != type(self.rollout.prices)()
+        for path, grader in self.grading.declared if self.grading else ():
+            if isinstance(grader, EfficiencyConfig) and "cost_usd" in grader.bands and not has_prices:
+                found = "found a budget, but no rollout.prices: without them no episode is graded"
+                yield Problem(("grading", *path, "cost_usd"), f"{found}; set at least one of them, or delete the line")
 
     def _the_critic_is_asked(self) -> Iterator[Problem]:
         critic, advantage = self.policy.critic, self.ppo.advantage

@@ -30,8 +30,7 @@ class EfficiencyGrader:
 
     async def grade(self, submission: Submission) -> Grade:
         started, used, bands = time.perf_counter(), _used(submission), self._config.bands
-        rollout = submission.rollout
-        if rollout is not None and "cost_usd" in bands and not rollout.cost_usd and rollout.output_tokens:
+        if "cost_usd" in bands and _has_no_price(submission):
             return ungraded("efficiency: the episode has no price; declare rollout.prices", "other_error")
         known = {name: band.credit(used[name]) for name, band in bands.items() if name in used}
         if not known:
@@ -49,6 +48,12 @@ class EfficiencyGrader:
             sub_scores=known,
             explanation="; ".join(notes),
         )
+
+
+def _has_no_price(submission: Submission) -> bool:
+    """Whether an episode cost nothing that sampled tokens and called tools: with any price, one of them has one."""
+    rollout = submission.rollout
+    return rollout is not None and not rollout.cost_usd and rollout.output_tokens > 0 and bool(rollout.tool_calls)
 
 
 def _used(submission: Submission) -> dict[str, float]:
