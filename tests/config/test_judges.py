@@ -32,10 +32,17 @@ def load(tmp_path: Path, grader: dict[str, Any]) -> Any:
     [
         ({**SCORE, "range": [1, 0]}, r"range: found \[1, 0\]; allowed: the least score, then a better one"),
         ({**SCORE, "range": [0]}, "range"),
-        ({**SCORE, "input": []}, "input"),
-        ({**SCORE, "input": [{"role": "tool", "content": "x"}]}, r"input\[0\].role: found the text 'tool'"),
+        ({**SCORE, "input": []}, r"run.yaml:7: grading.input: found a list of 0; allowed: at least 1 entry$"),
+        (
+            {**SCORE, "input": "x"},
+            r"grading.input: found the text 'x'; allowed: a list of mappings \(type, role, content",
+        ),
+        (  # and nothing about the list as a whole
+            {**SCORE, "input": [{"role": "tool", "content": "x"}]},
+            r"run.yaml:8: grading.input\[0\].role: found the text 'tool'; allowed: user, assistant, system, developer$",
+        ),
         ({**SCORE, "input": [{"role": "user", "content": ""}]}, r"input\[0\].content: found nothing"),
-        ({**SCORE, "input": [{"role": "user", "content": 7}]}, r"input\[0\].content: found a int"),
+        ({**SCORE, "input": [{"role": "user", "content": 7}]}, r"input\[0\].content: found 7"),
         (
             {**SCORE, "input": [{"role": "user", "content": [{"type": "input_txt", "text": "a"}]}]},
             r"input\[0\].content\[0\].type: found 'input_txt'; allowed: .*did you mean 'input_text'",
@@ -136,3 +143,19 @@ def test_cached_tokens_cost_what_others_do_unless_said() -> None:
     assert prices.cost_usd(prompt=1_000_000, cached=500_000, completion=1_000_000) == 6.0
     cheaper = prices.model_copy(update={"usd_per_million_cached_tokens": 0.0})
     assert cheaper.cost_usd(prompt=1_000_000, cached=500_000, completion=0) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("grading", "message"),
+    [
+        (
+            {"type": "multi", "graders": {}, "calculate_output": "1"},
+            "graders: found an empty mapping; allowed: at least 1 entry",
+        ),
+        ({**SCORE, "holdout": {"strict": SCORE}}, "allowed: a list of mappings with a type"),
+        ({**LABEL, "labels": ["a"]}, "labels: found a list of 1; allowed: at least 2 entries"),
+    ],
+)
+def test_what_lacks_entries_is_said_to_lack_them(tmp_path: Path, grading: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path, grading)

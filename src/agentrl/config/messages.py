@@ -39,6 +39,8 @@ def explain(error: ValidationError, model: type[Section], source: Source) -> lis
     messages: list[tuple[str, str]] = []
     for detail in error.errors(include_url=False):
         loc = tuple(detail["loc"])
+        if detail["type"] == "too_short" and detail["input"] and not detail["ctx"]["actual_length"]:
+            continue  # elements that are wrong are told by themselves, and pydantic counts none of them
         is_short_list = detail["type"] == "missing" and isinstance(loc[-1], int)
         path, annotation, info = _resolve(model, loc[:-1] if is_short_list else loc)
         broken = detail.get("ctx", {}).get("error")
@@ -50,6 +52,8 @@ def explain(error: ValidationError, model: type[Section], source: Source) -> lis
             found = [((*path, key), _unknown_key(key, annotation, model, around))]
         elif detail["type"] == "union_tag_invalid":
             found = [((*path, "type"), _unknown_kind(detail["ctx"], source_value(source, (*path, "type"))))]
+        elif detail["type"] == "too_short" and not isinstance(detail["input"], str):
+            found = [(path, f"found {_shown(source_value(source, path))}; allowed: {_at_least(detail['ctx'])}")]
         elif detail["type"] == "missing" and not is_short_list:
             what = info.description if info and info.description else _allowed(annotation, info)
             found = [(path, f"missing; it is required: {what}")]
@@ -170,6 +174,11 @@ def _wrong_value(value: Any, annotation: Any, info: FieldInfo | None, text: str 
     return message
 
 
+def _at_least(context: Mapping[str, Any]) -> str:
+    least = context["min_length"]
+    return f"at least {least} {'entry' if least == 1 else 'entries'}"
+
+
 def _as_number(text: str) -> float | None:
     try:
         number = float(text)
@@ -200,7 +209,8 @@ def _shown(value: Any) -> str:
     if isinstance(value, str):
         return f"the text '{value}'" if len(value) <= 60 else f"the text '{value[:57]}...'"
     if isinstance(value, dict):
-        return f"a mapping ({', '.join(value)})" if value and len(", ".join(value)) <= 60 else "a mapping"
+        names = ", ".join(map(str, value))
+        return f"a mapping ({names})" if 0 < len(names) <= 60 else "a mapping" if value else "an empty mapping"
     return f"a list of {len(value)}" if isinstance(value, list) else str(value)
 
 
@@ -229,6 +239,8 @@ def _kind(annotation: Any, limits: list[Any]) -> str:
         first, *rest = get_args(annotation)
         what = _plural(_kind(first, []))
         return f"a list of {what}" if rest == [Ellipsis] else f"a list of {len(rest) + 1}: each {_kind(first, [])}"
+    if get_origin(annotation) in (Union, types.UnionType) and all(map(_is_section, _members(annotation))):
+        return "a mapping with a type"
     if _is_section(annotation):
         return f"a mapping ({', '.join(annotation.model_fields)})"
     kind = KINDS.get(get_origin(annotation) or annotation, "another value")
@@ -241,6 +253,8 @@ def _kind(annotation: Any, limits: list[Any]) -> str:
 
 
 def _plural(kind: str) -> str:
+    if kind.startswith("a mapping"):
+        return kind.replace("a mapping", "mappings", 1)
     return f"{kind[2:]}s" if kind.startswith("a ") and "," not in kind and "(" not in kind else kind
 
 

@@ -195,7 +195,7 @@ class JudgeMessage(Section):
     def problems(self) -> Iterator[Problem]:
         is_list = isinstance(self.content, list | tuple)
         if not isinstance(self.content, str | dict | list | tuple) or self.content in ("", [], ()):
-            found = "nothing" if not self.content else f"a {type(self.content).__name__}"
+            found = "nothing" if not self.content else f"{self.content!r:.60}"
             yield Problem(("content",), f"found {found}; allowed: text, a block or a list of blocks")
             return
         for index, block in enumerate(self.content if is_list else [self.content]):
@@ -203,7 +203,7 @@ class JudgeMessage(Section):
             if isinstance(block, dict):
                 yield from _block_problems(block, path)
             elif not isinstance(block, str):
-                yield Problem(path, f"found a {type(block).__name__}; allowed: text or a block")
+                yield Problem(path, f"found {block!r:.60}; allowed: text or a block")
 
 
 def _block_problems(block: dict[str, Any], path: PathParts) -> Iterator[Problem]:
