@@ -200,6 +200,20 @@ def test_t8_a_secret_in_an_address_is_refused_and_not_shown(tmp_path: Path) -> N
     with pytest.raises(ConfigError, match=r"search: found api_key in its address \(not shown\)") as caught:
         import_job(written(tmp_path, changed("foundry", tools=tools)))
     assert "hidden-value" not in str(caught.value)
+    headers = {"X-Functions-Key": "hidden-header"}
+    tools = [{"name": "search", "server_url": "https://a.example/s?code=hidden-value", "headers": headers}]
+    with pytest.raises(ConfigError, match=r"json: search: .* beside the header X-Functions-Key, which is") as caught:
+        import_job(written(tmp_path, changed("foundry", tools=tools)))
+    assert "hidden" not in str(caught.value).replace(str(tmp_path), "")
+
+
+def test_t8_a_key_that_is_nearly_a_hosted_one_is_told_with_the_one_that_is_meant(tmp_path: Path) -> None:
+    body = job("foundry")
+    reinforcement = body["method"]["reinforcement"]
+    reinforcement["max_episode_step"] = reinforcement.pop("max_episode_steps", 10)
+    imported = import_job(written(tmp_path, body))
+    told = next(each for each in imported.left_out if each.what == "method.reinforcement.max_episode_step")
+    assert told.instead.endswith("; did you mean 'max_episode_steps'?")
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from agentrl.config import RunConfig
+from agentrl.config.section import did_you_mean
 from agentrl.importing.datasets import DataFiles, answer_keys, remarks
 from agentrl.importing.graders import remarks_on
-from agentrl.importing.job import Job
+from agentrl.importing.job import HYPERPARAMETERS, REINFORCEMENT, REQUEST, Job
 from agentrl.importing.secrets import Variables
 
 HOSTED_SECONDS = 600
+HOSTED = (*REQUEST, *REINFORCEMENT, *HYPERPARAMETERS)
+"""Keys that a job may have, to name the one that is meant by another."""
 UNKNOWN = "no key of hosted jobs, and left out; what agentrl has for it is to be written by hand"
 
 
@@ -41,7 +44,7 @@ def without_equivalent(job: Job) -> Iterator[LeftOut]:
     if job.metadata:
         yield LeftOut("metadata", "kept as comments at the top of the file")
     for key in job.unknown:
-        yield LeftOut(key, UNKNOWN)
+        yield LeftOut(key, f"{UNKNOWN}{did_you_mean(key.rpartition('.')[2], HOSTED)}")
 
 
 def to_do(job: Job, baseline: str | None, files: DataFiles, config: RunConfig) -> Iterator[str]:

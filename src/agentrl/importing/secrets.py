@@ -76,10 +76,14 @@ class Variables:
         secret = [(key, value) for key, value in query if SECRET_IN_URL.fullmatch(key) and value]
         if not secret:
             return url
-        if [key for key, _ in secret] != ["code"] or any(key.lower() == "x-functions-key" for key in headers):
-            found = f"found {', '.join(key for key, _ in secret)} in its address (not shown)"
+        found = f"found {', '.join(key for key, _ in secret)} in its address (not shown)"
+        if [key for key, _ in secret] != ["code"]:
             raise ConfigError(
-                f"{owner}: {found}; allowed: secrets in headers, where they can be replaced by a variable"
+                f"{self.source}: {owner}: {found}; allowed: secrets in headers, where a variable can replace them"
+            )
+        if header := next((key for key in headers if key.lower() == "x-functions-key"), None):
+            raise ConfigError(
+                f"{self.source}: {owner}: {found} beside the header {header}, which is the same key; keep the header"
             )
         headers.update(self.headers({"x-functions-key": secret[0][1]}, owner))
         left = [(key, value) for key, value in query if key != "code"]
