@@ -190,6 +190,8 @@ def test_a_sheet_is_filled_in_elsewhere(run_dir: Path, tmp_path: Path) -> None:
     sheet = tmp_path / "to_label.jsonl"
     exported = run("audit", run_dir, "--rater", "ana", "--export", sheet)
     assert exported.exit_code == 0, exported.output
+    again = run("audit", run_dir, "--rater", "ana", "--export", sheet)  # what a person filled in is not lost
+    assert (again.exit_code, "exists already; import what is filled in there" in again.output) == (2, True)
     rows = [json.loads(line) for line in sheet.read_text().splitlines()]
     assert [row["score"] for row in rows] == [None] * 3
     assert rows[1]["grader_score"] == 1

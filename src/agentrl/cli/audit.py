@@ -161,6 +161,8 @@ def _export(run: Path, waiting: Queue, out: Path, who: str, is_blind: bool) -> N
     from agentrl.errors import ConfigError
     from agentrl.labels.worksheet import worksheet_line
 
+    if out.exists():  # perhaps with a day's labels in it
+        raise ConfigError(f"--export {out}: exists already; import what is filled in there, or choose another name")
     rollouts = rollouts_of(run, waiting)
     text = "".join(worksheet_line(entry, rollouts[entry.rollout_id], who, is_blind=is_blind) for _, entry in waiting)
     try:
