@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agentrl.cli.options import Json
-from agentrl.cli.screen import printable
+from agentrl.printable import printable
 
 if TYPE_CHECKING:
     from agentrl.evaluation.people import AuditSummary

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from agentrl.cli.screen import block, printable
+from agentrl.cli.screen import block
+from agentrl.printable import printable
 
 if TYPE_CHECKING:
     from agentrl.labels import AuditEntry

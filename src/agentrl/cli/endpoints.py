@@ -13,7 +13,7 @@ import typer
 
 from agentrl.cli.exits import RUN_FAILED
 from agentrl.cli.options import Config, Json, Set
-from agentrl.cli.screen import printable
+from agentrl.printable import printable
 
 if TYPE_CHECKING:
     from agentrl.config import RunConfig

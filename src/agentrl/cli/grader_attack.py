@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +14,7 @@ import typer
 from agentrl.cli.exits import GATE_FAILED, GATE_INCONCLUSIVE
 from agentrl.cli.grader_setup import AtOnce, GraderPath, served
 from agentrl.cli.options import Json, Set
-from agentrl.cli.screen import printable
+from agentrl.printable import printable
 
 if TYPE_CHECKING:
     from agentrl.config.grader_file import GraderFile
@@ -163,13 +163,13 @@ def _grader_lines(report: GraderReport) -> Iterator[str]:
         yield f"  attacks  {attacks['killed']:,} of {attacks['total']:,} killed, mutation score {score:.3f} ({more})"
     if found["forms"]["total"]:
         same = found["forms"]["total"] - len(report.uneven)
-        yield f"  forms    {same} of {found['forms']['total']} keep the score{_up_to(found['forms']['largest_std'])}"
+        yield f"  forms    {same} of {found['forms']['total']} keep the score{_largest('deviation ', found['forms'])}"
     if means := order["mean_scores"]:
         shown = ", ".join(f"{rung} {score:.3f}" for rung, score in means.items())
         yield f"  order    mean scores {shown}; {len(report.misordered)} rows out of order"
     if found["noise"]["sigma"] is not None:
         sigma = found["noise"]["sigma"]
-        yield f"  noise    standard deviation {sigma:.3f} of a repeated grade{_up_to(found['noise']['largest_std'])}"
+        yield f"  noise    standard deviation {sigma:.3f} of a repeated grade{_largest('', found['noise'])}"
     if report.unasked:
         yield f"  unasked  {len(report.unasked)}: {printable(found['first_reason'])[:300]}"
     by_case = sorted(report.survivors, key=lambda each: each.case)
@@ -192,8 +192,9 @@ def _survivor(outcome: Outcome) -> str:
     return f"row {printable(outcome.row)} scores {outcome.score:g}: {_shown(outcome.text, WIDTH)}"
 
 
-def _up_to(largest: float | None) -> str:
-    return "" if largest is None else f", at most {largest:.3f}"
+def _largest(what: str, found: Mapping[str, float | None]) -> str:
+    largest = found["largest_std"]
+    return "" if largest is None else f", largest {what}{largest:.3f}"
 
 
 def _shown(text: str, width: int) -> str:

@@ -14,7 +14,7 @@ import typer
 from agentrl.cli.exits import RUN_FAILED
 from agentrl.cli.grader_setup import AtOnce, served
 from agentrl.cli.options import Json, Set
-from agentrl.cli.screen import printable
+from agentrl.printable import printable
 
 if TYPE_CHECKING:
     from agentrl.config import RunConfig

@@ -13,7 +13,7 @@ import typer
 from agentrl.cli.exits import RUN_FAILED
 from agentrl.cli.grader_setup import AtOnce, GraderPath, served
 from agentrl.cli.options import Json, Set
-from agentrl.cli.screen import printable, printable_lines
+from agentrl.printable import printable, printable_lines
 
 if TYPE_CHECKING:
     from agentrl.config import GradingConfig

@@ -14,7 +14,7 @@ import typer
 
 from agentrl.cli.exits import RUN_FAILED
 from agentrl.cli.options import Json
-from agentrl.cli.screen import printable
+from agentrl.printable import printable
 
 if TYPE_CHECKING:
     from agentrl.importing import Imported

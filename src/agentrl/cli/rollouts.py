@@ -14,7 +14,8 @@ import typer
 
 from agentrl.cli.exits import RUN_FAILED
 from agentrl.cli.options import Config, Json, Set
-from agentrl.cli.screen import answered, block, printable
+from agentrl.cli.screen import answered, block
+from agentrl.printable import printable
 
 if TYPE_CHECKING:
     from agentrl.chat import ChatFormat

@@ -1,4 +1,4 @@
-"""Text of models and servers on a terminal: nothing in it is obeyed, and long texts are folded."""
+"""Episodes on a terminal: each call beside its answer, long texts folded."""
 
 from __future__ import annotations
 
@@ -6,22 +6,14 @@ import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from agentrl.printable import printable_lines
+
 if TYPE_CHECKING:
     from agentrl.types import ToolResult, Turn
 
 WIDTH = 100
 LINES = 8
 """Of a text or an output that is not asked for in full."""
-
-
-def printable(text: str) -> str:
-    """On one line, without what a terminal would obey: escape sequences, line breaks, changes of direction."""
-    return "".join(char if char.isprintable() else " " for char in text)
-
-
-def printable_lines(text: str) -> str:
-    """The same, with its line breaks, and tabs as blanks."""
-    return "\n".join(printable(line) for line in text.expandtabs(4).split("\n"))
 
 
 def answered(turn: Turn) -> Iterator[tuple[str, ToolResult | None]]:

@@ -8,6 +8,8 @@ import zlib
 from collections.abc import AsyncIterable, Mapping
 from typing import Any, NoReturn
 
+from agentrl.printable import printable
+
 MAX_BYTES = 2**20
 """Of a request and of a reply: 1 MB, the protocol's limit."""
 EXCERPT_CHARS = 300
@@ -85,6 +87,5 @@ async def read_limited(encoding: str | None, chunks: AsyncIterable[bytes]) -> tu
 
 def excerpt(text: str) -> str:
     """The start of a body for a message, on one line and printable."""
-    words = "".join(char if char.isprintable() else " " for char in text[: 2 * EXCERPT_CHARS]).split()
-    short = " ".join(words)
+    short = " ".join(printable(text[: 2 * EXCERPT_CHARS]).split())
     return f": {short[:EXCERPT_CHARS]}{'...' if len(short) > EXCERPT_CHARS else ''}" if short else ""

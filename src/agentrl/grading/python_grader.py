@@ -16,6 +16,7 @@ from agentrl.config.graders import PythonConfig
 from agentrl.grading.grader import content_version, ungraded
 from agentrl.grading.sandbox import Limits, WorkerPool, choose_level
 from agentrl.grading.submission import Submission
+from agentrl.printable import printable
 from agentrl.types import Grade
 
 MAX_REQUEST_BYTES = 32 * 1024 * 1024
@@ -89,11 +90,6 @@ def modules_to_preload(source: str) -> list[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module)
     return sorted(name for name in names if name.split(".")[0] in PRELOADED and "._" not in name)
-
-
-def printable(text: str) -> str:
-    """What untrusted code says, without what a terminal would obey."""
-    return "".join(each if each.isprintable() else " " for each in text)
 
 
 def _request(submission: Submission) -> bytes:

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from agentrl.printable import printable
+
 
 class _Dumper(yaml.SafeDumper):
     """Longer texts with line breaks stand as blocks; nothing is written as an alias of something else."""
@@ -35,12 +37,12 @@ def config_text(head: Sequence[str], values: Mapping[str, Any], comments: Mappin
         values: sections and plain values.
         comments: dotted path of a key at the top or one below -> its comment, one line.
     """
-    blocks = ["".join(f"# {line}\n" if line else "#\n" for line in map(one_line, head))]
+    blocks = ["".join(f"# {line}\n" if line else "#\n" for line in map(printable, head))]
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
             lines = [_commented(dump({key: inner}), comments.get(f"{name}.{key}")) for key, inner in value.items()]
             body = textwrap.indent("".join(lines), "  ")
-            above = f"# {one_line(comments[name])}\n" if name in comments else ""
+            above = f"# {printable(comments[name])}\n" if name in comments else ""
             blocks.append(f"{above}{dump({name: None}).split(':')[0]}:\n{body}")
         else:
             blocks.append(_commented(dump({name: value}), comments.get(name)))
@@ -54,15 +56,10 @@ def dump(value: Any) -> str:
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
-def one_line(text: str) -> str:
-    """As a comment may hold it: no line break ends it early."""
-    return "".join(char if char.isprintable() else " " for char in text)
-
-
 def _commented(text: str, comment: str | None) -> str:
     """The comment behind a single line, and above several."""
     if comment is None:
         return text
     if "\n" in text.rstrip("\n"):
-        return f"# {one_line(comment)}\n{text}"
-    return f"{text.rstrip()} # {one_line(comment)}\n"
+        return f"# {printable(comment)}\n{text}"
+    return f"{text.rstrip()} # {printable(comment)}\n"

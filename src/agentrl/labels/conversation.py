@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from agentrl.printable import printable_lines
 from agentrl.types import Rollout, Turn
 
 MARKUP_CHARS = 100
@@ -61,19 +62,12 @@ def facts_of(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_text(pieces: Iterator[Piece]) -> str:
-    return "\n\n".join(f"{who}: {readable(text)}" for who, text in pieces)
+    return "\n\n".join(f"{who}: {printable_lines(text)}" for who, text in pieces)
 
 
 def as_html(pieces: Iterator[Piece]) -> str:
     """The same for a browser; no text of a model or a tool is markup."""
     return "".join(
-        f'<p><b>{html.escape(who)}</b></p><pre style="white-space: pre-wrap">{html.escape(readable(text))}</pre>'
+        f'<p><b>{html.escape(who)}</b></p><pre style="white-space: pre-wrap">{html.escape(printable_lines(text))}</pre>'
         for who, text in pieces
-    )
-
-
-def readable(text: str) -> str:
-    """Without control characters and changes of direction; line breaks stay."""
-    return "\n".join(
-        "".join(char if char.isprintable() else " " for char in line) for line in text.expandtabs(4).split("\n")
     )

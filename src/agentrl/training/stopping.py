@@ -15,6 +15,7 @@ from agentrl.ppo.checks import CheckFailed
 from agentrl.ppo.guards import Finding, judge, new_warnings, suspect_step
 from agentrl.ppo.rules import rules
 from agentrl.ppo.signals import Row
+from agentrl.printable import printable
 from agentrl.runs import RunDirectory, read_json
 from agentrl.runs.files import to_json, write_text
 
@@ -155,6 +156,5 @@ def describe_stop(record: Mapping[str, Any], command: str) -> str:
     for sample in record.get("samples", [])[:SHOWN_SAMPLES]:
         scores = f"score {sample['score']:g}, hold-out {sample['holdout']:g}"
         lines.append(f"  read        {sample['rollout_id']} in rollouts/{sample['file']}.jsonl.gz: {scores}")
-        answer = "".join(char if char.isprintable() else " " for char in sample["answer"])
-        lines.append(f"              {answer[:100] or 'no answer'}")
+        lines.append(f"              {printable(sample['answer'])[:100] or 'no answer'}")
     return "\n".join([*lines, f"  go on with  {command}"])
