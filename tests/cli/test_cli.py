@@ -12,6 +12,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+import agentrl
 from agentrl.cli.main import app
 from agentrl.errors import AgentRLError, BaselineError, CheckpointError, ConfigError, ToolError, TrainingStopped
 
@@ -34,6 +35,7 @@ class FakeResult:
 def training(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """A stand-in for agentrl.training, without torch: `.outcome` is what train() returns or raises."""
     module = ModuleType("agentrl.training")
+    module.__path__ = [str(Path(agentrl.__file__).with_name("training"))]  # its other files are the real ones
     module.calls = []  # type: ignore[attr-defined]
     summary = {"steps": 3, "wall_seconds": 61.0, "peak_rss_bytes": 2_000_000_000, "reward": float("nan")}
     module.outcome = FakeResult(Path("runs/x"), summary)  # type: ignore[attr-defined]
