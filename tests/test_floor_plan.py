@@ -19,7 +19,7 @@ FLOORS = {
     3: ["inference", "importing", "routes"],
     2: ["data", "runs", "tools", "grading", "policy", "sizing", "labels"],
     1: ["config", "endpoint", "chat"],
-    0: ["addresses", "disk", "types", "errors", "interrupts", "phases", "printable", "progress"],
+    0: ["addresses", "disk", "types", "errors", "interrupts", "phases", "printable", "progress", "progress_bars"],
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 DOORS = {"__init__", "__main__"}  # of the package itself: they name rooms on every floor

@@ -13,7 +13,7 @@ from typing import Any
 
 from agentrl.config import load_config
 from agentrl.evaluation.goodhart import goodhart_of, goodhart_svg
-from agentrl.policy.progress_bars import without_progress_bars
+from agentrl.progress_bars import without_progress_bars
 from agentrl.runs import read_json, read_metrics
 from agentrl.training import TrainingResult, train
 from examples.reward_hacking.baseline import build

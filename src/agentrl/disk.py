@@ -1,9 +1,16 @@
-"""What has to be on disk before the next step is taken."""
+"""Files that are whole or not there at all, and on disk before the next step is taken; the digest of a file."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
+
+PARTIAL = ".partial"
+"""Ends the name of a file that is being written."""
 
 
 def sync(path: Path) -> None:
@@ -13,3 +20,34 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file that takes the place of `path` when the block ends well and vanishes when it does not.
+
+    Its folder has to be there: a run directory that somebody deleted is not made again.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes the whole file or leaves the old one; a lone surrogate from a decoder becomes `?`."""
+    with replacing(path) as file:
+        file.write(text.encode("utf-8", errors="replace"))
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file, read piece by piece: a shard of weights may be larger than what is left of memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,10 +17,11 @@ from transformers import AutoModelForSequenceClassification
 
 from agentrl.config import RenderingConfig
 from agentrl.config.graders import RewardModelConfig
+from agentrl.disk import file_digest
 from agentrl.errors import ConfigError
 from agentrl.grading.build import build_declared
 from agentrl.grading.rendering import RENDERING, Renderer, ShownTurn, Transcript
-from agentrl.grading.reward_folder import RewardModel, checked_digest, file_digest, rewards_of
+from agentrl.grading.reward_folder import RewardModel, checked_digest, rewards_of
 from agentrl.grading.submission import Submission
 from agentrl.types import Grade, StopReason
 from tests.engine_fixtures import END, PAD, make_tokenizer, qwen3

@@ -18,9 +18,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from agentrl.config import to_yaml
+from agentrl.disk import file_digest
 from agentrl.errors import CheckpointError, ConfigError, TrainingStopped
 from agentrl.interrupts import noting_signals
-from agentrl.policy.policy import file_digest
 from agentrl.progress import SilentReporter
 from agentrl.stages.course import StageResult
 from agentrl.stages.dpo import run_dpo

@@ -118,10 +118,11 @@ def rewards(
     `ppo.process_rewards.report`, without which training does not start. Exit 1 where a signal failed.
     """
     from agentrl.config import load_config, training_sections
+    from agentrl.disk import write_text
     from agentrl.errors import ConfigError
     from agentrl.evaluation.discrimination import discriminate, logged_groups, to_record
     from agentrl.rollout.process_rewards import build_signals
-    from agentrl.runs.files import to_json, write_text
+    from agentrl.runs.files import to_json
 
     resolved = load_config(config, overrides)
     process, grading = resolved.ppo.process_rewards, training_sections(resolved).grading

@@ -67,11 +67,12 @@ def compare(
     where nothing could be graded, or the correlation is below --min-spearman.
     """
     from agentrl.config.grader_file import load_grader
+    from agentrl.disk import write_text
     from agentrl.errors import ConfigError
     from agentrl.evaluation.recorded import read_recorded
     from agentrl.evaluation.regrade import Scale, compare_graders
     from agentrl.labels import read_labels
-    from agentrl.runs.files import to_json, write_text
+    from agentrl.runs.files import to_json
     from agentrl.runs.traces import to_trace
 
     side = against or ("labels" if labels else "old")

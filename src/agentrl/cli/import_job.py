@@ -55,9 +55,9 @@ def openai(
     Says what each hyperparameter becomes and what has no equivalent. Secrets in headers become ${NAME}: they are
     written nowhere. Exits with 1 where the data would stop a training; the config is written all the same.
     """
+    from agentrl.disk import write_text
     from agentrl.errors import ConfigError
     from agentrl.importing import import_job
-    from agentrl.runs.files import write_text
 
     if out.exists() and not force:
         raise ConfigError(f"--out {out}: exists already; choose another name, or replace it with --force")

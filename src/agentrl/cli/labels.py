@@ -42,9 +42,9 @@ def export(
 
     People rate them from 1 to 5 stars, or, with --pairs, choose the better of two.
     """
+    from agentrl.disk import write_text
     from agentrl.errors import ConfigError
     from agentrl.labels.label_studio import PAIRWISE_CONFIG, RATING_CONFIG, pairwise_tasks, rating_tasks
-    from agentrl.runs.files import write_text
 
     rollouts = _rollouts(source, evaluation)
     tasks = pairwise_tasks(rollouts, per_task=pairs) if pairs else rating_tasks(rollouts)

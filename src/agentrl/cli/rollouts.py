@@ -104,7 +104,7 @@ def _run(
     from agentrl.errors import ConfigError
     from agentrl.policy.checkpoint import load_weights
     from agentrl.policy.policy import load_policy
-    from agentrl.policy.progress_bars import without_progress_bars
+    from agentrl.progress_bars import without_progress_bars
     from agentrl.rollout.engine import RolloutEngine
     from agentrl.tools.preflight import check_endpoints
     from agentrl.tools.serve import serving

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from agentrl.disk import write_text
 from agentrl.errors import CheckpointError
 from agentrl.evaluation.charts import Series, line_chart, stacked_bars
 from agentrl.evaluation.gaming import gaming_section
@@ -15,7 +16,6 @@ from agentrl.evaluation.outcome import before_after, finite, quadrants, verdict
 from agentrl.evaluation.samples import samples_section, text
 from agentrl.evaluation.style import CSS
 from agentrl.runs import read_json, read_metrics
-from agentrl.runs.files import write_text
 
 Rows = Sequence[Mapping[str, Any]]
 

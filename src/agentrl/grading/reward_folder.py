@@ -15,8 +15,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
-from transformers.utils import logging
 
 from agentrl.config import RenderingConfig
+from agentrl.disk import file_digest
 from agentrl.errors import AgentRLError, ConfigError
 from agentrl.grading.rendering import RENDERING, Renderer, Transcript
+from agentrl.progress_bars import without_progress_bars
 
 CARD = "reward_model.json"
 DIGESTS = "digests.json"
@@ -171,18 +171,6 @@ def load_classifier(folder: Path) -> tuple[Any, Any]:
     return tokenizer, model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-@contextmanager
-def without_progress_bars() -> Iterator[None]:
-    """A run has a line of its own for progress."""
-    was_shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        if was_shown:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
 def checked_digest(folder: Path) -> str:
     """The folder's digest, every file compared with what was written down.
 
@@ -206,8 +194,3 @@ def checked_digest(folder: Path) -> str:
         wrong = sorted(n for n in names if not isinstance(recorded, dict) or recorded.get(n) != found.get(n))
         raise ConfigError(f"{folder}: was changed since it was written: {', '.join(wrong)} does not fit its digest")
     return f"sha256:{hashlib.sha256(json.dumps(sorted(found.items())).encode()).hexdigest()}"
-
-
-def file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

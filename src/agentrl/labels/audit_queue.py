@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from agentrl.disk import sync
+from agentrl.disk import write_text
 from agentrl.errors import ConfigError
 from agentrl.labels.label_file import read_rows
 from agentrl.labels.records import AuditEntry, from_row
@@ -41,17 +41,7 @@ def write_audit_queue(run: Path, evaluation: str, entries: Iterable[AuditEntry])
     path = queue_path(run, evaluation)
     text = "".join(json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in _merged(entries))
     path.parent.mkdir(exist_ok=True)  # a run directory that somebody deleted is not made again
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with temporary.open("wb") as file:
-            file.write(text.encode("utf-8", errors="replace"))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync(path.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_text(path, text)
 
 
 def read_audit_queue(run: Path, evaluation: str) -> tuple[AuditEntry, ...]:

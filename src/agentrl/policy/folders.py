@@ -14,9 +14,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from agentrl.disk import sync
+from agentrl.disk import file_digest, sync
 from agentrl.errors import CheckpointError
-from agentrl.policy.policy import file_digest
 
 DIGESTS = "digests.json"
 

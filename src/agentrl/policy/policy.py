@@ -18,6 +18,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from agentrl.chat import ChatFormat, check_append_only, load_template
 from agentrl.config import PolicyConfig, RunConfig
+from agentrl.disk import file_digest
 from agentrl.errors import BaselineError, ConfigError
 from agentrl.policy.critic import copy_trunk, make_critic
 from agentrl.policy.logprobs import chunked_logprobs
@@ -241,12 +242,6 @@ def folder_digest(folder: Path) -> str:
             digest.update(path.name.encode())
             digest.update(bytes.fromhex(file_digest(path)))
     return f"sha256:{digest.hexdigest()}"
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file, read piece by piece: a shard of weights may be larger than what is left of memory."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_baseline(path: str, pinned_digest: str | None = None) -> Path:

@@ -16,11 +16,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from agentrl.disk import write_text
 from agentrl.errors import ConfigError
 from agentrl.grading.rendering import Transcript
 from agentrl.reward_model.comparisons import Comparison
 from agentrl.reward_model.episodes import Episode
-from agentrl.runs.files import to_json, write_text
+from agentrl.runs.files import to_json
 
 
 @dataclass(frozen=True)

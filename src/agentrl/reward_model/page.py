@@ -7,10 +7,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from agentrl.disk import write_text
 from agentrl.evaluation.style import CSS
 from agentrl.reward_model.measure import GUIDANCE, MATCHED, Report
 from agentrl.reward_model.reliability_chart import reliability_chart
-from agentrl.runs.files import to_json, write_text
+from agentrl.runs.files import to_json
 
 REPORT = "report.json"
 Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agentrl.config import RewardModelRunConfig, RewardModelTrainingConfig
+from agentrl.disk import write_text
 from agentrl.errors import ConfigError
 from agentrl.grading.rendering import RENDERING, Renderer
 from agentrl.grading.reward_folder import CARD, Calibration, checked_digest, load_classifier, rewards_of
@@ -22,7 +23,7 @@ from agentrl.reward_model.measure import GUIDANCE, Report, measure
 from agentrl.reward_model.page import REPORT, write_pages
 from agentrl.reward_model.split import refuse_leakage
 from agentrl.reward_model.start import load_classifier as load_start
-from agentrl.runs.files import read_json, to_json, write_text
+from agentrl.runs.files import read_json, to_json
 from agentrl.stages.course import Course, StageResult
 from agentrl.stages.start import place_of, quietly
 

@@ -11,22 +11,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from agentrl.disk import PARTIAL, replacing, write_text
 from agentrl.errors import CheckpointError
 from agentrl.runs.files import (
     CHECKPOINTS,
     CONFIG,
     MANIFEST,
     METRICS,
-    PARTIAL,
     ROLLOUTS,
     SUMMARY,
     read_json,
     read_metrics,
     read_rollouts,
-    replacing,
     rollouts_path,
     to_json,
-    write_text,
 )
 from agentrl.runs.identity import identity_changes, refuse_changes
 from agentrl.runs.lock import RunLock

@@ -1,4 +1,4 @@
-"""How files of a run directory are written and read: whole or not at all, and JSON that every reader accepts."""
+"""What the files of a run directory are called, how they are read, and JSON that every reader accepts."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import gzip
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Set
-from contextlib import contextmanager
+from collections.abc import Mapping, Set
 from enum import Enum
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from agentrl.disk import sync
 from agentrl.errors import CheckpointError
 
 CONFIG = "config.yaml"
@@ -21,7 +19,6 @@ METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
 CHECKPOINTS = "checkpoints"
 ROLLOUTS = "rollouts"
-PARTIAL = ".partial"
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
@@ -51,31 +48,6 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):  # numpy scalars and arrays, tensors
         return _plain(value.tolist())
     raise TypeError(f"{type(value).__name__} has no JSON form: {value!r:.80}")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that takes the place of `path` when the block ends well and vanishes when it does not.
-
-    Its folder has to be there: a run directory that somebody deleted is not made again.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync(path.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes the whole file or leaves the old one; a lone surrogate from a decoder becomes `?`."""
-    with replacing(path) as file:
-        file.write(text.encode("utf-8", errors="replace"))
 
 
 def read_json(run: Path, name: str) -> Any:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from agentrl.disk import PARTIAL
 from agentrl.errors import CheckpointError
-from agentrl.runs.files import CHECKPOINTS, CONFIG, MANIFEST, PARTIAL, ROLLOUTS
+from agentrl.runs.files import CHECKPOINTS, CONFIG, MANIFEST, ROLLOUTS
 from agentrl.runs.identity import identity_changes, refuse_changes
 from agentrl.runs.lock import LOCK, RunLock
 

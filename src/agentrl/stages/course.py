@@ -11,12 +11,13 @@ import torch
 
 from agentrl import __version__
 from agentrl.config import StageConfig, StageRunConfig, to_yaml
+from agentrl.disk import file_digest
 from agentrl.errors import TrainingStopped
 from agentrl.interrupts import noting_signals
 from agentrl.policy.checkpoint import newest_checkpoint, step_of
 from agentrl.policy.folders import new_folder, recover
 from agentrl.policy.lora import has_adapter, save_adapter, save_merged
-from agentrl.policy.policy import file_digest, folder_digest, weights_digest
+from agentrl.policy.policy import folder_digest, weights_digest
 from agentrl.progress import Reporter
 from agentrl.runs import RunDirectory, environment_manifest
 from agentrl.stages.order import training_order

@@ -13,8 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from agentrl.disk import write_text
 from agentrl.errors import ConfigError
-from agentrl.runs.files import to_json, write_text
+from agentrl.runs.files import to_json
 from agentrl.stages.pairs import Pair
 
 Row = dict[str, list[int]]

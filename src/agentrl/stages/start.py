@@ -17,7 +17,7 @@ from transformers.utils import logging
 from agentrl.config import DPORunConfig, SFTRunConfig, StageConfig, StageRunConfig
 from agentrl.errors import BaselineError, CheckpointError, ConfigError
 from agentrl.policy.lora import add_adapter
-from agentrl.policy.progress_bars import without_progress_bars
+from agentrl.progress_bars import without_progress_bars
 from agentrl.runs import default_run_dir
 from agentrl.runs.place import check_place
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from agentrl.config import CheckpointConfig
+from agentrl.disk import write_text
 from agentrl.errors import CheckpointError
 from agentrl.evaluation.selection import Selection
 from agentrl.policy.checkpoint import (
@@ -31,7 +32,7 @@ from agentrl.policy.ranks import Ranks
 from agentrl.policy.rng import restore_rng, rng_state
 from agentrl.ppo.trainer import PPOTrainer
 from agentrl.progress import Reporter
-from agentrl.runs.files import to_json, write_text
+from agentrl.runs.files import to_json
 
 START = "start.json"
 

@@ -19,10 +19,10 @@ from agentrl.grading.build import grader_versions
 from agentrl.interrupts import Stop
 from agentrl.policy.launch import open_ranks
 from agentrl.policy.policy import check_baseline, folder_digest, load_policy
-from agentrl.policy.progress_bars import without_progress_bars
 from agentrl.policy.ranks import Ranks
 from agentrl.policy.rng import seed_rng
 from agentrl.progress import Reporter, SilentReporter
+from agentrl.progress_bars import without_progress_bars
 from agentrl.rollout.engine import RolloutEngine
 from agentrl.rollout.shared import shared_rollouts
 from agentrl.runs import RunDirectory, default_run_dir, environment_manifest

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agentrl.config import RunConfig, training_sections
+from agentrl.disk import write_text
 from agentrl.errors import CheckpointError, TrainingStopped
 from agentrl.policy.checkpoint import step_folders, step_of
 from agentrl.policy.ranks import Ranks
@@ -17,7 +18,7 @@ from agentrl.ppo.rules import rules
 from agentrl.ppo.signals import Row
 from agentrl.printable import printable
 from agentrl.runs import RunDirectory, read_json
-from agentrl.runs.files import to_json, write_text
+from agentrl.runs.files import to_json
 
 STOP = "stop.json"
 WARNINGS = "warnings.jsonl"

@@ -11,7 +11,7 @@ from typing import Any
 from agentrl import __version__
 from agentrl.config import RunConfig, training_sections
 from agentrl.data.tasks import Splits
-from agentrl.policy.policy import file_digest
+from agentrl.disk import file_digest
 
 
 def versions(
