@@ -18,7 +18,8 @@ from agentrl.evaluation.discrimination import discriminate, logged_groups, passe
 from agentrl.grading.build import grader_versions
 from agentrl.rollout.process_rewards import build_signals
 from agentrl.runs import RunDirectory
-from agentrl.stages.episodes import read_episodes, trace_files
+from agentrl.runs.trace_files import trace_files
+from agentrl.stages.episodes import read_episodes
 from agentrl.stages.pairs import Episode, build_pairs
 from agentrl.types import Grade, Rollout
 from tests.factories import make_rollout

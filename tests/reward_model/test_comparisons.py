@@ -8,10 +8,11 @@ from agentrl.errors import ConfigError
 from agentrl.labels import Preference, Rating
 from agentrl.reward_model.comparisons import ALONE, MANY, SAME, TIE, UNDECIDED, UNKNOWN, Comparison, compare
 from agentrl.reward_model.data_file import read_examples, write_examples
-from agentrl.reward_model.episodes import rated, read_rollouts, to_episode, trace_files
+from agentrl.reward_model.episodes import rated, to_episode
 from agentrl.runs import RunDirectory
 from agentrl.runs.files import to_json
-from agentrl.runs.traces import to_trace
+from agentrl.runs.trace_files import read_traces, trace_files
+from agentrl.runs.traces import from_trace, to_trace
 from agentrl.types import Grade
 from tests.factories import make_rollout, make_task
 from tests.reward_model.examples import episode
@@ -123,10 +124,10 @@ def test_rollouts_are_read_from_runs_and_files(tmp_path: Path) -> None:
     assert [path.name for path in trace_files(tmp_path / "run")] == ["train-0001.jsonl.gz"]
     assert len(trace_files(tmp_path / "run", evaluations=True)) == 2
     (tmp_path / "r.jsonl").write_text(to_json(to_trace(rollout)) + "\n")
-    assert [each.id for each in read_rollouts(tmp_path / "r.jsonl")] == [rollout.id]
+    assert [each.id for each in read_traces(tmp_path / "r.jsonl", from_trace)] == [rollout.id]
     (tmp_path / "r.jsonl").write_text("{}\n")
     with pytest.raises(ConfigError, match=r"r.jsonl:1: found no rollout"):
-        list(read_rollouts(tmp_path / "r.jsonl"))
+        list(read_traces(tmp_path / "r.jsonl", from_trace))
     with pytest.raises(ConfigError, match="no such file or folder"):
         trace_files(tmp_path / "gone")
 

@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 from agentrl.cli.main import app
 from agentrl.errors import ConfigError
 from agentrl.runs import RunDirectory
+from agentrl.runs.trace_files import trace_files
 from agentrl.stages import pairs as reasons
-from agentrl.stages.episodes import is_held_out, read_episodes, trace_files
+from agentrl.stages.episodes import is_held_out, read_episodes
 from agentrl.stages.pair_file import read_pairs, vocabulary_digest
 from agentrl.stages.pairs import Episode, Pair, build_pairs, first_difference
 from tests.engine_fixtures import make_tokenizer

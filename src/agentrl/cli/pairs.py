@@ -46,7 +46,8 @@ def pairs(
     """
     import json
 
-    from agentrl.stages.episodes import is_held_out, read_episodes, settings_of, trace_files
+    from agentrl.runs.trace_files import trace_files
+    from agentrl.stages.episodes import is_held_out, read_episodes, settings_of
     from agentrl.stages.pair_file import digest_of_tokenizer, write_pairs
     from agentrl.stages.pairs import build_pairs
 

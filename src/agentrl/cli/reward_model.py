@@ -76,8 +76,10 @@ def pairs(
     from agentrl.labels import read_labels
     from agentrl.reward_model.comparisons import compare
     from agentrl.reward_model.data_file import write_examples
-    from agentrl.reward_model.episodes import rated, read_rollouts, to_episode, trace_files
+    from agentrl.reward_model.episodes import rated, to_episode
     from agentrl.reward_model.split import split
+    from agentrl.runs.trace_files import read_traces, trace_files
+    from agentrl.runs.traces import from_trace
     from agentrl.stages.episodes import settings_of
 
     if by not in ("outcome", "score", "labels"):
@@ -92,7 +94,7 @@ def pairs(
     found: dict[str, Episode] = {}
     versions: dict[str, str] = {}
     for file in files:
-        for rollout in read_rollouts(file):
+        for rollout in read_traces(file, from_trace):
             if rollout.grade.is_graded:
                 versions.setdefault(rollout.grade.version, str(file))
             found[rollout.id] = to_episode(rollout, score=score, document=document, levels=levels)

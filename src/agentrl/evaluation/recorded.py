@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-from collections.abc import Iterator
 from pathlib import Path
 
 from agentrl.errors import ConfigError
 from agentrl.runs.files import ROLLOUTS
+from agentrl.runs.trace_files import SUFFIX, read_traces
 from agentrl.runs.traces import from_trace
 from agentrl.types import Rollout
-
-SUFFIX = ".jsonl.gz"
 
 
 def read_recorded(source: Path, *, with_test: bool = False) -> dict[str, list[Rollout]]:
@@ -30,7 +26,7 @@ def read_recorded(source: Path, *, with_test: bool = False) -> dict[str, list[Ro
     for path in _files(source, with_test):
         name = path.name.removesuffix(SUFFIX).removesuffix(".jsonl")
         found[name] = []
-        for rollout in _read(path):
+        for rollout in read_traces(path, from_trace):
             if rollout.id not in seen:
                 seen.add(rollout.id)
                 found[name].append(rollout)
@@ -48,21 +44,3 @@ def _files(source: Path, with_test: bool) -> list[Path]:
         what = "only rollouts of the test split; --test takes them" if found else f"no {ROLLOUTS}/*{SUFFIX}"
         raise ConfigError(f"{source}: has {what}; give the directory of a run, or a file of rollouts")
     return files
-
-
-def _read(path: Path) -> Iterator[Rollout]:
-    opened = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rt", encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield _rollout(line, f"{path}:{number}")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-
-
-def _rollout(line: str, place: str) -> Rollout:
-    try:
-        return from_trace(json.loads(line))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{place}: found no rollout ({type(error).__name__}: {error})") from error

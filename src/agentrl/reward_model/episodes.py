@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from agentrl.errors import ConfigError
 from agentrl.grading.rendering import Transcript
 from agentrl.labels import Rating
-from agentrl.runs.files import ROLLOUTS
-from agentrl.runs.traces import from_trace
 from agentrl.types import Grade, Rollout
 
 
@@ -37,45 +31,6 @@ class Episode:
     @property
     def n_turns(self) -> int:
         return len(self.transcript.turns)
-
-
-def trace_files(source: Path, *, evaluations: bool = False) -> list[Path]:
-    """The files of a run directory that were sampled for training, or the one file.
-
-    Args:
-        evaluations: the run's validation rollouts as well; test rollouts never.
-
-    Raises:
-        ConfigError: there is nothing to read.
-    """
-    if source.is_file():
-        return [source]
-    kinds = ("train", "validation") if evaluations else ("train",)
-    found = [path for kind in kinds for path in sorted((source / ROLLOUTS).glob(f"{kind}-*.jsonl.gz"))]
-    if not found:
-        what = f"no {ROLLOUTS}/{kinds[0]}-*.jsonl.gz" if source.is_dir() else "no such file or folder"
-        raise ConfigError(f"{source}: {what}; give the directory of a run of `agentrl train`, or a file of rollouts")
-    return found
-
-
-def read_rollouts(path: Path) -> Iterator[Rollout]:
-    """Every rollout of a file, as `rollouts/*.jsonl.gz` and `agentrl rollouts --out` have them.
-
-    Raises:
-        ConfigError: a line is no rollout (file:line).
-    """
-    opened = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rt", encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    try:
-                        yield from_trace(json.loads(line))
-                    except (ValueError, KeyError, TypeError, AttributeError) as error:
-                        found = f"found no rollout ({type(error).__name__}: {error})"
-                        raise ConfigError(f"{path}:{number}: {found}") from error
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
 
 
 def to_episode(rollout: Rollout, *, score: str = "", document: str = "", levels: int | None = None) -> Episode:

@@ -5,7 +5,7 @@
     rollouts/*.jsonl.gz every rollout with its full trace  report.html     written by evaluation/report.py
     checkpoints/NAME/   written by policy/                 run.lock        held while a process works here
 
-Read `directory.py` first. May import: config, types, errors.
+Read `directory.py` first; `trace_files.py` reads rollouts of any run. May import: floors 0-1.
 """
 
 from __future__ import annotations

@@ -2,59 +2,30 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from agentrl.errors import ConfigError
-from agentrl.runs.files import CONFIG, ROLLOUTS
+from agentrl.runs.files import CONFIG
+from agentrl.runs.trace_files import read_traces
 from agentrl.stages.pairs import Episode, Pair
 
 HELD_OUT = 10
 """One task in so many is held out where a validation file is asked for."""
 
 
-def trace_files(source: Path) -> list[Path]:
-    """The files of a run directory that were sampled for training, or the one file.
-
-    Validation and test rollouts are left out: what is learned from can no longer be measured with.
-
-    Raises:
-        ConfigError: there is nothing to read.
-    """
-    if source.is_file():
-        return [source]
-    found = sorted((source / ROLLOUTS).glob("train-*.jsonl.gz"))
-    if not found:
-        what = "no rollouts/train-*.jsonl.gz" if source.is_dir() else "no such file or folder"
-        raise ConfigError(f"{source}: {what}; give the directory of a run of `agentrl train`, or a file of rollouts")
-    return found
-
-
 def read_episodes(path: Path) -> Iterator[Episode]:
-    """Every rollout of a file of traces, as `rollouts/*.jsonl.gz` and `agentrl rollouts --out` have them.
+    """Every rollout of a file of traces.
 
     Raises:
-        ConfigError: a line is no rollout (file:line).
+        ConfigError: see `read_traces`.
     """
-    opened = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rt", encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield replace(_episode(line, f"{path}:{number}"), source=str(path))
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
 
-
-def _episode(line: str, place: str) -> Episode:
-    try:
-        trace = json.loads(line)
+    def episode(trace: Mapping[str, Any]) -> Episode:
         return Episode(
             id=trace["id"],
             task_id=trace["task_id"],
@@ -62,9 +33,10 @@ def _episode(line: str, place: str) -> Episode:
             prompt_ids=tuple(trace["prompt_ids"]),
             turns=tuple((tuple(turn["token_ids"]), tuple(turn["observation_ids"])) for turn in trace["turns"]),
             grader_version=trace["grade"].get("version", ""),
+            source=str(path),
         )
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{place}: found no rollout ({type(error).__name__}: {error})") from error
+
+    return read_traces(path, episode)
 
 
 def settings_of(sources: Sequence[Path]) -> tuple[set[Path], set[float]]:
