@@ -18,8 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentrl.endpoint import MAX_BYTES, Endpoint, EndpointFailure, Reply, strict_json
+from agentrl.endpoint import MAX_BYTES, Endpoint, EndpointFailure, Reply
 from agentrl.errors import ConfigError
+from agentrl.strict_json import strict_json
 
 Handler = Callable[[httpx.Request], httpx.Response]
 

@@ -18,8 +18,8 @@ FLOORS = {
     4: ["rollout", "ppo", "stages"],
     3: ["inference", "importing", "routes"],
     2: ["data", "runs", "tools", "grading", "policy", "sizing", "labels"],
-    1: ["config", "endpoint", "chat"],
-    0: ["addresses", "disk", "types", "errors", "interrupts", "phases", "printable", "progress", "progress_bars"],
+    1: ["config", "endpoint", "chat", "json_files"],
+    0: "addresses disk errors interrupts phases printable progress progress_bars strict_json types".split(),
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 DOORS = {"__init__", "__main__"}  # of the package itself: they name rooms on every floor

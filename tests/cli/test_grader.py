@@ -154,7 +154,7 @@ def test_run_strips_what_a_terminal_would_obey() -> None:
         (["run.yaml", "--answer", "x", "--row", "1", "--split", "tran"], "--split: found 'tran'; allowed: train, v"),
         (["run.yaml", "--answer", "x", "--row", "1", "--item", "{}"], "--row: found beside --item; allowed: one of"),
         (["grader.json", "--sample", "s", "--answer", "x"], "--sample: found beside --answer; allowed: one of them"),
-        (["grader.json", "--sample", "nowhere"], "--sample nowhere: cannot be read (No such file"),
+        (["grader.json", "--sample", "nowhere"], "nowhere: cannot be read (No such file"),
         (["grader.json", "--sample", "bad.jsonl"], "bad.jsonl:2: found both model_sample and answer; allowed: one"),
         (["grader.json", "--sample", "empty.jsonl"], "--sample empty.jsonl: is empty"),
         (["nowhere.json", "--answer", "x"], "nowhere.json: no such file"),

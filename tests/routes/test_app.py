@@ -14,9 +14,9 @@ import pytest
 pytest.importorskip("fastapi", reason="the extra agentrl[serve] is not installed")
 
 from agentrl.config.graders import KINDS
-from agentrl.endpoint import strict_json
 from agentrl.routes.app import Rules, create_app
 from agentrl.routes.foreign import ALLOWED, HARMLESS
+from agentrl.strict_json import strict_json
 from tests.config.grader_mutations import GOOD, ODD, mutated
 from tests.grader_server import grader_server
 

@@ -88,9 +88,9 @@ async def _grade(grading: GradingConfig, base_url: str, submissions: list[Submis
 
 
 def _submission(file: GraderFile, answer: str | None, item: str | None, row: int | None, split: str) -> Submission:
-    from agentrl.endpoint import strict_json
     from agentrl.errors import ConfigError
     from agentrl.grading import Submission
+    from agentrl.strict_json import strict_json
 
     if answer is None:
         raise ConfigError("found nothing to grade; give --answer TEXT, or --sample FILE")
@@ -132,22 +132,13 @@ def _item_of_row(file: GraderFile, row: int, split: str) -> dict[str, Any]:
 
 def _read_samples(path: Path) -> list[Submission]:
     """One JSON object a line, as graders/run and endpoint graders receive them."""
-    from agentrl.endpoint import strict_json
     from agentrl.errors import ConfigError
     from agentrl.grading.wire import to_submission
+    from agentrl.json_files import read_json_lines
 
-    try:
-        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    except OSError as error:
-        raise ConfigError(f"--sample {path}: cannot be read ({error.strerror or error})") from None
     found = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, request in read_json_lines(path):
         try:
-            request = strict_json(line.decode("utf-8"))
-            if not isinstance(request, dict):
-                raise ValueError(f"found {request!r:.80}; allowed: a JSON object")
             found.append(to_submission(request))
         except ValueError as error:
             raise ConfigError(f"{path}:{number}: {error}") from None

@@ -11,8 +11,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from agentrl.endpoint import MAX_BYTES, strict_json
+from agentrl.endpoint import MAX_BYTES
 from agentrl.errors import ConfigError
+from agentrl.strict_json import strict_json
 from agentrl.types import Message, Task
 
 ROLES = ("system", "developer", "user", "assistant", "tool")

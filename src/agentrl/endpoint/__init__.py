@@ -12,7 +12,7 @@ probe is answered; one that is pressed too hard gets fewer calls at once.
 from __future__ import annotations
 
 from agentrl.endpoint.address import served_url
-from agentrl.endpoint.body import MAX_BYTES, excerpt, strict_json
+from agentrl.endpoint.body import MAX_BYTES, excerpt
 from agentrl.endpoint.breaker import Health
 from agentrl.endpoint.endpoint import Endpoint, Reply
 from agentrl.endpoint.faults import INFRASTRUCTURE_STATUSES, EndpointFailure, advice
@@ -32,5 +32,4 @@ __all__ = [
     "advice",
     "excerpt",
     "served_url",
-    "strict_json",
 ]

@@ -1,12 +1,11 @@
-"""Bodies of requests and replies: bounded in size, and JSON to the letter."""
+"""Bodies of requests and replies: JSON, and bounded in size."""
 
 from __future__ import annotations
 
 import json
-import math
 import zlib
 from collections.abc import AsyncIterable, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 from agentrl.printable import printable
 
@@ -14,18 +13,6 @@ MAX_BYTES = 2**20
 """Of a request and of a reply: 1 MB, the protocol's limit."""
 EXCERPT_CHARS = 300
 GZIP = 16 + zlib.MAX_WBITS
-
-
-def strict_json(text: str) -> Any:
-    """JSON to the letter of RFC 8259: no NaN, no infinity (1e999), no key twice, no bottomless nesting.
-
-    Raises:
-        ValueError: it is not.
-    """
-    try:
-        return json.loads(text, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_unique)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
 
 
 def encode(payload: Mapping[str, Any]) -> bytes:
@@ -43,24 +30,6 @@ def encode(payload: Mapping[str, Any]) -> bytes:
         found = f"the request has {len(content):,} bytes, at most {MAX_BYTES:,} are allowed"
         raise ValueError(f"{found}: shorten the item, or leave keys out of item_fields")
     return content
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no JSON number")
-
-
-def _finite(text: str) -> float:
-    if not math.isfinite(value := float(text)):
-        raise ValueError(f"{text} is out of range")
-    return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    unique = dict(pairs)
-    if len(unique) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} appears twice")
-    return unique
 
 
 async def read_limited(encoding: str | None, chunks: AsyncIterable[bytes]) -> tuple[bytes, bool]:

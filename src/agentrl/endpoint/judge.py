@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentrl.endpoint.address import strike_out
-from agentrl.endpoint.body import MAX_BYTES, excerpt, strict_json
+from agentrl.endpoint.body import MAX_BYTES, excerpt
 from agentrl.endpoint.faults import Fault, retry_after_seconds
 from agentrl.endpoint.network import Received
+from agentrl.strict_json import strict_json
 
 logger = logging.getLogger(__name__)
 

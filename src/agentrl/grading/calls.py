@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from agentrl.endpoint import strict_json
 from agentrl.grading.submission import Submission
+from agentrl.strict_json import strict_json
 
 
 @dataclass(frozen=True)

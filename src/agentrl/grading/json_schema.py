@@ -15,13 +15,13 @@ from functools import cache
 from typing import Any
 
 from agentrl.config.graders import JsonSchemaConfig
-from agentrl.endpoint import strict_json
 from agentrl.errors import ConfigError
 from agentrl.grading.extras import extra, versions_of
 from agentrl.grading.grader import content_version, ungraded
 from agentrl.grading.patterns import Pattern, PatternTimeout
 from agentrl.grading.submission import Submission
 from agentrl.grading.templates import MissingValue, render
+from agentrl.strict_json import strict_json
 from agentrl.types import Grade
 
 SECONDS = 1.0

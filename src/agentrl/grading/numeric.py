@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentrl.config.graders import NumericConfig
-from agentrl.endpoint import strict_json
 from agentrl.grading.grader import content_version, ungraded
 from agentrl.grading.numbers import Number, clean, find_numbers, read_answer
 from agentrl.grading.submission import Submission
 from agentrl.grading.templates import MissingValue, render
+from agentrl.strict_json import strict_json
 from agentrl.types import Grade
 
 READER = 1

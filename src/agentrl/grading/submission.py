@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from agentrl.endpoint import strict_json
+from agentrl.strict_json import strict_json
 from agentrl.types import Rollout, StopReason, ToolCall, Turn
 
 FINISH_REASONS = {StopReason.TOKEN_BUDGET: "length", StopReason.TIME_LIMIT: "length"}

@@ -8,15 +8,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agentrl.endpoint import strict_json
 from agentrl.errors import ConfigError
+from agentrl.json_files import read_json_file
 
 REQUEST = ("model", "training_file", "validation_file", "method", "suffix", "seed", "metadata", "integrations")
 STATUS = (
@@ -67,7 +66,7 @@ def read_job(path: Path) -> Job:
     Raises:
         ConfigError: no such file, no JSON (file, line, column), another method, or values that no such job has.
     """
-    body = _parsed(path)
+    body = read_json_file(path)
     _refuse_other_things(path, body)
     problems: list[str] = []
     job = _Reader(problems, path).job(body)
@@ -75,21 +74,6 @@ def read_job(path: Path) -> Job:
         lines = "\n  ".join([f"{path}: {len(problems)} mistakes", *problems])
         raise ConfigError(f"{path}: {problems[0]}" if len(problems) == 1 else lines)
     return job
-
-
-def _parsed(path: Path) -> Any:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
-    try:
-        return strict_json(text)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from error
-    except ValueError as error:
-        raise ConfigError(f"{path}: not JSON: {error}") from error
 
 
 def _refuse_other_things(path: Path, body: Any) -> None:

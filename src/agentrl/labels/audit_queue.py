@@ -13,7 +13,7 @@ from pathlib import Path
 
 from agentrl.disk import write_text
 from agentrl.errors import ConfigError
-from agentrl.labels.label_file import read_rows
+from agentrl.json_files import read_json_lines
 from agentrl.labels.records import AuditEntry, from_row
 
 AUDIT = "audit"
@@ -55,7 +55,7 @@ def read_audit_queue(run: Path, evaluation: str) -> tuple[AuditEntry, ...]:
         found = ", ".join(queued_evaluations(run)) or "none"
         raise ConfigError(f"{path}: no such file; evaluations with a queue here: {found}")
     entries = []
-    for number, row in read_rows(path):
+    for number, row in read_json_lines(path):
         try:
             entries.append(from_row(AuditEntry, row))
         except ValueError as error:

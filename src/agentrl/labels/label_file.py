@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from agentrl.disk import sync
-from agentrl.endpoint import strict_json
 from agentrl.errors import ConfigError
+from agentrl.json_files import read_json_lines
 from agentrl.labels.records import Labels, Preference, Rating, from_row
 
 
@@ -23,7 +22,7 @@ def read_labels(path: Path) -> Labels:
     """
     ratings: dict[tuple[str, ...], Rating] = {}
     preferences: dict[tuple[str, ...], Preference] = {}
-    for number, row in read_rows(path):
+    for number, row in read_json_lines(path):
         try:
             label = _label(row)
         except ValueError as error:
@@ -73,25 +72,3 @@ def append_label(path: Path, label: Rating | Preference) -> None:
             sync(path.absolute().parent)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written ({error.strerror or error})") from error
-
-
-def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line number and JSON object of every line that is not blank.
-
-    Raises:
-        ConfigError: the file cannot be read, or a line is no JSON object (file:line).
-    """
-    try:
-        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = strict_json(line.decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{path}:{number}: found no JSON ({error}); allowed: one JSON object a line") from error
-        if not isinstance(row, dict):
-            raise ConfigError(f"{path}:{number}: found {line[:80]!r}; allowed: a JSON object")
-        yield number, row

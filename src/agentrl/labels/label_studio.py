@@ -23,8 +23,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from agentrl.endpoint import strict_json
 from agentrl.errors import ConfigError
+from agentrl.json_files import read_json_file
 from agentrl.labels.conversation import Piece, as_html, conversation, episode_of, facts_of, task_of
 from agentrl.labels.records import Preference, Rating, now
 from agentrl.types import Rollout
@@ -141,14 +141,7 @@ def read_export(path: Path, *, stars: int = STARS) -> Exported:
 
 
 def _tasks(path: Path) -> list[Any]:
-    try:
-        tasks = strict_json(path.read_text("utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from error
-    except ValueError as error:
-        raise ConfigError(f"{path}: not JSON: {error}") from error
+    tasks = read_json_file(path)
     if not isinstance(tasks, list):
         raise ConfigError(f"{path}: found no list; allowed: Label Studio's JSON export, a list of tasks")
     return tasks

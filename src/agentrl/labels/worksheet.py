@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from agentrl.errors import ConfigError
+from agentrl.json_files import read_json_lines
 from agentrl.labels.conversation import as_text, conversation, facts_of
-from agentrl.labels.label_file import read_rows
 from agentrl.labels.records import AuditEntry, Rating, from_row
 from agentrl.types import Rollout
 
@@ -46,7 +46,7 @@ def read_worksheet(path: Path, known: Collection[str], rater: str = "") -> list[
         ConfigError: a line is no rating (file:line, what was found, what is allowed).
     """
     ratings = []
-    for number, row in read_rows(path):
+    for number, row in read_json_lines(path):
         if "rollout_id" in row and row.get("score", 0) is None:
             continue
         label = {key: value for key, value in row.items() if key in LABEL}

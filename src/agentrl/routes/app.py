@@ -24,7 +24,7 @@ from agentrl.addresses import is_this_machine, plain_address
 from agentrl.config import ToolEndpointConfig
 from agentrl.config.grader_file import GraderFile, parse_grader
 from agentrl.config.section import BrokenRules
-from agentrl.endpoint import MAX_BYTES, strict_json
+from agentrl.endpoint import MAX_BYTES
 from agentrl.errors import ConfigError, ToolError
 from agentrl.grading.review import warnings_of
 from agentrl.grading.wire import to_response, to_submission
@@ -32,6 +32,7 @@ from agentrl.routes.errors import RouteError
 from agentrl.routes.foreign import refuse_foreign, refuse_foreign_address
 from agentrl.routes.shelf import Shelf
 from agentrl.runs.files import to_json
+from agentrl.strict_json import strict_json
 from agentrl.tools import EndpointTool
 from agentrl.types import ToolCall
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from agentrl.endpoint import strict_json
+from agentrl.strict_json import strict_json
 from agentrl.types import ToolCall, ToolResult
 
 

@@ -18,8 +18,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from agentrl.endpoint import strict_json
 from agentrl.grading.submission import canonical
+from agentrl.strict_json import strict_json
 
 logger = logging.getLogger(__name__)
 

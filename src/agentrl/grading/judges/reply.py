@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from agentrl.endpoint import excerpt, strict_json
+from agentrl.endpoint import excerpt
+from agentrl.strict_json import strict_json
 
 VERDICT_ID = "verdict_id"
 MAX_CHARS = 100_000
