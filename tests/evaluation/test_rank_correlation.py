@@ -1,4 +1,4 @@
-"""Spearman's correlation, and its interval over tasks."""
+"""Spearman's and Pearson's correlation, and intervals over tasks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from agentrl.evaluation.rank_correlation import mean_interval, spearman, spearman_interval
+from agentrl.evaluation.rank_correlation import mean_interval, pearson, spearman, spearman_interval
 
 
 def test_it_is_scipys_on_many_tables_with_ties() -> None:
@@ -17,6 +17,7 @@ def test_it_is_scipys_on_many_tables_with_ties() -> None:
         a = rng.integers(0, 5, size=30) / 4
         b = np.round(a + rng.normal(0, 0.5, size=30), 1)
         assert spearman(a, b) == pytest.approx(stats.spearmanr(a, b).statistic, abs=1e-12)
+        assert pearson(a, b) == pytest.approx(stats.pearsonr(a, b).statistic, abs=1e-12)
 
 
 def test_only_the_order_counts() -> None:
@@ -28,6 +29,8 @@ def test_only_the_order_counts() -> None:
 def test_a_score_that_never_varies_has_no_correlation() -> None:
     assert spearman([1, 1, 1], [1, 2, 3]) is None
     assert spearman([1], [1]) is None
+    assert pearson([1, 1, 1], [1, 2, 3]) is None
+    assert pearson([1], [1]) is None
     assert spearman([], []) is None
     assert spearman_interval([1, 1, 1], [1, 2, 3], ["a", "b", "c"]) is None
 

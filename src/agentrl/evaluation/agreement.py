@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from agentrl.evaluation.intervals import Floats, Interval, percentile_interval
-from agentrl.evaluation.rank_correlation import resampled_weights
+from agentrl.evaluation.rank_correlation import pearson, resampled_weights
 
 Weights = Literal["none", "linear", "quadratic"]
 Level = Literal["nominal", "ordinal", "interval"]
@@ -191,14 +191,12 @@ def criteria_report(
         if pairs:
             agreement = label_agreement([a for a, _ in pairs], [b for _, b in pairs], weights="quadratic")
         found.append(CriterionAgreement(id_, len(scores), fmean(scores), pvariance(scores) < TOO_SMALL, agreement))
-    return CriteriaReport(tuple(found), {pair: _pearson(judged, *pair) for pair in combinations(ids, 2)})
+    return CriteriaReport(tuple(found), {pair: _correlation(judged, *pair) for pair in combinations(ids, 2)})
 
 
-def _pearson(judged: Sequence[Mapping[str, float]], first: str, second: str) -> float | None:
-    pairs = np.array([[each[first], each[second]] for each in judged if first in each and second in each])
-    if len(pairs) < 2 or pairs.std(axis=0).min() < TOO_SMALL:
-        return None
-    return float(np.corrcoef(pairs.T)[0, 1])
+def _correlation(judged: Sequence[Mapping[str, float]], first: str, second: str) -> float | None:
+    both = [each for each in judged if first in each and second in each]
+    return pearson([each[first] for each in both], [each[second] for each in both])
 
 
 def prediction_powered_mean(judged: Sequence[float], both: Sequence[tuple[float, float]]) -> float:

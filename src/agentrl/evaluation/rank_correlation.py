@@ -1,13 +1,14 @@
-"""Do two scores put answers in the same order? Spearman's rank correlation, with an interval over tasks."""
+"""Do two scores go together? Spearman's rank correlation, with an interval over tasks, and Pearson's."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from agentrl.evaluation.intervals import SEED, Floats, Interval, percentile_interval
 
@@ -35,6 +36,16 @@ class Agreement:
 def agreement(a: Sequence[float], b: Sequence[float], tasks: Sequence[str]) -> Agreement:
     found = spearman(a, b)
     return Agreement(len(a), found, None if found is None else spearman_interval(a, b, tasks))
+
+
+def pearson(a: ArrayLike, b: ArrayLike) -> float | None:
+    """Correlation of the values themselves; None where one of the two never varies, or there are fewer than two."""
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    x, y = x - x.mean(), y - y.mean()
+    scale = math.sqrt(float(x @ x) * float(y @ y))
+    return float(x @ y) / scale if scale > 0 else None
 
 
 def spearman(a: Sequence[float], b: Sequence[float]) -> float | None:

@@ -1,4 +1,4 @@
-"""How well a model's confidence fits what happened: accuracy, NLL, Brier, ECE, temperature, ranks.
+"""How well a model's confidence fits what happened: accuracy, NLL, Brier, ECE, temperature.
 
 Of a comparison, m = reward of the better episode - reward of the worse one; the model is right where m > 0, and
 claims to be so with probability sigmoid(|m|) (Bradley-Terry). Everything is in float64 and in nats.
@@ -132,28 +132,6 @@ def wilson(right: float, n: int, level: float = 0.95) -> Interval:
     centre = share + z * z / (2 * n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return Interval((centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n))
-
-
-def pearson(one: ArrayLike, other: ArrayLike) -> float | None:
-    """Correlation; None where either does not vary."""
-    x, y = floats(one), floats(other)
-    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return None
-    x, y = x - x.mean(), y - y.mean()
-    scale = math.sqrt(float(x @ x) * float(y @ y))
-    return float(x @ y) / scale if scale > 0 else None
-
-
-def spearman(one: ArrayLike, other: ArrayLike) -> float | None:
-    """Correlation of ranks, ties sharing theirs."""
-    return pearson(ranks(one), ranks(other))
-
-
-def ranks(values: ArrayLike) -> Floats:
-    array = floats(values)
-    _, inverse, counts = np.unique(array, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return floats((last - (counts - 1) / 2)[inverse])
 
 
 def within(values: ArrayLike, groups: Sequence[str]) -> Floats:

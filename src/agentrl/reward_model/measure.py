@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from agentrl.config import CalibrationGateConfig
 from agentrl.evaluation.intervals import percentile_interval, resampled_means
+from agentrl.evaluation.rank_correlation import pearson, spearman
 from agentrl.reward_model import calibration as cal
 from agentrl.reward_model.data_file import Examples
 from agentrl.reward_model.episodes import Episode
@@ -174,9 +175,9 @@ def _length(episodes: Sequence[Episode], reward: cal.Floats) -> Report:
     scored = [index for index, episode in enumerate(episodes) if episode.score is not None]
     own = [episodes[index].score or 0.0 for index in scored]
     return {
-        "correlation": cal.pearson(reward, tokens),
-        "correlation_within_task": cal.pearson(cal.within(reward, tasks), cal.within(tokens, tasks)),
-        "correlation_of_score": cal.pearson(own, [tokens[index] for index in scored]),
+        "correlation": pearson(reward, tokens),
+        "correlation_within_task": pearson(cal.within(reward, tasks), cal.within(tokens, tasks)),
+        "correlation_of_score": pearson(own, [tokens[index] for index in scored]),
     }
 
 
@@ -192,8 +193,8 @@ def _scores(
     found: Report = {
         "n": len(scored),
         "tasks": len({episode.task_id for episode in scored}),
-        "spearman": cal.spearman(z, targets),
-        "pearson": cal.pearson(z, targets),
+        "spearman": spearman(z.tolist(), targets.tolist()),
+        "pearson": pearson(z, targets),
     }
     if objective != "scores":
         return found
