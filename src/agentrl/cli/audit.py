@@ -157,13 +157,13 @@ def _listed(queue: Queue, waiting: Queue, who: str) -> Iterator[str]:
 
 
 def _export(run: Path, waiting: Queue, out: Path, who: str, is_blind: bool) -> None:
-    from agentrl.cli.audit_session import rollouts_of
     from agentrl.errors import ConfigError
+    from agentrl.evaluation.recorded import queued_rollouts
     from agentrl.labels.worksheet import worksheet_line
 
     if out.exists():  # perhaps with a day's labels in it
         raise ConfigError(f"--export {out}: exists already; import what is filled in there, or choose another name")
-    rollouts = rollouts_of(run, waiting)
+    rollouts = queued_rollouts(run, waiting)
     text = "".join(worksheet_line(entry, rollouts[entry.rollout_id], who, is_blind=is_blind) for _, entry in waiting)
     try:
         out.write_text(text, encoding="utf-8", errors="replace")

@@ -24,32 +24,6 @@ QUESTION = "0..1, g(ood), b(ad), s(kip), f(ull), q(uit), ?: "
 WORDS = {"g": 1.0, "good": 1.0, "b": 0.0, "bad": 0.0}
 
 
-def rollouts_of(run: Path, queue: Sequence[tuple[str, AuditEntry]]) -> dict[str, Rollout]:
-    """The recorded episodes of a queue, by id.
-
-    Raises:
-        CheckpointError: a file of rollouts is missing or damaged, or lacks one of them.
-    """
-    from agentrl.errors import CheckpointError
-    from agentrl.runs.files import read_rollouts, rollouts_path
-    from agentrl.runs.traces import from_trace
-
-    wanted: dict[str, set[str]] = {}
-    for evaluation, entry in queue:
-        wanted.setdefault(evaluation, set()).add(entry.rollout_id)
-    found: dict[str, Rollout] = {}
-    for evaluation, ids in wanted.items():
-        path = rollouts_path(run, evaluation)
-        try:
-            traces = [trace for trace in read_rollouts(run, evaluation) if trace["id"] in ids]
-            found |= {trace["id"]: from_trace(trace) for trace in traces}
-        except (KeyError, ValueError, TypeError) as error:
-            raise CheckpointError(f"{path} is damaged: found no rollout ({type(error).__name__}: {error})") from error
-        if missing := ids - found.keys():
-            raise CheckpointError(f"{path} lacks {len(missing)} of the queued episodes, such as {min(missing)}")
-    return found
-
-
 def label_all(
     run: Path,
     waiting: Sequence[tuple[str, AuditEntry]],
@@ -67,9 +41,10 @@ def label_all(
     Returns:
         How many were labelled.
     """
+    from agentrl.evaluation.recorded import queued_rollouts
     from agentrl.labels import Rating, append_label, labels_path
 
-    rollouts = rollouts_of(run, waiting)
+    rollouts = queued_rollouts(run, waiting)
     labelled = 0
     for number, (evaluation, entry) in enumerate(waiting, start=1):
         rollout = rollouts[entry.rollout_id]

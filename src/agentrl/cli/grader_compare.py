@@ -19,8 +19,9 @@ from agentrl.printable import printable
 if TYPE_CHECKING:
     from agentrl.config import RunConfig
     from agentrl.config.grader_file import GraderFile
+    from agentrl.evaluation.grader_comparison import GraderComparison, Regrading, Scale
     from agentrl.evaluation.rank_correlation import Agreement
-    from agentrl.evaluation.regrade import GraderComparison, Regraded, Regrading, Scale
+    from agentrl.evaluation.regrade import Regraded
     from agentrl.types import Rollout
 
 Source = Annotated[
@@ -69,8 +70,8 @@ def compare(
     from agentrl.config.grader_file import load_grader
     from agentrl.disk import write_text
     from agentrl.errors import ConfigError
+    from agentrl.evaluation.grader_comparison import Scale, compare_graders
     from agentrl.evaluation.recorded import read_recorded
-    from agentrl.evaluation.regrade import Scale, compare_graders
     from agentrl.labels import read_labels
     from agentrl.runs.files import to_json
     from agentrl.runs.traces import to_trace
@@ -147,7 +148,7 @@ def _old_scale(source: Path, new: Scale) -> Scale:
     import yaml
 
     from agentrl.errors import ConfigError
-    from agentrl.evaluation.regrade import Scale
+    from agentrl.evaluation.grader_comparison import Scale
     from agentrl.runs.files import CONFIG
 
     path = source / CONFIG

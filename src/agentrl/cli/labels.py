@@ -98,9 +98,8 @@ def import_labels(
 
 def _rollouts(source: Path, evaluation: str | None) -> list[Rollout]:
     """The queued episodes, all of an evaluation, or all of a file; those without a score are left out."""
-    from agentrl.cli.audit_session import rollouts_of
     from agentrl.errors import ConfigError
-    from agentrl.evaluation.recorded import read_recorded
+    from agentrl.evaluation.recorded import queued_rollouts, read_recorded
     from agentrl.labels import queued_evaluations, read_audit_queue
     from agentrl.runs.files import rollouts_path
 
@@ -108,7 +107,7 @@ def _rollouts(source: Path, evaluation: str | None) -> list[Rollout]:
         queue = [(name, entry) for name in queued_evaluations(source) for entry in read_audit_queue(source, name)]
         if not queue:
             raise ConfigError(f"{source}: no episode was put aside; name an --evaluation, such as validation-final")
-        return list(rollouts_of(source, queue).values())
+        return list(queued_rollouts(source, queue).values())
     if evaluation is not None:
         try:
             source = rollouts_path(source, evaluation)

@@ -1,7 +1,9 @@
 """What a policy's rollouts amount to, whether the change between two policies is real, and the page that shows it.
 
-Read `metrics.py` first, then `compare.py`; `report.py` writes report.html from a run directory.
-May import: runs, types, errors.
+Read `metrics.py` first, then `compare.py`; `report.py` writes report.html from a run directory. `measure.py` is what a
+run measures of its policies, `holdout.py` and `goodhart.py` watch whether its reward still means what it should;
+`agreement.py`, `people.py` and `grader_comparison.py` ask that of a grader.
+May import: floors 0-4.
 """
 
 from __future__ import annotations

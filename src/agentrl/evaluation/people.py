@@ -12,8 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from agentrl.evaluation.rank_correlation import Agreement, agreement
-from agentrl.evaluation.regrade import mean_ratings
-from agentrl.labels import AuditEntry, Rating
+from agentrl.labels import AuditEntry, Rating, mean_ratings
 
 FAILURE = 0.5
 """People's mean score below which an episode is a failure to them."""

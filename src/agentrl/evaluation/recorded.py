@@ -1,11 +1,13 @@
-"""Rollouts of a finished run, or of a file of traces, by the file that they stand in."""
+"""Rollouts of a finished run, or of a file of traces, as whoever grades or labels them again wants them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from agentrl.errors import ConfigError
-from agentrl.runs.files import ROLLOUTS
+from agentrl.errors import CheckpointError, ConfigError
+from agentrl.labels import AuditEntry
+from agentrl.runs.files import ROLLOUTS, read_rollouts, rollouts_path
 from agentrl.runs.trace_files import SUFFIX, read_traces
 from agentrl.runs.traces import from_trace
 from agentrl.types import Rollout
@@ -44,3 +46,25 @@ def _files(source: Path, with_test: bool) -> list[Path]:
         what = "only rollouts of the test split; --test takes them" if found else f"no {ROLLOUTS}/*{SUFFIX}"
         raise ConfigError(f"{source}: has {what}; give the directory of a run, or a file of rollouts")
     return files
+
+
+def queued_rollouts(run: Path, queue: Sequence[tuple[str, AuditEntry]]) -> dict[str, Rollout]:
+    """The recorded episodes of an audit queue, (evaluation, entry), by id.
+
+    Raises:
+        CheckpointError: a file of rollouts is missing or damaged, or lacks one of them.
+    """
+    wanted: dict[str, set[str]] = {}
+    for evaluation, entry in queue:
+        wanted.setdefault(evaluation, set()).add(entry.rollout_id)
+    found: dict[str, Rollout] = {}
+    for evaluation, ids in wanted.items():
+        path = rollouts_path(run, evaluation)
+        try:
+            traces = [trace for trace in read_rollouts(run, evaluation) if trace["id"] in ids]
+            found |= {trace["id"]: from_trace(trace) for trace in traces}
+        except (KeyError, ValueError, TypeError) as error:
+            raise CheckpointError(f"{path} is damaged: found no rollout ({type(error).__name__}: {error})") from error
+        if missing := ids - found.keys():
+            raise CheckpointError(f"{path} lacks {len(missing)} of the queued episodes, such as {min(missing)}")
+    return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from agentrl.labels.audit_queue import labels_path, queued_evaluations, read_audit_queue, write_audit_queue
 from agentrl.labels.label_file import append_label, read_labels
-from agentrl.labels.records import AuditEntry, Labels, Preference, Rating
+from agentrl.labels.records import AuditEntry, Labels, Preference, Rating, mean_ratings
 
 __all__ = [
     "AuditEntry",
@@ -17,6 +17,7 @@ __all__ = [
     "Rating",
     "append_label",
     "labels_path",
+    "mean_ratings",
     "queued_evaluations",
     "read_audit_queue",
     "read_labels",

@@ -8,9 +8,10 @@ Each is one JSON object a line, with exactly the fields below:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import UTC, datetime
+from statistics import fmean
 from typing import Any, TypeVar
 
 WHY = ("random", "highest", "largest_gap")
@@ -76,6 +77,14 @@ class Labels:
 
     ratings: tuple[Rating, ...]
     preferences: tuple[Preference, ...]
+
+
+def mean_ratings(ratings: Iterable[Rating]) -> dict[str, float]:
+    """What people said of each rollout: the mean over its raters."""
+    scores: dict[str, list[float]] = {}
+    for rating in ratings:
+        scores.setdefault(rating.rollout_id, []).append(rating.score)
+    return {rollout_id: fmean(found) for rollout_id, found in scores.items()}
 
 
 @dataclass(frozen=True)
