@@ -71,9 +71,25 @@ PRIVILEGED = {
     "the parent's memory": "import os; return float(len(open(f'/proc/{os.getppid()}/mem', 'rb').read(1)))",
     "the settings of the kernel": "open('/proc/sys/kernel/core_pattern', 'w').write('x'); return 1.0",
 }
+READ_ONLY = {
+    "its permissions": "os.fchmod(fd, os.fstat(fd).st_mode & 0o7777)",
+    "its owner": "os.fchown(fd, os.fstat(fd).st_uid, os.fstat(fd).st_gid)",
+    "its further attributes": "os.setxattr(fd, 'user.agentrl-test', b'x')",
+    "its flags": "fcntl.ioctl(fd, 0x40086602, fcntl.ioctl(fd, 0x80086601, bytes(8)))",
+    "its readers, held up": "fcntl.fcntl(fd, 1024, fcntl.F_RDLCK)",
+    "a hint for the next grade": "fcntl.fcntl(fd, 1036, struct.pack('Q', 0))",
+    "who else opens it": "call(item['inotify_add_watch'], inotify, json.__file__.encode(), 0x20)",
+    "news of its folder": "fcntl.fcntl(os.open(os.path.dirname(json.__file__), os.O_RDONLY), 1026, 1)",
+    "the times of a device": "os.utime('/dev/null')",
+    "whom a socket signals": "fcntl.ioctl(socket.socketpair()[0], 0x8901, struct.pack('i', item['trainer']))",
+    "the machine's asynchronous requests": "call(item['io_setup'], 100, (ctypes.c_ulong * 1)())",
+    "who gets its core dump": "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))",
+}
+"""What might be changed of a file that may only be read, and of what the whole machine shares."""
 REFUSED_CALLS = """ptrace mount umount2 pivot_root unshare setns keyctl add_key request_key bpf perf_event_open
 userfaultfd io_uring_setup process_vm_readv pidfd_open semget mq_open personality fsopen open_tree kcmp seccomp
-bind connect listen accept accept4 reboot init_module sched_setaffinity setpriority""".split()
+bind connect listen accept accept4 reboot init_module sched_setaffinity setpriority io_setup setrlimit statmount
+listmount inotify_add_watch""".split()
 
 
 @pytest.fixture
@@ -103,6 +119,27 @@ def test_an_attempt_is_stopped(name: str, sandbox: Sandbox, surroundings: dict[s
     assert [path.name for path in folder.iterdir()] == ["planted"]
     assert (folder / "planted").read_text() == PLANTED
     assert (folder / "planted").stat().st_mtime > 1e9
+
+
+@pytest.mark.parametrize("name", READ_ONLY)
+def test_what_may_be_read_cannot_be_changed(name: str, sandbox: Sandbox, surroundings: dict[str, object]) -> None:
+    code = f"""
+        import ctypes, fcntl, json, os, resource, socket, struct
+        fd, inotify = os.open(json.__file__, os.O_RDONLY), ctypes.CDLL(None).inotify_init1(0)
+        {READ_ONLY[name]}
+        return 1.0"""
+    outcome = sandbox(code, **surroundings)
+    assert outcome.details.startswith((*STOPPED, "ValueError: not allowed to raise")), outcome
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="32-bit calls are x86_64's")
+def test_a_32_bit_call_ends_the_grade(sandbox: Sandbox) -> None:
+    code = """
+        import ctypes, mmap
+        page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        page.write(bytes.fromhex("b814000000cd80c3"))  # getpid by int 0x80
+        return float(ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(page)))())"""
+    assert sandbox(code).details == "killed by SIGSYS"
 
 
 @pytest.mark.parametrize("name", HARMLESS)

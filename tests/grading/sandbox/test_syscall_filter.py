@@ -66,9 +66,12 @@ def test_no_number_stands_for_two_calls(machine: int) -> None:
 
 
 def test_a_file_may_be_changed_by_its_path_only_in_a_root_of_ones_own(machine: int) -> None:
-    number = SYSCALLS["truncate"][machine]
-    assert verdict(machine, number) == ALLOW
-    assert verdict(machine, number, has_own_root=False) == REFUSED
+    for name in ("truncate", "fchmod", "fchown", "fsetxattr", "fremovexattr"):
+        number = SYSCALLS[name][machine]
+        assert verdict(machine, number) == ALLOW
+        assert verdict(machine, number, has_own_root=False) == REFUSED
+    assert verdict(machine, SYSCALLS["fallocate"][machine]) == ALLOW
+    assert verdict(machine, SYSCALLS["fallocate"][machine], has_own_root=False) == REFUSE | errno.EOPNOTSUPP
 
 
 def test_threads_may_be_made_and_processes_not(machine: int) -> None:
@@ -93,8 +96,15 @@ def test_a_process_may_signal_itself_alone(machine: int) -> None:
         ("socketpair", (1, 2, 0), (1, 0x80801, 0)),
         ("prlimit64", (1, 7), (0, 7)),
         ("fcntl", (3, 8, 1), (3, 2, 1)),
-        ("ioctl", (0, 0x5412), (0, 0x5401)),
+        ("ioctl", (0, 0x5412), (0, 0x5401)),  # TIOCSTI
+        ("ioctl", (0, 0x40086602), (0, 0x5421)),  # a file's attributes
+        ("ioctl", (0, 0x8901), (0, 0x541B)),  # whom a socket signals
+        ("fcntl", (3, 1024, 1), (3, 6)),  # a lease
+        ("fcntl", (3, 1036), (3, 1030)),  # a hint that stays in the file
+        ("fcntl", (3, 1026), (3, 4)),  # news of a folder
+        ("prlimit64", (0, 4), (0, 9)),  # core dumps
         ("prctl", (1, 0), (15, 0)),
+        ("prctl", (4, 0), (15, 0)),  # whether others may look at it
     ],
 )
 def test_arguments_are_looked_at(machine: int, name: str, refused: tuple[int, ...], allowed: tuple[int, ...]) -> None:

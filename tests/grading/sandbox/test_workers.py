@@ -76,8 +76,8 @@ def test_a_closed_worker_leaves_no_process(level: Level) -> None:
         worker.grade(FINE)
 
 
-def test_a_worker_does_not_outlive_a_killed_trainer(level: Level) -> None:
-    """Not even in the middle of a grade that would take for ever."""
+def test_a_worker_does_not_outlive_a_killed_trainer(level: Level, tmp_path: Path) -> None:
+    """Not even in the middle of a grade that would take for ever; nor do its folders."""
     script = f"""
         import threading
         from agentrl.grading.sandbox import Level, Limits, Worker
@@ -88,7 +88,10 @@ def test_a_worker_does_not_outlive_a_killed_trainer(level: Level) -> None:
         threading.Thread(target=worker.grade, args=(b"[{{}}, {{}}]",)).start()
         """
     trainer = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", textwrap.dedent(script)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
     )
     assert trainer.stdout is not None
     assert trainer.stdin is not None
@@ -101,6 +104,7 @@ def test_a_worker_does_not_outlive_a_killed_trainer(level: Level) -> None:
     trainer.kill()
     trainer.communicate()
     assert all_end(processes)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_worker_that_was_killed_is_replaced(level: Level) -> None:
@@ -118,7 +122,10 @@ def test_a_worker_that_was_killed_is_replaced(level: Level) -> None:
     assert [each.score for each in asyncio.run(run())] == [0.5, 0.5]
 
 
-def test_a_worker_that_is_killed_under_way_gives_no_score(level: Level) -> None:
+def test_a_worker_that_is_killed_under_way_gives_no_score(
+    level: Level, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     worker = Worker(level, "import time\ndef grade(sample, item): time.sleep(1e6)", Limits())
     timer = threading.Timer(0.2, worker.kill)
     timer.start()
@@ -126,6 +133,20 @@ def test_a_worker_that_is_killed_under_way_gives_no_score(level: Level) -> None:
     assert outcome.score is None
     assert outcome.details.startswith("the worker ended")
     assert not outcome.is_graders_fault
+    worker.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_module_that_prints_says_nothing_to_the_trainer(level: Level) -> None:
+    worker = Worker(level, SCORES, Limits(), preload=["this"])
+    assert worker.grade(FINE).score == 0.5
+    worker.close()
+
+
+def test_a_worker_ends_before_the_trainer_where_memory_runs_out(level: Level) -> None:
+    worker = Worker(level, SCORES, Limits())
+    grading = descendants(worker.pid)[-1]
+    assert Path(f"/proc/{grading}/oom_score_adj").read_text() == "1000\n"
     worker.close()
 
 

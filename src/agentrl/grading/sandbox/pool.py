@@ -89,6 +89,7 @@ class _State:
             workers, self.workers = self.workers, set()
         for worker in workers:
             worker.kill()
+            worker.tidy()
 
 
 def _stop(state: _State, jobs: queue.SimpleQueue[Job | None], n_workers: int) -> None:

@@ -10,6 +10,7 @@ import shutil
 import signal
 import struct
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -17,7 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from agentrl.grading.sandbox.inside import MODULES
+from agentrl.grading.sandbox.inside import MODULES, folders
 from agentrl.grading.sandbox.view import View
 
 INSIDE = Path(__file__).with_name("inside")
@@ -103,6 +104,10 @@ class Worker:
     def __init__(self, level: Level, source: str, limits: Limits, preload: Iterable[str] = ()) -> None:
         self.level, self._limits = level, limits
         view = View.of_this_interpreter()
+        self._scratch = ""
+        if level in (Level.LANDLOCK, Level.UNISOLATED):
+            self._scratch = tempfile.mkdtemp(prefix="agentrl-grades-", dir=view.scratch)
+            view = replace(view, scratch=self._scratch)
         modules = [(name, (INSIDE / f"{name}.py").read_text("utf-8")) for name in MODULES]
         setup: dict[str, Any] = {"level": level, "view": view.as_dict(), "limits": asdict(limits), "source": source}
         setup |= {"preload": list(preload), "modules": modules}
@@ -181,6 +186,12 @@ class Worker:
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
                 pipe.close()
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove what a worker that has been killed left on disk."""
+        if self._scratch:
+            folders.remove(self._scratch)
 
     def _last_words(self) -> str:
         """What bwrap or the interpreter complained about, in parentheses."""
@@ -197,6 +208,8 @@ class Worker:
             return Outcome(details="stopped: it wrote where only the result is written")
         if ending == 3:
             return Outcome(details=f"stopped: more than {limits.disk_mb} MB in files")
+        if ending == 4:
+            return Outcome(details=f"stopped: more than {limits.tasks} threads")
         if exit_code < 0:
             return Outcome(details=f"killed by {_signal_name(-exit_code)}")
         if exit_code or not text:

@@ -4,5 +4,5 @@
 `zygote.py`, the process that forks a child for each grade; then `child.py`, which locks itself in and runs the code.
 """
 
-MODULES = ("kernel", "syscall_filter", "landlock", "namespaces", "child", "zygote")
+MODULES = ("kernel", "syscall_filter", "landlock", "folders", "namespaces", "child", "zygote")
 """Each may import those before it."""

@@ -95,7 +95,7 @@ def _limit(limits: dict[str, Any], *, counts_own_tasks: bool) -> None:
         resource.RLIMIT_FSIZE: file_size,
         resource.RLIMIT_CPU: math.ceil(limits["seconds"] * 4) + 1,
         resource.RLIMIT_NOFILE: limits["files"],
-        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_CORE: 1,  # 0 would not keep the kernel from handing it to a program
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,
     }

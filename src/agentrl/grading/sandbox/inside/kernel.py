@@ -40,7 +40,8 @@ SYSCALLS: dict[str, tuple[int, int]] = {
         chmod 90 -1|fchmodat 268 53|fchmodat2 452 452|chown 92 -1|lchown 94 -1|fchownat 260 54|setxattr 188 5
         lsetxattr 189 6|removexattr 197 14|lremovexattr 198 15|setxattrat 463 463|removexattrat 466 466
         file_setattr 469 469|utime 132 -1|utimes 235 -1|futimesat 261 -1|utimensat 280 88|truncate 76 45
-        inotify_add_watch 254 27|landlock_create_ruleset 444 444
+        fchmod 91 52|fchown 93 55|fsetxattr 190 7|fremovexattr 199 16|fallocate 285 47|inotify_add_watch 254 27
+        io_setup 206 0|setrlimit 160 164|statmount 457 457|listmount 458 458|landlock_create_ruleset 444 444
         landlock_add_rule 445 445|landlock_restrict_self 446 446
         """.replace("\n", "|").split("|")
         if line.strip()

@@ -7,6 +7,7 @@ import signal
 import sys
 from typing import Any, NoReturn
 
+from agentrl.grading.sandbox.inside.folders import MAX_FILES
 from agentrl.grading.sandbox.inside.kernel import (
     CLONE_NEWIPC,
     CLONE_NEWNET,
@@ -30,8 +31,6 @@ from agentrl.grading.sandbox.inside.kernel import (
 
 NOBODY = 65534
 TMP = "/tmp"
-MAX_FILES = 20_000
-"""In it, folders included."""
 
 
 def enter_namespaces(view: dict[str, Any], *, has_own_root: bool) -> tuple[int, int]:
@@ -58,9 +57,9 @@ def enter_namespaces(view: dict[str, Any], *, has_own_root: bool) -> tuple[int, 
     if has_own_root:
         # /proc shows the processes of the sandbox around this one
         mount("tmpfs", "/proc", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=0,nr_inodes=1,mode=555")
-        make_read_only("/proc")
     else:
         _own_root(view)
+    make_read_only("/")  # devices too: what is written to one goes there all the same, but their times stay
     return pid_namespace, user
 
 
@@ -126,7 +125,6 @@ def _own_root(view: dict[str, Any]) -> None:
     syscall("pivot_root", b".", b".")
     syscall("umount2", b".", MNT_DETACH)
     os.chdir("/")
-    make_read_only("/")
 
 
 def _empty_file(path: str) -> None:

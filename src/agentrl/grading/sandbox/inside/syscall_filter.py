@@ -27,18 +27,24 @@ NUMBER, ARCHITECTURE, FIRST, SECOND = 0, 4, 16, 24
 """Offsets into `struct seccomp_data`; of the arguments, the low half: both machines are little-endian."""
 NEW_NAMESPACES = 0x7E020000
 SPECIAL = (
-    "clone clone3 kill tgkill socketpair fcntl ioctl prctl prlimit64 "
+    "clone clone3 kill tgkill socketpair fcntl ioctl prctl prlimit64 fallocate "
     "landlock_create_ruleset landlock_add_rule landlock_restrict_self"
 ).split()
 BY_PATH = (
     "chmod fchmodat fchmodat2 chown lchown fchownat setxattr lsetxattr removexattr lremovexattr setxattrat "
-    "removexattrat file_setattr utime utimes futimesat utimensat truncate inotify_add_watch"
+    "removexattrat file_setattr utime utimes futimesat utimensat truncate fchmod fchown fsetxattr fremovexattr"
 ).split()
-"""What may be done to a file without opening it, which landlock does not look at (truncate before Linux 6.2). Refused
-where all of the machine's files are in reach; with a root of one's own there is nothing to do it to."""
-AF_UNIX, SOCK_STREAM, TIOCSTI, TIOCLINUX = 1, 1, 0x5412, 0x541C
-F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETPIPE_SIZE = 8, 10, 15, 1031
-PR_SET_PDEATHSIG, PR_SET_MM, PR_SET_PTRACER = 1, 35, 0x59616D61
+"""What may be done to a file without opening it to write, which landlock does not look at (truncate before Linux 6.2).
+Refused where all of the machine's files are in reach; with a root of one's own there is nothing to do it to."""
+AF_UNIX, SOCK_STREAM = 1, 1
+IOCTLS = (0x5401, 0x802C542A, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
+"""Whether it is a terminal (TCGETS, TCGETS2), its size, bytes to read, blocking, close on exec. Others change the
+attributes of a file that is only read, or name a process that a socket sends signals to."""
+FCNTLS = (0, 1, 2, 3, 4, 5, 6, 7, 9, 11, 36, 37, 38, 1030, 1032, 1033, 1034)
+"""Duplicates, flags, locks, the size of a pipe, seals. Others hold up whoever opens a file (leases), tell who does, or
+leave hints in it that outlive the grade."""
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_MM, PR_SCHED_CORE, PR_SET_PTRACER = 1, 4, 35, 62, 0x59616D61
+RLIMIT_CORE = 4
 
 Instruction = tuple[int, int, int, int]
 
@@ -73,9 +79,13 @@ def program(*, has_own_root: bool) -> list[Instruction]:
     def unless_first_is(value: int) -> list[Instruction]:
         return [(LOAD, 0, 0, FIRST), (EQUALS, 0, 1, value), (RETURN, 0, 0, ALLOW), refuse()]
 
-    def if_any(offset: int, *values: int) -> list[Instruction]:
+    def unless_any(offset: int, *values: int) -> list[Instruction]:
         tests = [step for value in values for step in [(EQUALS, 0, 1, value), refuse()]]
         return [(LOAD, 0, 0, offset), *tests, (RETURN, 0, 0, ALLOW)]
+
+    def if_any(offset: int, *values: int) -> list[Instruction]:
+        tests = [step for value in values for step in [(EQUALS, 0, 1, value), (RETURN, 0, 0, ALLOW)]]
+        return [(LOAD, 0, 0, offset), *tests, refuse()]
 
     # the flags of clone3 lie in memory that a filter cannot read: without it, glibc falls back to clone
     special("clone3", refuse(errno.ENOSYS))
@@ -86,10 +96,13 @@ def program(*, has_own_root: bool) -> list[Instruction]:
     # asyncio wakes its loop through a pair; one of datagrams could be sent from to any address
     stream = [(LOAD, 0, 0, SECOND), (AND, 0, 0, 0xF), (EQUALS, 0, 1, SOCK_STREAM), (RETURN, 0, 0, ALLOW), refuse()]
     special("socketpair", (LOAD, 0, 0, FIRST), (EQUALS, 1, 0, AF_UNIX), refuse(), *stream)
-    special("prlimit64", *unless_first_is(0))
-    special("fcntl", *if_any(SECOND, F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETPIPE_SIZE))
-    special("ioctl", *if_any(SECOND, TIOCSTI, TIOCLINUX))
-    special("prctl", *if_any(FIRST, PR_SET_PDEATHSIG, PR_SET_MM, PR_SET_PTRACER))
+    # with a limit of 0 a crash is still handed to the machine's handler of core dumps, with the 1 that is set it is not
+    special("prlimit64", (LOAD, 0, 0, FIRST), (EQUALS, 1, 0, 0), refuse(), *unless_any(SECOND, RLIMIT_CORE))
+    special("fcntl", *if_any(SECOND, *FCNTLS))
+    special("ioctl", *if_any(SECOND, *IOCTLS))
+    special("prctl", *unless_any(FIRST, PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_MM, PR_SCHED_CORE, PR_SET_PTRACER))
+    if not has_own_root:  # blocks that no byte was written to are not counted as written; libraries write zeros instead
+        special("fallocate", refuse(errno.EOPNOTSUPP))
     return [*code, (RETURN, 0, 0, ALLOW)]
 
 

@@ -12,27 +12,27 @@ import json
 import os
 import resource
 import select
-import shutil
 import signal
 import struct
 import sys
 import tempfile
 import time
 import types
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from agentrl.grading.sandbox.inside import child, kernel, landlock, namespaces, syscall_filter
+from agentrl.grading.sandbox.inside import child, folders, kernel, landlock, namespaces, syscall_filter
 
 REPLY_BYTES = 1 << 14
 """Longest reply that is read of a child, its first byte included."""
-ANSWERED, TOO_LATE, TOO_LONG, TOO_LARGE = range(4)
-"""How a grade ended: by itself, at its time limit, with too long a reply, or with too many bytes in its files."""
+ANSWERED, TOO_LATE, TOO_LONG, TOO_LARGE, TOO_MANY = range(5)
+"""How a grade ended: by itself, at its time limit, with too long a reply, too many bytes in files, too many threads."""
 HEADER = struct.Struct("<BBiI")
 """To the trainer: how it ended, whether the pipe is in order, the exit code, and the length of what the child wrote."""
 LENGTH = struct.Struct("<I")
 """Before every message to a worker."""
 LOOK_SECONDS = 0.2
-"""Where no file system of a fixed size is to be had: how often the bytes in files are counted."""
+"""Where there are no namespaces: how often the bytes in files and the threads are counted."""
 
 
 def main(setup: dict[str, Any]) -> NoReturn:
@@ -42,6 +42,8 @@ def main(setup: dict[str, Any]) -> NoReturn:
         setup: `level`, `view`, `limits`, `source` and `preload`; see `agentrl.grading.sandbox.worker`.
     """
     level, limits, view = setup["level"], setup["limits"], setup["view"]
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("1000")  # when the machine runs out of memory, a grade ends and not the trainer
     has_namespaces = level in ("bubblewrap", "namespaces")
     room: dict[str, Any] = {"limits": limits, "view": view, "tmp": namespaces.TMP, "has_namespaces": has_namespaces}
     room["has_landlock"] = level != "unisolated" and landlock.version() > 0
@@ -60,9 +62,10 @@ def main(setup: dict[str, Any]) -> NoReturn:
     os.environ.update(HOME=namespaces.TMP, TMPDIR=namespaces.TMP)
     sys.path[:] = view["import_paths"]
     sys.prefix = sys.exec_prefix = view["prefix"]
-    for name in setup["preload"]:
-        with contextlib.suppress(BaseException):  # the grader is told when it imports it
-            __import__(name)
+    with _pipes_put_away():
+        for name in setup["preload"]:
+            with contextlib.suppress(BaseException):  # the grader is told when it imports it
+                __import__(name)
     code = compile(setup["source"], child.FILE_NAME, "exec", dont_inherit=True)
     gc.freeze()
     _say({"ready": True, "landlock": landlock.version() if room["has_landlock"] else 0, "tasks": room["counts_tasks"]})
@@ -70,9 +73,34 @@ def main(setup: dict[str, Any]) -> NoReturn:
     while True:
         header = os.read(0, LENGTH.size)
         if len(header) < LENGTH.size:
-            os._exit(0)
+            _leave(room)
         if not _grade(code, LENGTH.unpack(header)[0], room, pid_namespace, buffer):
             os._exit(1)
+
+
+@contextlib.contextmanager
+def _pipes_put_away() -> Iterator[None]:
+    """While packages are imported: some of their modules print, and what they print is no message."""
+    kept = [os.dup(fd) for fd in (0, 1)]
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1):
+        os.dup2(null, fd)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(BaseException):
+            sys.stdout.flush()
+        for fd, pipe in enumerate(kept):
+            os.dup2(pipe, fd)
+        for fd in (null, *kept):
+            os.close(fd)
+
+
+def _leave(room: dict[str, Any]) -> NoReturn:
+    """The trainer has gone."""
+    if not room["has_namespaces"]:
+        folders.remove(room["view"]["scratch"])
+    os._exit(0)
 
 
 def failed(error: BaseException) -> NoReturn:
@@ -101,13 +129,10 @@ def _grade(code: types.CodeType, n_bytes: int, room: dict[str, Any], pid_namespa
     if pid_namespace >= 0:
         kernel.enter(pid_namespace, kernel.CLONE_NEWPID)
     try:
-        ending, length = _watch(reading, buffer, room)
+        ending, length = _watch(pid, reading, buffer, room)
     finally:
         os.close(reading)
-        _kill(pid)
-        status = os.waitpid(pid, 0)[1]
-        if not room["has_namespaces"]:
-            shutil.rmtree(room["tmp"], ignore_errors=True)
+        status = _end(pid, room)
     is_in_order = length > 0 and buffer[:1] == child.READ
     said = max(length - 1, 0) if is_in_order else 0
     exit_code = os.waitstatus_to_exitcode(status)
@@ -116,21 +141,23 @@ def _grade(code: types.CodeType, n_bytes: int, room: dict[str, Any], pid_namespa
     return is_in_order
 
 
-def _watch(reading: int, buffer: bytearray, room: dict[str, Any]) -> tuple[int, int]:
+def _watch(pid: int, reading: int, buffer: bytearray, room: dict[str, Any]) -> tuple[int, int]:
     """How a child ended, and how much of the buffer it filled; ends the worker when the trainer has gone."""
     deadline = time.monotonic() + room["limits"]["seconds"]
-    counts_bytes = not room["has_namespaces"]
+    look = deadline if room["has_namespaces"] else time.monotonic() + LOOK_SECONDS
     view, length = memoryview(buffer), 0
     poll = select.poll()
     poll.register(reading, select.POLLIN)
     poll.register(0, 0)  # a hang-up is reported without being asked for
-    while True:
-        remaining = deadline - time.monotonic()
-        if remaining <= 0:
-            return TOO_LATE, length
-        ready = poll.poll(1000 * min(remaining, LOOK_SECONDS) if counts_bytes else 1000 * remaining)
+    while (now := time.monotonic()) < deadline:
+        if now >= look:  # by the clock: a child that is never quiet is counted as well
+            if ending := _is_beyond(pid, room):
+                return ending, length
+            look = time.monotonic() + LOOK_SECONDS
+        ready = poll.poll(1000 * max(0.0, min(deadline, look) - now))
         if any(fd == 0 for fd, _ in ready):
-            os._exit(0)  # and with it, by its death signal, the child
+            _end(pid, room)
+            _leave(room)
         if any(fd == reading for fd, _ in ready):
             n_read = os.readv(reading, [view[length:]])
             if n_read == 0:
@@ -138,27 +165,22 @@ def _watch(reading: int, buffer: bytearray, room: dict[str, Any]) -> tuple[int, 
             length += n_read
             if length == REPLY_BYTES:
                 return TOO_LONG, length
-        if counts_bytes and not ready and _bytes_in(room["tmp"]) > room["limits"]["disk_mb"] << 20:
-            return TOO_LARGE, length
+    return TOO_LATE, length
 
 
-def _bytes_in(folder: str) -> int:
-    """On disk; a folder of too many entries is counted as endless."""
-    total, seen, folders = 0, 0, [folder]
-    while folders:
-        try:
-            with os.scandir(folders.pop()) as entries:
-                for entry in entries:
-                    if (seen := seen + 1) > namespaces.MAX_FILES:
-                        return sys.maxsize
-                    total += entry.stat(follow_symlinks=False).st_blocks * 512
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-        except OSError:
-            continue  # it went away meanwhile
-    return total
+def _is_beyond(pid: int, room: dict[str, Any]) -> int:
+    """Which of the limits that are only counted a child has passed; 0 for none."""
+    most = room["limits"]["disk_mb"] << 20
+    if folders.bytes_written(pid) > most or folders.bytes_in(room["tmp"]) > most:
+        return TOO_LARGE
+    return TOO_MANY if folders.threads_of(pid) > room["limits"]["tasks"] else 0
 
 
-def _kill(pid: int) -> None:
+def _end(pid: int, room: dict[str, Any]) -> int:
+    """End a child and remove what it leaves; its status."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+    status = os.waitpid(pid, 0)[1]
+    if not room["has_namespaces"]:
+        folders.remove(room["tmp"])
+    return status
