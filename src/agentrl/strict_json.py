@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from typing import Any, NoReturn
 
 
@@ -32,6 +33,6 @@ def _finite(text: str) -> float:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     unique = dict(pairs)
     if len(unique) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} appears twice")
+        counts = Counter(key for key, _ in pairs)  # a model may write a hundred thousand keys
+        raise ValueError(f"key {next(key for key in counts if counts[key] > 1)!r:.80} appears twice")
     return unique
