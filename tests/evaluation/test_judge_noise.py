@@ -11,8 +11,9 @@ import pytest
 
 from agentrl.config import GradingConfig
 from agentrl.evaluation.judge_noise import JudgeNoise, judge_noise
-from agentrl.grading.build import Surroundings, build_declared
+from agentrl.grading.build import build_declared
 from agentrl.grading.submission import Submission
+from agentrl.grading.surroundings import Surroundings
 from tests.scripted_judge import Say, ScriptedJudge, completion, declared
 
 ANSWERS = [Submission.of_text(f"answer {number}", {"reference": str(number)}) for number in range(50)]

@@ -12,9 +12,10 @@ import httpx
 from agentrl.config import GradingConfig
 from agentrl.config.graders import GraderSection
 from agentrl.errors import RolloutError
-from agentrl.grading.build import Surroundings, build_declared
+from agentrl.grading.build import build_declared
 from agentrl.grading.grader import Grader, add_tokens, ungraded
 from agentrl.grading.submission import Submission
+from agentrl.grading.surroundings import Surroundings
 from agentrl.types import Grade, Rollout
 
 

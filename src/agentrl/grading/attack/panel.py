@@ -14,9 +14,10 @@ from agentrl.config import GradingConfig
 from agentrl.config.endpoint import EndpointSection
 from agentrl.config.graders import GraderSection, MultiConfig
 from agentrl.errors import AgentRLError
-from agentrl.grading.build import Surroundings, build_declared, build_grader
+from agentrl.grading.build import build_declared, build_grader
 from agentrl.grading.grader import Grader, add_tokens
 from agentrl.grading.submission import Submission
+from agentrl.grading.surroundings import Surroundings
 from agentrl.types import Grade
 
 Role = Literal["reward", "part", "holdout"]

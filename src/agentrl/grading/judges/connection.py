@@ -13,7 +13,7 @@ from typing import Any
 from agentrl.config.graders.judge import JudgeConfig, url_is_openai
 from agentrl.endpoint import Endpoint, served_url
 from agentrl.errors import ConfigError
-from agentrl.grading.build import Surroundings
+from agentrl.grading.surroundings import Surroundings
 
 OPENAI = "https://api.openai.com/v1"
 BASE_URL, MODEL, API_KEY = "AGENTRL_JUDGE_BASE_URL", "AGENTRL_JUDGE_MODEL", "AGENTRL_JUDGE_API_KEY"

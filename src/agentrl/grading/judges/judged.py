@@ -11,13 +11,13 @@ from urllib.parse import quote
 
 from agentrl.config.graders import LabelModelConfig, RubricConfig, ScoreModelConfig
 from agentrl.endpoint import Endpoint
-from agentrl.grading.build import Surroundings
 from agentrl.grading.grader import content_version
 from agentrl.grading.judges.cache import VerdictCache
 from agentrl.grading.judges.client import Answer, Judge, Question
 from agentrl.grading.judges.connection import connect
 from agentrl.grading.judges.reply import NoVerdict
 from agentrl.grading.submission import Submission
+from agentrl.grading.surroundings import Surroundings
 from agentrl.grading.templates import MissingValue
 from agentrl.types import Grade
 

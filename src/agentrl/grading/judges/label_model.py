@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from agentrl.config.graders import LabelModelConfig
-from agentrl.grading.build import Surroundings
 from agentrl.grading.judges.client import Question
 from agentrl.grading.judges.judged import STEPS, JudgedGrader, steps_of
 from agentrl.grading.judges.prompt import judge_messages
 from agentrl.grading.judges.reply import NoVerdict
 from agentrl.grading.submission import Submission
+from agentrl.grading.surroundings import Surroundings
 from agentrl.types import Grade
 
 

@@ -17,12 +17,12 @@ from agentrl.config.graders.judges import CriterionConfig, RubricFile
 from agentrl.config.loading import refusal
 from agentrl.config.messages import explain
 from agentrl.config.source import read
-from agentrl.grading.build import Surroundings
 from agentrl.grading.judges.client import Question
 from agentrl.grading.judges.judged import MAX_EXPLANATION_CHARS, JudgedGrader
 from agentrl.grading.judges.prompt import judge_messages, with_instructions
 from agentrl.grading.judges.reply import NoVerdict
 from agentrl.grading.submission import Submission
+from agentrl.grading.surroundings import Surroundings
 from agentrl.types import Grade, Message
 
 INSTRUCTIONS = (
