@@ -136,7 +136,9 @@ def test_a_grader_that_is_wrong_itself_is_not_waited_for(flags: tuple[str, ...])
     grader, said = WrongGrader(*flags), list[str]()
     engine = make_engine(Script("x"), grader=grader)
     guard = OutageGuard(engine, max_lost_fraction=0.1, max_outage_seconds=3600, tell=said.append)
-    with pytest.raises(Outage, match=r"20 of 20 rollouts .* KeyError: 'x' \(line 2, in grade\); no wait mends that"):
+    with pytest.raises(
+        Outage, match=r"20 of 20 rollouts cannot be graded .* KeyError: 'x' \(line 2, in grade\); no wait mends that"
+    ):
         roll_out(guard)
     assert (len(grader.seen), said) == (20, [])
 

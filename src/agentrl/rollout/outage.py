@@ -103,8 +103,10 @@ class OutageGuard:
         while self._are_too_many(lost, rollouts):
             left = started + self._max_outage_seconds - self._clock()
             cause = describe_outage([rollouts[i] for i in lost], len(rollouts), self._max_lost_fraction)
-            if self._are_too_many([i for i in lost if _is_lost_for_good(rollouts[i])], rollouts):
-                raise Outage(f"{cause}; no wait mends that", rollouts)
+            if self._are_too_many(for_good := [i for i in lost if _is_lost_for_good(rollouts[i])], rollouts):
+                ungraded = [rollouts[i] for i in for_good]
+                said = describe_outage(ungraded, len(rollouts), self._max_lost_fraction, what="cannot be graded")
+                raise Outage(f"{said}; no wait mends that", rollouts)
             if left <= 0:
                 raise Outage(f"{cause}; waited {self._max_outage_seconds:g} s (max_outage_seconds)", rollouts)
             self._tell(f"paused: {cause}; waiting up to {left:.0f} s for it to recover")
@@ -136,13 +138,15 @@ def _is_lost_for_good(rollout: Rollout) -> bool:
     return bool(rollout.grade.errors) and FOR_GOOD.issuperset(rollout.grade.errors)
 
 
-def describe_outage(lost: Sequence[Rollout], n_rollouts: int, limit: float) -> str:
+def describe_outage(
+    lost: Sequence[Rollout], n_rollouts: int, limit: float, *, what: str = "are lost to infrastructure"
+) -> str:
     """How many rollouts are lost, to whom, and why, the commonest culprits first."""
     reasons = [rollout.error or rollout.grade.reason for rollout in lost]
     by_culprit = Counter(_culprit(reason) for reason in reasons)
     last = {_culprit(reason): reason for reason in reasons}
     shown = "; ".join(f"{count} x {last[culprit]}" for culprit, count in by_culprit.most_common(3))
-    return f"{len(lost)} of {n_rollouts} rollouts are lost to infrastructure (at most {limit:.0%} may be): {shown}"
+    return f"{len(lost)} of {n_rollouts} rollouts {what} (at most {limit:.0%} may be): {shown}"
 
 
 def _culprit(reason: str) -> str:
