@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agentrl.cli.exits import GATE_FAILED, GATE_INCONCLUSIVE
-from agentrl.cli.grader_setup import AtOnce, GraderPath, served
+from agentrl.cli.grader_setup import AtOnce, GraderPath, served, spent
 from agentrl.cli.options import Json, Set
 from agentrl.printable import printable
 
@@ -147,9 +147,7 @@ def _lines(result: SuiteReport) -> Iterator[str]:
     for target in result.skipped:
         yield f"{printable(target.name)} ({target.kind}) does not say whether an answer is right: not attacked"
     if result.tokens:
-        tokens = sum(each.get("prompt", 0) + each.get("completion", 0) for each in result.tokens.values())
-        price = "not known, no prices declared" if result.cost_usd is None else f"{result.cost_usd:.4f} USD"
-        yield f"cost: {price}; {tokens:,} tokens ({printable(', '.join(result.tokens))})"
+        yield f"cost: {spent(result.tokens, result.cost_usd)}"
     yield f"{result.asked:,} answers to {result.rows} rows (seed {result.seed}): {result.verdict}"
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agentrl.cli.exits import RUN_FAILED
-from agentrl.cli.grader_setup import AtOnce, GraderPath, served
+from agentrl.cli.grader_setup import AtOnce, GraderPath, served, spent
 from agentrl.cli.options import Json, Set
 from agentrl.printable import printable, printable_lines
 
@@ -149,6 +149,7 @@ def _read_samples(path: Path) -> list[Submission]:
 
 def _lines(grade: Grade, grading: GradingConfig) -> Iterator[str]:
     """A grade to read."""
+    from agentrl.grading.grader import known_cost_usd
 
     def said(label: str, text: str) -> Iterator[str]:
         first, *rest = printable_lines(text).split("\n")
@@ -169,10 +170,7 @@ def _lines(grade: Grade, grading: GradingConfig) -> Iterator[str]:
         yield from said("flags", ", ".join(grade.errors))
     yield from said("version", grade.version)
     if grade.tokens or grade.cost_usd:
-        tokens = sum(each.get("prompt", 0) + each.get("completion", 0) for each in grade.tokens.values())
-        has_unpriced = any(each.get("unpriced") for each in grade.tokens.values())
-        price = "not known, no prices declared" if has_unpriced else f"{grade.cost_usd:.4f} USD"
-        yield from said("cost", f"{price}; {tokens} tokens ({', '.join(grade.tokens)})")
+        yield from said("cost", spent(grade.tokens, known_cost_usd(grade.tokens, grade.cost_usd)))
     yield from said("seconds", f"{grade.seconds:.3f}")
 
 

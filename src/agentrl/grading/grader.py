@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from agentrl.config.graders import GraderSection
@@ -66,6 +66,11 @@ def any_errors(grades: Iterable[Grade]) -> tuple[str, ...]:
     """The flags that at least one of several grades raised, in the order of `ERROR_FLAGS`."""
     raised = {flag for grade in grades for flag in grade.errors}
     return tuple(flag for flag in ERROR_FLAGS if flag in raised)
+
+
+def known_cost_usd(tokens: Mapping[str, Mapping[str, int]], cost_usd: float) -> float | None:
+    """What tokens cost; None where some have no price, as 0 would be a lie."""
+    return None if any(counts.get("unpriced") for counts in tokens.values()) else cost_usd
 
 
 def add_tokens(grades: Iterable[Grade]) -> dict[str, dict[str, int]]:

@@ -15,7 +15,7 @@ from agentrl.config.endpoint import EndpointSection
 from agentrl.config.graders import GraderSection, MultiConfig
 from agentrl.errors import AgentRLError
 from agentrl.grading.build import build_declared, build_grader
-from agentrl.grading.grader import Grader, add_tokens
+from agentrl.grading.grader import Grader, add_tokens, known_cost_usd
 from agentrl.grading.submission import Submission
 from agentrl.grading.surroundings import Surroundings
 from agentrl.types import Grade
@@ -91,7 +91,7 @@ class Panel:
     @property
     def cost_usd(self) -> float | None:
         """At the prices of judges; None where one has no price."""
-        return None if any(each.get("unpriced") for each in self.tokens.values()) else self._cost_usd
+        return known_cost_usd(self.tokens, self._cost_usd)
 
     def has_ungraded(self, grades: Sequence[Grade]) -> bool:
         """Whether one of those that say if an answer is right did not say it."""
