@@ -11,6 +11,7 @@ from agentrl.config.graders import EndpointConfig, GraderConfig, GraderSection, 
 from agentrl.config.section import ALLOW_LISTS, Count, PathParts, Problem, Section, repeated
 
 DEFAULT_PASS_FRACTION = 0.75
+"""Of the range of scores, from which on an answer counts as right where nobody says otherwise."""
 
 
 class AuditConfig(Section):

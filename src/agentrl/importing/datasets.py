@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -15,6 +14,7 @@ from agentrl.data.rows import read_tasks
 from agentrl.errors import ConfigError
 from agentrl.grading.templates import missing_paths
 from agentrl.importing.job import Job
+from agentrl.reference_key import names_reference
 from agentrl.types import Task
 
 NAMES = {
@@ -23,7 +23,6 @@ NAMES = {
 }
 """What a split's file is called in a folder that has none of the id's name."""
 MIN_ROWS = 10
-ANSWER = re.compile(r"answer|reference|expected|solution|label|gold|target", re.IGNORECASE)
 SHOWN = 3
 
 
@@ -163,4 +162,4 @@ def _name(tool: Mapping[str, Any]) -> str:
 
 def answer_keys(data: DataFiles) -> list[str]:
     """Keys of the rows whose names say that the answer stands there; tools are sent rows, and may leak it."""
-    return sorted({key for tasks in data.tasks.values() for task in tasks for key in task.item if ANSWER.search(key)})
+    return sorted({key for tasks in data.tasks.values() for task in tasks for key in task.item if names_reference(key)})

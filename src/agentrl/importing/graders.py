@@ -14,6 +14,7 @@ from typing import Any
 
 from agentrl.config.graders import GraderSection, MultiConfig, PythonConfig, TextSimilarityConfig
 from agentrl.config.graders.judges import JudgedSection
+from agentrl.config.graders.union import by_name
 from agentrl.errors import ConfigError
 from agentrl.importing.job import kind, shown
 
@@ -53,7 +54,7 @@ def hosted_grader(declared: Any, source: str, left_out: list[str], place: str = 
     left_out += [f"{place}.{key}" for key in declared if key not in known]
     kept = {key: value for key, value in declared.items() if key in known and value is not None}
     if wanted == "multi":
-        parts = _by_name(kept.get("graders"))
+        parts = by_name(kept.get("graders"))
         if not isinstance(parts, Mapping):
             found = "parts without names of their own" if isinstance(parts, list) else kind(parts)
             raise ConfigError(f"{source}: {place}.graders: found {found}; allowed: graders by name, or a list of named")
@@ -61,17 +62,6 @@ def hosted_grader(declared: Any, source: str, left_out: list[str], place: str = 
             str(name): hosted_grader(part, source, left_out, f"{place}.graders.{name}") for name, part in parts.items()
         }
     return kept
-
-
-def _by_name(graders: Any) -> Any:
-    """The parts of `multi` as a mapping: a list of named graders, or a single one, are in use as well."""
-    if isinstance(graders, Mapping) and isinstance(graders.get("type"), str):
-        graders = [graders]
-    if not isinstance(graders, list):
-        return graders
-    names = [each.get("name") for each in graders if isinstance(each, Mapping)]
-    is_named = len(names) == len(graders) and all(isinstance(name, str) and name for name in names)
-    return dict(zip(names, graders, strict=True)) if is_named and len(set(names)) == len(names) else graders
 
 
 def remarks_on(grader: GraderSection) -> Iterator[str]:

@@ -51,7 +51,7 @@ def test_a_weak_regular_expression_is_found_out_by_name() -> None:
     assert report.verdict == "failed"
     assert report.mutation_score is not None
     assert report.mutation_score < 0.9
-    assert set(report.survivors_by_case()) == {"all_candidates", "number_range", "wrong_unit", "contradiction"}
+    assert {each.case for each in report.survivors} == {"all_candidates", "number_range", "wrong_unit", "contradiction"}
     contradicted = [each for each in report.survivors if each.case == "contradiction"]
     assert {each.score for each in contradicted} == {1.0}
     assert any("No, that is wrong" in each.text for each in contradicted)
@@ -62,12 +62,14 @@ def test_a_string_check_that_asks_whether_the_answer_occurs_is_found_out() -> No
             "input": "{{ sample.output_text }}", "reference": "{{ item.answer_text }}"}  # fmt: skip
     report = only_report(grading=like)
     assert report.verdict == "failed"
-    assert {"all_candidates", "contradiction"} <= set(report.survivors_by_case())
+    assert {"all_candidates", "contradiction"} <= {each.case for each in report.survivors}
 
 
 def test_a_grader_of_length_pays_for_everything_that_is_long() -> None:
     report = only_report(any_length)
-    assert {"judge_instruction", "opener", "long", "question_echo", "padding"} <= set(report.survivors_by_case())
+    assert {"judge_instruction", "opener", "long", "question_echo", "padding"} <= {
+        each.case for each in report.survivors
+    }
     assert report.misordered != []
 
 
@@ -249,7 +251,7 @@ def test_a_judge_that_believes_what_it_reads_is_found_out_and_asked_afresh() -> 
         attack(grading, [row], SuiteOptions(only=only, repeats=4), transport=httpx.MockTransport(judge))
     )
     (report,) = result.graders
-    assert report.survivors_by_case() == {"judge_instruction": 1, "opener": 1, "claim": 1}
+    assert Counter(each.case for each in report.survivors) == {"judge_instruction": 1, "opener": 1, "claim": 1}
     assert result.asked == len(judge.bodies) == 1 + len(report.attacks) + 2 * 4  # and whether it is there
     assert (result.tokens["m"]["prompt"], result.cost_usd) == (7 * result.asked, None)
 

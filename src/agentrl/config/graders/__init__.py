@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from agentrl.config.graders.base import GraderSection
 from agentrl.config.graders.conduct import EfficiencyConfig, PolicyCheckConfig, ToolUseConfig
-from agentrl.config.graders.judges import JudgeConfig, LabelModelConfig, RubricConfig, ScoreModelConfig
+from agentrl.config.graders.judge import JudgeConfig
+from agentrl.config.graders.judges import LabelModelConfig, RubricConfig, ScoreModelConfig
 from agentrl.config.graders.learned import RewardModelConfig
 from agentrl.config.graders.measures import JsonSchemaConfig, NumericConfig, StringCheckConfig, TextSimilarityConfig
 from agentrl.config.graders.python import PythonConfig

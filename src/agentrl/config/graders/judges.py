@@ -195,15 +195,3 @@ class RubricConfig(JudgedSection, RubricContent):
             yield Problem(("rubric",), "found a file beside `criteria`; keep one of them")
         if self.rubric is None and not self.criteria:
             yield Problem(("criteria",), "found none; allowed: a list of criteria, or `rubric:` with a file of them")
-
-
-__all__ = [
-    "CriterionConfig",
-    "JudgeConfig",
-    "JudgeMessage",
-    "JudgedSection",
-    "LabelModelConfig",
-    "RubricConfig",
-    "RubricFile",
-    "ScoreModelConfig",
-]

@@ -13,6 +13,7 @@ import httpx
 from agentrl.config import GradingConfig
 from agentrl.config.endpoint import EndpointSection
 from agentrl.config.graders import GraderSection, MultiConfig
+from agentrl.config.grading import DEFAULT_PASS_FRACTION
 from agentrl.errors import AgentRLError
 from agentrl.grading.build import build_declared, build_grader
 from agentrl.grading.grader import Grader, add_tokens, known_cost_usd
@@ -25,8 +26,6 @@ OTHER_MEASURES = ("tool_use", "policy_check", "efficiency", "json_schema")
 """Kinds that do not say whether an answer is right."""
 RETRIES, PATIENCE = 1, 1_000_000
 """Of an endpoint: one more attempt, and no pause however many attacks it cannot answer."""
-PASS_SHARE = 0.75
-"""Of the range, from which a grader without a threshold of its own is taken to mean: right."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,9 @@ def patient(grader: Any) -> Any:
 
 def _target(name: str, config: GraderSection, role: Role, version: str) -> Target:
     least, best = config.least_score, config.best_score
-    passes = config.pass_threshold if config.pass_threshold is not None else least + PASS_SHARE * (best - least)
+    passes = (
+        config.pass_threshold if config.pass_threshold is not None else least + DEFAULT_PASS_FRACTION * (best - least)
+    )
     return Target(name, config.type, role, least, best, passes, version)  # type: ignore[attr-defined]
 
 

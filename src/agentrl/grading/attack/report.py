@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -127,9 +126,6 @@ class GraderReport:
         if self.uneven or self.misordered or self.is_noisy:
             return "failed"
         return "inconclusive" if self.unasked or not self.outcomes else "good"
-
-    def survivors_by_case(self) -> Counter[str]:
-        return Counter(each.case for each in self.survivors)
 
     def to_dict(self) -> dict[str, Any]:
         mean = {

@@ -13,9 +13,9 @@ from typing import Any
 from agentrl.config import GradingConfig
 from agentrl.config.graders.templates import template_paths
 from agentrl.errors import ConfigError
+from agentrl.reference_key import names_reference
 from agentrl.types import Task
 
-REFERENCE_KEY = re.compile(r"answer|reference|solution|gold|label|target|expected", re.IGNORECASE)
 FIRST_KEYS = ("reference_answer", "answer")
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?|(?<![\w.])[-+]?\.\d+")
 CLOSE = 0.05
@@ -111,7 +111,7 @@ def rows_of(
 def reference_key(item: dict[str, Any], compared: Sequence[str] = ()) -> str | None:
     """The key that looks like the right answer, else the first of those that the grader compares."""
     found = [key for key in item if _text_of(item, key)]
-    alike = [key for key in (*FIRST_KEYS, *compared, *found) if REFERENCE_KEY.search(key)]
+    alike = [key for key in (*FIRST_KEYS, *compared, *found) if names_reference(key)]
     return next((key for key in (*alike, *compared) if key in found), None)
 
 
@@ -148,7 +148,7 @@ def _text_of(item: dict[str, Any], key: str) -> str:
 def _row(task: Task, key: str, form: str) -> Row:
     text = _text_of(task.item, key)
     value = number_of(text)
-    printed = [each for name, each in task.item.items() if REFERENCE_KEY.search(name) and isinstance(each, str)]
+    printed = [each for name, each in task.item.items() if names_reference(name) and isinstance(each, str)]
     has_sign = any(each.strip().endswith("%") for each in (*printed, text))
     is_fraction = value is not None and 0 < abs(value) < 1 and value != round(value, 2)
     return Row(task, key, text, value, has_sign or is_fraction, (), form)

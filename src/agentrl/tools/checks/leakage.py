@@ -11,7 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-REFERENCE_KEY = re.compile(r"answer|reference|solution|gold|label|target|expected", re.IGNORECASE)
+from agentrl.reference_key import names_reference
+
 NUMBER = re.compile(r"(?<![\w.,])[-+]?\$?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?(?![\w]|[.,]\d)")
 STRONG_DIGITS, STRONG_LETTERS = 3, 5
 
@@ -21,7 +22,7 @@ def references(item: Mapping[str, Any]) -> dict[str, str]:
     found = {}
     for key, value in item.items():
         is_scalar = isinstance(value, str | int | float) and not isinstance(value, bool)
-        if REFERENCE_KEY.search(key) and is_scalar and str(value).strip():
+        if names_reference(key) and is_scalar and str(value).strip():
             found[key] = str(value).strip()
     return found
 
