@@ -19,8 +19,9 @@ FLOORS = {
     3: ["inference", "importing", "routes"],
     2: ["data", "runs", "tools", "grading", "policy", "sizing", "labels"],
     1: ["config", "endpoint", "chat", "json_files"],
-    0: "addresses disk errors interrupts phases printable progress progress_bars reference_key strict_json types".split(),
-}
+    0: ["addresses", "disk", "types", "errors", "interrupts", "phases", "printable", "progress", "progress_bars",
+        "reference_key", "strict_json"],
+}  # fmt: skip
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 DOORS = {"__init__", "__main__"}  # of the package itself: they name rooms on every floor
 ONLY_IN = {

@@ -72,6 +72,12 @@ def is_this_machine(host: str) -> bool:
     return name == "localhost" or name.endswith(".localhost")
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host, going by how it is written, is this machine and nothing else."""
+    address = plain_address(host)
+    return is_this_machine(host) or (address is not None and address.is_loopback)
+
+
 def _is_disguised(host: str) -> bool:
     """2130706433, 0x7f.1, 0177.0.0.1, 127.1, full-width digits: a last part that is a number makes no name."""
     name = unicodedata.normalize("NFKC", host).replace("\u3002", ".").lower().rstrip(".")

@@ -20,7 +20,7 @@ from fastapi.responses import Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from agentrl.addresses import is_this_machine, plain_address
+from agentrl.addresses import is_loopback
 from agentrl.config import ToolEndpointConfig
 from agentrl.config.grader_file import GraderFile, parse_grader
 from agentrl.config.section import BrokenRules
@@ -227,12 +227,6 @@ def _tool_refusal(error: ValueError) -> RouteError:
     elif message.startswith(("server_url: ", "headers.")):
         param, _, message = message.partition(": ")
     return RouteError(f"{param}: {message}", param=param, code="invalid_tool")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host, going by how it is written, is this machine and nothing else."""
-    address = plain_address(host)
-    return is_this_machine(host) or (address is not None and address.is_loopback)
 
 
 def _reply(status: int, body: Body) -> Response:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from agentrl.addresses import is_this_machine, plain_address
+from agentrl.addresses import is_loopback
 from agentrl.config.graders import EndpointConfig, GraderSection, MultiConfig
 from agentrl.config.section import Section
 from agentrl.errors import ConfigError
@@ -107,8 +107,7 @@ def _address_problems(
         yield key, "found {serve}, which stands for nothing here; allowed: an address"
         return
     host = urlsplit(url).hostname or ""
-    address = plain_address(host)
-    if not may_call_loopback and (is_this_machine(host) or (address is not None and address.is_loopback)):
+    if not may_call_loopback and is_loopback(host):
         yield key, f"found {host}, the server's own machine; {OWNERS}"
     for header, value in headers.items():
         if "${" in value:

@@ -7,8 +7,9 @@ from contextlib import suppress
 
 import uvicorn
 
+from agentrl.addresses import is_loopback
 from agentrl.errors import ConfigError
-from agentrl.routes.app import Rules, create_app, is_loopback
+from agentrl.routes.app import Rules, create_app
 
 WAITING = 512
 """Connections at once; further ones are answered 503."""
