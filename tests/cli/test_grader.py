@@ -18,16 +18,10 @@ from agentrl.evaluation.recorded import read_recorded
 from agentrl.grading.versions import grade_versions
 from agentrl.runs import RunDirectory
 from agentrl.types import Grade, Rollout
+from tests.config.grader_mutations import CHECK
 from tests.factories import make_rollout, make_task
 from tests.grader_server import grader_server
 
-CHECK = {
-    "type": "string_check",
-    "name": "exact",
-    "input": "{{ sample.output_text }}",
-    "reference": "{{ item.reference_answer }}",
-    "operation": "eq",
-}
 TOY_SERVER = Path(__file__).parents[1] / "toy_server.py"
 OLD, OTHER = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
 

@@ -6,6 +6,14 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+CHECK = {
+    "type": "string_check",
+    "name": "exact",
+    "input": "{{ sample.output_text }}",
+    "reference": "{{ item.reference_answer }}",
+    "operation": "eq",
+}
+"""Nothing is wrong with this one."""
 ODD: tuple[Any, ...] = (
     None,
     True,

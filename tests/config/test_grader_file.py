@@ -10,15 +10,8 @@ import pytest
 
 from agentrl.config.grader_file import load_grader, parse_grader
 from agentrl.errors import ConfigError
-from tests.config.grader_mutations import mutated
+from tests.config.grader_mutations import CHECK, mutated
 
-CHECK = {
-    "type": "string_check",
-    "name": "exact",
-    "input": "{{ sample.output_text }}",
-    "reference": "{{ item.reference_answer }}",
-    "operation": "eq",
-}
 RUN = """
 workflow: {target: t, baseline: b}
 grading: {name: notes, url: "http://127.0.0.1:1/grade"}

@@ -17,17 +17,10 @@ from agentrl.config.graders import KINDS
 from agentrl.routes.app import Rules, create_app
 from agentrl.routes.foreign import ALLOWED, HARMLESS
 from agentrl.strict_json import strict_json
-from tests.config.grader_mutations import GOOD, ODD, mutated
+from tests.config.grader_mutations import CHECK, GOOD, ODD, mutated
 from tests.grader_server import grader_server
 
 PREFIX = "/v1/fine_tuning/alpha"
-CHECK = {
-    "type": "string_check",
-    "name": "exact",
-    "input": "{{ sample.output_text }}",
-    "reference": "{{ item.reference_answer }}",
-    "operation": "eq",
-}
 
 
 def ask(path: str, body: Any, rules: Rules | None = None, *, base_url: str = "http://127.0.0.1", **headers: str) -> Any:

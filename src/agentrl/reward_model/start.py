@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from agentrl.config import RewardModelRunConfig
 from agentrl.errors import BaselineError
 from agentrl.policy.lora import add_adapter
-from agentrl.stages.start import check_output, stop_attention_dropout
+from agentrl.stages.start import prepare_start, stop_attention_dropout
 
 
 def load_classifier(config: RewardModelRunConfig) -> tuple[Any, Any]:
@@ -26,13 +25,7 @@ def load_classifier(config: RewardModelRunConfig) -> tuple[Any, Any]:
         ConfigError: `output` cannot be written to without losing something else.
     """
     section = config.reward_model
-    check_output(section, "reward_model")
-    if section.threads:
-        torch.set_num_threads(section.threads)
-    set_seed(config.seed)
-    folder = Path(section.model)
-    if not folder.is_dir():  # a name is not looked up on a hub
-        raise BaselineError(f"reward_model.model: no folder {folder}; give the checkpoint's folder to start from")
+    folder = prepare_start(section, "reward_model", config.seed)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         model, info = AutoModelForSequenceClassification.from_pretrained(

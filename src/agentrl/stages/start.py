@@ -46,20 +46,31 @@ def load_start(config: SFTRunConfig | DPORunConfig, name: str) -> tuple[Any, Any
         ConfigError: `output` cannot be written to without losing something else.
     """
     section: StageConfig = getattr(config, name)
-    check_output(section, name)
-    if section.threads:
-        torch.set_num_threads(section.threads)
-    set_seed(config.seed)  # adapters begin with random numbers
-    if not Path(section.model).is_dir():  # a name is not looked up on a hub
-        raise BaselineError(f"{name}.model: no folder {section.model}; give the checkpoint's folder to start from")
+    folder = prepare_start(section, name, config.seed)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(section.model)
-        model = AutoModelForCausalLM.from_pretrained(section.model, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     except (OSError, ValueError) as error:
-        raise BaselineError(f"{name}.model: {section.model} cannot be loaded: {error}") from error
+        raise BaselineError(f"{name}.model: {folder} cannot be loaded: {error}") from error
     if section.lora is not None:
         add_adapter(model, section.lora, place=f"{name}.lora")
     return tokenizer, model
+
+
+def prepare_start(section: StageConfig, name: str, seed: int) -> Path:
+    """The folder to start from, once it is there, the output may be written, and threads and seed are set.
+
+    Raises:
+        BaselineError, ConfigError: see `load_start`.
+    """
+    _check_output(section, name)
+    if section.threads:
+        torch.set_num_threads(section.threads)
+    set_seed(seed)  # adapters begin with random numbers
+    folder = Path(section.model)
+    if not folder.is_dir():  # a name is not looked up on a hub
+        raise BaselineError(f"{name}.model: no folder {folder}; give the checkpoint's folder to start from")
+    return folder
 
 
 def stop_attention_dropout(model: Any) -> None:
@@ -69,7 +80,7 @@ def stop_attention_dropout(model: Any) -> None:
             module.attention_dropout = 0.0
 
 
-def check_output(section: StageConfig, name: str) -> None:
+def _check_output(section: StageConfig, name: str) -> None:
     """Refuse to replace what is no checkpoint, or the one that is started from."""
     output = Path(section.output)
     if output.resolve() == Path(section.model).resolve():

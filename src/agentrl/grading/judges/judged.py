@@ -121,6 +121,16 @@ class JudgedGrader:
         return {"cost_usd": cost_usd or 0.0, "tokens": {self.judge.connection.model: tokens}}
 
 
+def verdict_schema(result: dict[str, Any]) -> dict[str, Any]:
+    """JSON schema of a verdict: the judge's steps, then a result of this schema."""
+    return {
+        "type": "object",
+        "properties": {"steps": STEPS, "result": result},
+        "required": ["steps", "result"],
+        "additionalProperties": False,
+    }
+
+
 def steps_of(verdict: dict[str, Any]) -> str:
     """A judge's steps in words, one a line; empty where it shows none."""
     steps = verdict.get("steps")

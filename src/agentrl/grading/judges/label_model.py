@@ -6,7 +6,7 @@ from typing import Any
 
 from agentrl.config.graders import LabelModelConfig
 from agentrl.grading.judges.client import Question
-from agentrl.grading.judges.judged import STEPS, JudgedGrader, steps_of
+from agentrl.grading.judges.judged import JudgedGrader, steps_of, verdict_schema
 from agentrl.grading.judges.prompt import judge_messages
 from agentrl.grading.judges.reply import NoVerdict
 from agentrl.grading.submission import Submission
@@ -20,12 +20,7 @@ class LabelModelGrader(JudgedGrader):
     def __init__(self, config: LabelModelConfig, around: Surroundings | None = None) -> None:
         super().__init__(config, around)
         self._config = config
-        self._schema = {
-            "type": "object",
-            "properties": {"steps": STEPS, "result": {"type": "string", "enum": list(config.labels)}},
-            "required": ["steps", "result"],
-            "additionalProperties": False,
-        }
+        self._schema = verdict_schema({"type": "string", "enum": list(config.labels)})
 
     async def _grade(self, submission: Submission) -> Grade:
         question = Question(

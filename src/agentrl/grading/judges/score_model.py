@@ -6,7 +6,7 @@ from typing import Any
 
 from agentrl.config.graders import ScoreModelConfig
 from agentrl.grading.judges.client import Question
-from agentrl.grading.judges.judged import STEPS, JudgedGrader, number_of, steps_of
+from agentrl.grading.judges.judged import JudgedGrader, number_of, steps_of, verdict_schema
 from agentrl.grading.judges.prompt import judge_messages
 from agentrl.grading.judges.reply import NoVerdict
 from agentrl.grading.submission import Submission
@@ -21,15 +21,7 @@ class ScoreModelGrader(JudgedGrader):
         super().__init__(config, around)
         self._config = config
         low, high = config.range
-        self._schema = {
-            "type": "object",
-            "properties": {
-                "steps": STEPS,
-                "result": {"type": "number", "description": f"The score, from {low:g} to {high:g}."},
-            },
-            "required": ["steps", "result"],
-            "additionalProperties": False,
-        }
+        self._schema = verdict_schema({"type": "number", "description": f"The score, from {low:g} to {high:g}."})
 
     async def _grade(self, submission: Submission) -> Grade:
         question = Question(
