@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agentrl.cli.options import Json
+from agentrl.cli.options import Json, write_to
 from agentrl.printable import printable
 
 if TYPE_CHECKING:
@@ -165,10 +165,7 @@ def _export(run: Path, waiting: Queue, out: Path, who: str, is_blind: bool) -> N
         raise ConfigError(f"--export {out}: exists already; import what is filled in there, or choose another name")
     rollouts = queued_rollouts(run, waiting)
     text = "".join(worksheet_line(entry, rollouts[entry.rollout_id], who, is_blind=is_blind) for _, entry in waiting)
-    try:
-        out.write_text(text, encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise ConfigError(f"--export {out}: cannot be written ({error.strerror})") from error
+    write_to("--export", out, text)
     name = shlex.quote(str(run))
     print(f"{len(waiting)} episodes in {out}: fill in `score` (0 to 1) and `note`, then")
     print(f"  agentrl audit {name} --import {shlex.quote(str(out))}")

@@ -13,7 +13,7 @@ import typer
 
 from agentrl.cli.exits import RUN_FAILED
 from agentrl.cli.grader_setup import AtOnce, served
-from agentrl.cli.options import Json, Set
+from agentrl.cli.options import Json, Set, write_to
 from agentrl.printable import printable
 
 if TYPE_CHECKING:
@@ -68,7 +68,6 @@ def compare(
     where nothing could be graded, or the correlation is below --min-spearman.
     """
     from agentrl.config.grader_file import load_grader
-    from agentrl.disk import write_text
     from agentrl.errors import ConfigError
     from agentrl.evaluation.grader_comparison import Scale, compare_graders
     from agentrl.evaluation.recorded import read_recorded
@@ -92,10 +91,7 @@ def compare(
     traces = (to_json(to_trace(replace(each.rollout, grade=each.grade))) + "\n" for each in found)
     for option, path, text in (("--out", out, to_json(record, indent=2) + "\n"), ("--regraded", regraded, "")):
         if path is not None:
-            try:
-                write_text(path, text or "".join(traces))
-            except OSError as error:
-                raise ConfigError(f"{option} {path}: cannot be written ({error.strerror or error})") from None
+            write_to(option, path, text or "".join(traces))
     print(to_json(record, indent=2) if as_json else "\n".join(_lines(result, side)))
     if failed:
         sys.stdout.flush()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agentrl.cli.exits import RUN_FAILED
-from agentrl.cli.options import Json
+from agentrl.cli.options import Json, write_to
 from agentrl.printable import printable
 
 if TYPE_CHECKING:
@@ -55,17 +55,13 @@ def openai(
     Says what each hyperparameter becomes and what has no equivalent. Secrets in headers become ${NAME}: they are
     written nowhere. Exits with 1 where the data would stop a training; the config is written all the same.
     """
-    from agentrl.disk import write_text
     from agentrl.errors import ConfigError
     from agentrl.importing import import_job
 
     if out.exists() and not force:
         raise ConfigError(f"--out {out}: exists already; choose another name, or replace it with --force")
     imported = import_job(job, baseline=baseline, data=data)
-    try:
-        write_text(out, imported.text)
-    except OSError as error:
-        raise ConfigError(f"--out {out}: cannot be written ({error.strerror})") from error
+    write_to("--out", out, imported.text)
     if as_json:
         print(json.dumps({"config": str(out), **_figures(imported)}, indent=2, ensure_ascii=False))
     else:

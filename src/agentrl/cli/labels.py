@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agentrl.cli.options import Json
+from agentrl.cli.options import Json, write_to
 
 if TYPE_CHECKING:
     from agentrl.types import Rollout
@@ -42,7 +42,6 @@ def export(
 
     People rate them from 1 to 5 stars, or, with --pairs, choose the better of two.
     """
-    from agentrl.disk import write_text
     from agentrl.errors import ConfigError
     from agentrl.labels.label_studio import PAIRWISE_CONFIG, RATING_CONFIG, pairwise_tasks, rating_tasks
 
@@ -50,14 +49,9 @@ def export(
     tasks = pairwise_tasks(rollouts, per_task=pairs) if pairs else rating_tasks(rollouts)
     if not tasks:
         raise ConfigError(f"{source}: no task has two episodes here; give an evaluation with several samples an item")
-    written = [(out, json.dumps(tasks, ensure_ascii=False, indent=1))]
+    write_to("--out", out, json.dumps(tasks, ensure_ascii=False, indent=1))
     if interface is not None:
-        written.append((interface, PAIRWISE_CONFIG if pairs else RATING_CONFIG))
-    for path, text in written:
-        try:
-            write_text(path, text)
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be written ({error.strerror})") from error
+        write_to("--interface", interface, PAIRWISE_CONFIG if pairs else RATING_CONFIG)
     print(f"{len(tasks)} tasks in {out}" + (f", their labelling interface in {interface}" if interface else ""))
 
 
