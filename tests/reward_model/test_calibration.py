@@ -10,7 +10,8 @@ import pytest
 from agentrl.config import CalibrationGateConfig
 from agentrl.grading.reward_folder import Calibration
 from agentrl.reward_model import calibration as cal
-from agentrl.reward_model.measure import failures, length_gap, measure
+from agentrl.reward_model.gate import failures, length_gap
+from agentrl.reward_model.measure import measure
 from tests.reward_model.examples import examples_of
 
 

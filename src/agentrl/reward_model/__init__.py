@@ -8,7 +8,8 @@
     training.py      from such files to a folder: trl's RewardTrainer, then the hold-out
     trainers.py      trl's trainer with our order, checkpoints and objective
     calibration.py   accuracy, NLL, Brier, ECE, temperature: numbers to figures
-    measure.py       what the hold-out shows, and the gate
+    measure.py       what the hold-out shows
+    gate.py          whether that is enough to grade with it
     page.py          the report as Markdown and HTML
     reliability_chart.py  what was claimed against what came true, as SVG
 

@@ -1,11 +1,10 @@
-"""What the hold-out shows of a reward model, and whether that is enough to grade with it."""
+"""What the hold-out shows of a reward model."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,17 +15,13 @@ from agentrl.evaluation.rank_correlation import pearson, spearman
 from agentrl.reward_model import calibration as cal
 from agentrl.reward_model.data_file import Examples
 from agentrl.reward_model.episodes import Episode
+from agentrl.reward_model.gate import SPREAD, Report, failures
 from agentrl.reward_model.split import half
 
 GUIDANCE = 2000
 """Comparisons below which reward models of Gao et al. (arXiv:2210.10760) were near chance; a hint, not a rule."""
 MATCHED = 0.1
 """Episodes are of equal length where they differ by at most this share of the longer one."""
-ENOUGH_MATCHED = 50
-SPREAD = 1e-9
-"""A standard deviation below this is that of a constant."""
-
-Report = dict[str, Any]
 
 
 def measure(
@@ -236,52 +231,3 @@ def _raters(examples: Examples) -> Report | None:
         return None
     low, high = cal.wilson(agreed, pairs)
     return {"most_people": people, "pairs": pairs, "agreement": agreed / pairs, "low": low, "high": high}
-
-
-def failures(report: Report, gate: CalibrationGateConfig) -> list[str]:
-    """What keeps the model from grading, in words; empty where nothing does. What was not measured does not pass."""
-    found = []
-    pairs, is_scores = report["comparisons"], report["objective"] == "scores"
-    judged = (report["scores"] or {"n": 0}) if is_scores else pairs
-    if judged["n"] < gate.min_comparisons:
-        what = "episodes" if is_scores else "comparisons"
-        found.append(f"{judged['n']} {what} in the hold-out; at least {gate.min_comparisons} (min_comparisons)")
-    low = min(pairs["accuracy_low"], pairs["accuracy_low_by_task"]) if pairs["n"] else None
-    if low is None or not low >= gate.min_accuracy:
-        shown = "not measured" if low is None else f"{low:.3f}"
-        found.append(f"accuracy of comparisons, lower end {shown}; at least {gate.min_accuracy:g} (min_accuracy)")
-    scaled = judged.get("scaled", {})
-    if not scaled.get("n") or not scaled["ece"] - scaled["ece_of_chance"] <= gate.max_ece:
-        shown = f"{scaled['ece']:.3f}, by chance {scaled['ece_of_chance']:.3f}" if scaled.get("n") else "not measured"
-        found.append(f"calibration error {shown}; at most {gate.max_ece:g} more than by chance (max_ece)")
-    if not (_is_length_free(report, gate)):
-        found.append(_length_failure(report, gate))
-    if not report["reward"]["std"] > SPREAD:
-        found.append("every episode gets the same reward")
-    return found
-
-
-def length_gap(pairs: Report) -> float | None:
-    """Accuracy lost where length gives no hint; by both directions where pairs of equal length are few."""
-    if not pairs["n"]:
-        return None
-    matched, balanced = pairs["length_matched_accuracy"], pairs["length_balanced_accuracy"]
-    at = matched if pairs["length_matched"] >= ENOUGH_MATCHED else balanced
-    return None if at is None else float(pairs["accuracy"] - at)
-
-
-def _is_length_free(report: Report, gate: CalibrationGateConfig) -> bool:
-    correlation, gap = report["length"]["correlation"], length_gap(report["comparisons"])
-    return (correlation is not None and abs(correlation) <= gate.max_length_correlation) or (
-        gap is not None and gap <= gate.max_length_gap
-    )
-
-
-def _length_failure(report: Report, gate: CalibrationGateConfig) -> str:
-    correlation, gap = report["length"]["correlation"], length_gap(report["comparisons"])
-    r = "not measured" if correlation is None else f"{correlation:.2f}"
-    lost = "not measured" if gap is None else f"{gap:.3f}"
-    return (
-        f"reward goes with length: correlation {r}, at most {gate.max_length_correlation:g} (max_length_correlation), "
-        f"and accuracy lost without its hint {lost}, at most {gate.max_length_gap:g} (max_length_gap)"
-    )

@@ -9,7 +9,8 @@ from typing import Any
 
 from agentrl.disk import write_text
 from agentrl.evaluation.style import CSS
-from agentrl.reward_model.measure import GUIDANCE, MATCHED, Report
+from agentrl.reward_model.gate import Report
+from agentrl.reward_model.measure import GUIDANCE, MATCHED
 from agentrl.reward_model.reliability_chart import reliability_chart
 from agentrl.runs.files import to_json
 

@@ -19,7 +19,8 @@ from agentrl.grading.reward_folder import CARD, Calibration, checked_digest, loa
 from agentrl.policy.folders import new_folder
 from agentrl.progress import Reporter, SilentReporter
 from agentrl.reward_model.data_file import Examples, read_examples
-from agentrl.reward_model.measure import GUIDANCE, Report, measure
+from agentrl.reward_model.gate import Report
+from agentrl.reward_model.measure import GUIDANCE, measure
 from agentrl.reward_model.page import REPORT, write_pages
 from agentrl.reward_model.split import refuse_leakage
 from agentrl.reward_model.start import load_classifier as load_start
