@@ -161,3 +161,13 @@ def test_verdicts_are_those_of_jsonschema() -> None:
             return [(await grader.grade(Submission.of_text(text, {}))).score for text in texts]
 
         assert asyncio.run(grade_all(list(map(json.dumps, answers)))) == expected
+
+
+def test_t21_many_names_that_each_take_a_pattern_long_are_stopped_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of them takes long enough to be stopped by itself."""
+    schema = {"type": "object", "patternProperties": {"^(a|aa|aaa)+$": {"type": "number"}}}
+    answer = json.dumps({f"{'a' * 16}{number}": 1 for number in range(4_000)})
+    monkeypatch.setattr(json_schema, "SECONDS", 0.1)
+    found = grade(answer, schema)
+    assert found.score is None
+    assert "the validation took more than 0.1 s" in found.reason

@@ -35,6 +35,9 @@ def test_t21_a_search_without_an_end_is_stopped(pattern: str, text: str) -> None
         ("a" * 2001, "2,001 characters"),
         ("a{99999999}", "multiply to more than 100,000"),
         ("((a{100}){100}){100}", "multiply to more than 100,000"),
+        ("(?x)((a{ 1000 }){ 1000 }){ 1000 }", "a blank in a counted repeat"),
+        ("(?ix)a{1 00 0}", "a blank in a counted repeat"),
+        ("(?x:a{#\n1000})", "a blank in a counted repeat"),
         ("(" * 900 + ")" * 900, "no regular expression"),
     ],
 )

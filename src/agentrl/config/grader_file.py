@@ -73,6 +73,8 @@ def load_grader(path: str | Path, overrides: Sequence[str] = ()) -> GraderFile:
         if run.grading is None:
             raise ConfigError(f"{path}: found a run's config without `grading`; there is no grader in it")
         return GraderFile(str(path), run.grading, run)
+    if "method" in source.values:
+        raise ConfigError(f"{path}: found a hosted job, no grader: try `agentrl import openai {path}`")
     overriding.apply(source, overrides)
     is_inside = isinstance(source.values.get("grading"), dict) and len(source.values) == 1
     return _validated(source if is_inside else _moved(source))
@@ -86,7 +88,10 @@ def parse_grader(grader: Any, name: str = "grader") -> GraderFile:
     """
     if not isinstance(grader, Mapping):
         raise ConfigError(f"{name}: found {grader!r:.80}; allowed: an object with `type`")
-    return _validated(reading.Source(name, values={"grading": _sorted(grader)}))
+    try:
+        return _validated(reading.Source(name, values={"grading": _sorted(grader)}))
+    except RecursionError:
+        raise ConfigError(f"{name}: found values that are nested too deeply; allowed: a grader") from None
 
 
 def _moved(source: reading.Source) -> reading.Source:

@@ -129,10 +129,14 @@ def _limited(kind: Any) -> Any:
     )
 
 
+def _look_at_the_clock() -> None:
+    if time.thread_time() > _clock.ends:
+        raise TooSlowError(f"the validation took more than {SECONDS:g} s")
+
+
 def _on_time(check: Any) -> Any:
     def checked(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
-        if time.thread_time() > _clock.ends:
-            raise TooSlowError(f"the validation took more than {SECONDS:g} s")
+        _look_at_the_clock()
         yield from check(validator, value, instance, schema) or ()
 
     return checked
@@ -153,6 +157,7 @@ def _pattern_properties(validator: Any, patterns: Mapping[str, Any], instance: A
     if validator.is_type(instance, "object"):
         for pattern, inner in patterns.items():
             for name, value in instance.items():
+                _look_at_the_clock()  # a model may write many names, each of which takes a pattern long
                 if _pattern(pattern).search(name):
                     yield from validator.descend(value, inner, path=name, schema_path=pattern)
 
@@ -162,6 +167,7 @@ def _additional_properties(validator: Any, allowed: Any, instance: Any, schema: 
         return
     known, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
     for name, value in instance.items():
+        _look_at_the_clock()
         if name in known or any(_pattern(pattern).search(name) for pattern in patterns):
             continue
         if allowed is False:

@@ -18,6 +18,9 @@ MAX_CHARS = 2_000
 MAX_REPEATS = 100_000
 """Of all counted repeats such as {40} in a pattern, multiplied: they are written out when it is compiled."""
 _COUNT = re.compile(r"\{(\d+)(?:,\d*)?\}")
+_VERBOSE = re.compile(r"\(\?[a-zA-Z0-9]*x")
+_SPACED_COUNT = re.compile(r"\{[\s\d,]*[\s#]")
+"""A count such as { 40 }, which is one under the flag x, with blanks and comments anywhere in it."""
 
 
 class PatternTimeout(Exception):  # what happened, as in asyncio
@@ -39,6 +42,8 @@ class Pattern:
         if math.prod(count for count in counts if count) > MAX_REPEATS:
             found = f"found {pattern!r:.60}, whose counted repeats multiply to more than {MAX_REPEATS:,}"
             raise ConfigError(f"{found}; allowed: fewer, such as * with a limit on the text's length")
+        if _VERBOSE.search(pattern) and _SPACED_COUNT.search(pattern):
+            raise ConfigError(f"found {pattern!r:.60}, with a blank in a counted repeat; allowed: {{40}}")
         try:
             self._compiled: Any = regex.compile(pattern, regex.IGNORECASE if ignore_case else 0)
         except (regex.error, RecursionError, OverflowError, ValueError) as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -39,6 +40,10 @@ from agentrl.types import ToolCall
 PREFIX = "/v1/fine_tuning/alpha"
 KINDS: Mapping[type, str] = {str: "a string", dict: "an object"}
 Body = dict[str, Any]
+HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s\[\]:/?#@]+)(?::[0-9]*)?")
+"""A host, and a port."""
+BODY_SECONDS = 30.0
+"""Until a request has arrived."""
 
 
 @dataclass(frozen=True)
@@ -118,9 +123,10 @@ def _check_sender(request: Request, rules: Rules) -> None:
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if not hmac.compare_digest(given.encode(), rules.api_key.encode()):
             raise RouteError("Incorrect API key provided.", status=401, code="invalid_api_key")
-    elif not is_loopback(request.url.hostname or ""):
+    elif not is_loopback(_host(request)):
         # a page in a browser can give our address a name of its own
-        message = f"Found the host {request.url.hostname!r}; without an API key only localhost is answered."
+        said = ", ".join(request.headers.getlist("host"))
+        message = f"Found the host {said!r:.80}; without an API key only localhost is answered."
         raise RouteError(message, status=403, code="unknown_host")
     kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind != "application/json":  # which a page in a browser cannot send elsewhere unasked
@@ -128,13 +134,25 @@ def _check_sender(request: Request, rules: Rules) -> None:
         raise RouteError(message, status=415, code="unsupported_media_type")
 
 
+def _host(request: Request) -> str:
+    """As the header says it, empty where it says none; `request.url` would put the server's own address there."""
+    said = request.headers.getlist("host")
+    match = HOST.fullmatch(said[0]) if len(said) == 1 else None
+    return match[1] if match else ""
+
+
 async def _body(request: Request) -> Body:
     content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > MAX_BYTES:
-            message = f"The request has more than {MAX_BYTES:,} bytes."
-            raise RouteError(message, status=413, code="request_too_large")
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                content += chunk
+                if len(content) > MAX_BYTES:
+                    message = f"The request has more than {MAX_BYTES:,} bytes."
+                    raise RouteError(message, status=413, code="request_too_large")
+    except TimeoutError:
+        message = f"The request did not arrive within {BODY_SECONDS:g} seconds."
+        raise RouteError(message, status=408, code="request_timeout") from None
     try:
         body = strict_json(content.decode("utf-8"))
     except ValueError as error:

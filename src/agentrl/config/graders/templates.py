@@ -17,6 +17,8 @@ from agentrl.config.section import PathParts, Problem, did_you_mean
 NAMESPACES = ("item", "sample")
 SAMPLE = ("output_text", "output_json", "output_tools", "choices", "output_reasoning_summary", "output_audio", "turns")
 """What a sample holds; `turns` is ours, `output_audio` is never there."""
+MAX_VARIABLES = 200
+"""Of a declaration: each may be filled in with a megabyte."""
 _EITHER = re.compile(r"\{\{((?:(?!\{\{|\}\}).)*)\}\}|\{\{", re.DOTALL)
 _STEP = re.compile(r"\.([^\s.\[\]{}'\"]+)|\[(?:(\d{1,9})|'([^']*)'|\"([^\"]*)\")\]")
 ALLOWED = "{{ item.KEY }} or {{ sample.output_text }}, with .KEY, [0] or ['a key'] for what lies deeper"
@@ -65,11 +67,15 @@ def template_paths(text: str) -> tuple[PathParts, ...]:
 
 def template_problems(templates: Iterable[tuple[PathParts, str]]) -> Iterator[Problem]:
     """What is wrong with the templates of a declaration, each given with its place."""
+    variables = 0
     for path, text in templates:
         try:
-            parse_template(text)
+            variables += len(template_paths(text))
         except ValueError as error:
             yield Problem(path, str(error))
+        if variables > MAX_VARIABLES:
+            yield Problem(path, f"found more than {MAX_VARIABLES} variables in all; allowed: fewer")
+            return
 
 
 def texts_in(value: Any, path: PathParts = ()) -> Iterator[tuple[PathParts, str]]:
