@@ -75,6 +75,11 @@ def test_json_is_read_as_json(tmp_path: Path) -> None:
             "type: numeric\npass_threshold: 3\n",
             "g.yaml:2: pass_threshold: found 3; allowed: at most max_score",
         ),
+        (
+            "job.json",
+            '{"method": {"type": "reinforcement"}}',
+            "job.json: found a hosted job, no grader: try `agentrl imp",
+        ),
         ("g.yaml", "workflow: {target: t, baseline: b}\n", "g.yaml: found a run's config without `grading`"),
         (
             "g.yaml",

@@ -219,6 +219,8 @@ def test_without_walls_the_grader_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     [
         ("def grade(sample, item:\n", "line 1: found a syntax error"),
         ("x = 1\n\nreturn = 2", "line 3: found a syntax error: invalid syntax"),
+        ("x = 1\0", "found a syntax error: source code"),
+        ("grader.py", "; source is the text of the module, not its path"),
         ("x = 1", "found no function grade; allowed: def grade(sample, item), with exactly two positional"),
         ("class A:\n  def grade(self, sample): pass", "found no function grade"),
         ("\ndef grade(sample): return 1", "line 2: found grade(sample); allowed: def grade(sample, item)"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -152,3 +153,9 @@ def test_an_endpoint_graders_sample_is_taken_as_it_is() -> None:
 def test_a_wrong_request_says_what_is_allowed(request_: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         to_submission(request_)
+
+
+def test_what_has_no_price_costs_nobody_knows_what() -> None:
+    unpriced = replace(GRADED, cost_usd=0.0, tokens={"judge-1": {"prompt": 190, "unpriced": 190}})
+    assert to_response(unpriced, GRADING)["agentrl"]["cost_usd"] is None
+    assert from_response(to_response(unpriced, GRADING)).cost_usd == 0.0

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from agentrl.config import GradingConfig
-from agentrl.config.graders import GraderConfig
+from agentrl.config.graders import GraderConfig, MultiConfig
 from agentrl.errors import ConfigError
 from agentrl.grading.efficiency import EfficiencyGrader
 from agentrl.grading.endpoint_grader import EndpointGrader
@@ -75,6 +75,24 @@ def grader_versions(config: GradingConfig) -> dict[str, str]:
     declared = {config.name: config.grader, **dict(zip(config.holdout_names, config.holdout, strict=True))}
     around = Surroundings("http://localhost")  # the address of a served endpoint is no part of its version
     return {name: build_declared(grader, around).version for name, grader in declared.items()}
+
+
+ASK_SERVERS = ("endpoint", "score_model", "label_model", "rubric")
+
+
+def check_graders(config: GradingConfig, *, is_served: bool) -> None:
+    """Build what can be built before a run's servers have started, and let it go: a missing file is told at once.
+
+    Args:
+        is_served: addresses and keys of graders that ask servers may come with the run's own servers.
+
+    Raises:
+        ConfigError: see `build_declared`.
+    """
+    for grader in (config.grader, *config.holdout):
+        for part in grader.graders.values() if isinstance(grader, MultiConfig) else (grader,):
+            if not (is_served and part.type in ASK_SERVERS):
+                build_declared(part)
 
 
 def build_grader(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from agentrl.config import GradingConfig
 from agentrl.endpoint import Endpoint
-from agentrl.grading.grader import Grader
+from agentrl.grading.grader import Grader, ungraded
 from agentrl.grading.submission import Submission
 from agentrl.types import Grade, Rollout, StopReason
 
@@ -49,7 +49,10 @@ class RunGrader:
 
     async def grade_submission(self, submission: Submission) -> Grade:
         """The score of anything that can be shown to the grader, such as a text without an episode."""
-        grade = await self.grader.grade(submission)
+        try:
+            grade = await self.grader.grade(submission)
+        except Exception as error:  # somebody's own class: one bad sample must not end the run of all the others
+            grade = ungraded(f"grader {self._config.name}: {type(error).__name__}: {error}", "other_error")
         if not grade.version:
             grade = replace(grade, version=self.version)
         return self._in_range(grade)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentrl.config import GradingConfig
-from agentrl.grading.grader import ERROR_FLAGS
+from agentrl.grading.grader import ERROR_FLAGS, known_cost_usd
 from agentrl.grading.submission import Submission
 from agentrl.types import Grade
 
@@ -43,7 +43,7 @@ def to_response(grade: Grade, grading: GradingConfig) -> dict[str, Any]:
             "reason": grade.reason,
             "explanation": grade.explanation,
             "version": grade.version,
-            "cost_usd": grade.cost_usd,
+            "cost_usd": known_cost_usd(grade.tokens, grade.cost_usd),
             "is_passed": None if grade.score is None else grade.score >= grading.pass_threshold,
         },
     }
@@ -89,7 +89,7 @@ def from_response(reply: Mapping[str, Any]) -> Grade:
         explanation=ours.get("explanation", ""),
         errors=raised,
         version=ours.get("version", ""),
-        cost_usd=float(ours.get("cost_usd", 0.0)),
+        cost_usd=float(ours.get("cost_usd") or 0.0),
         tokens={
             model: {kind.removesuffix("_tokens"): count for kind, count in counts.items() if kind != "total_tokens"}
             for model, counts in usage.items()

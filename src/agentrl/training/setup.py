@@ -15,7 +15,7 @@ from agentrl.config import RunConfig, to_yaml, training_sections
 from agentrl.data.tasks import load_tasks
 from agentrl.errors import CheckpointError, RankError
 from agentrl.evaluation.discrimination import passed_signals
-from agentrl.grading.build import grader_versions
+from agentrl.grading.build import check_graders, grader_versions
 from agentrl.interrupts import Stop
 from agentrl.policy.launch import open_ranks
 from agentrl.policy.policy import check_baseline, folder_digest, load_policy
@@ -109,6 +109,7 @@ def _train(
     """Load, check, open, and run the loop until it ends or somebody stops it."""
     sections = training_sections(config)
     passed_signals(config)
+    check_graders(sections.grading, is_served=bool(sections.tools.serve))
     ranks.on_first(lambda: _check(place, config))
     if ranks.count > 1:
         reporter.message(str(ranks))

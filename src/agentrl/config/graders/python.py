@@ -52,12 +52,15 @@ def source_problem(source: str) -> str:
             warnings.simplefilter("ignore")  # an odd escape in a string is the author's business
             module = ast.parse(source)
     except SyntaxError as error:
-        return f"line {error.lineno}: found a syntax error: {error.msg}; allowed: a Python module"
+        line = f"line {error.lineno}: " if error.lineno else ""
+        return f"{line}found a syntax error: {error.msg}; allowed: a Python module"
     except (ValueError, RecursionError, MemoryError) as error:
         return f"found text that Python cannot parse ({type(error).__name__}: {error}); allowed: a Python module"
     definitions = [each for each in _top_level(module.body) if _defines_grade(each)]
     if not definitions:
-        return f"found no function grade; allowed: {SIGNATURE}"
+        is_path = "\n" not in source.strip() and source.strip().endswith(".py")
+        hint = "; source is the text of the module, not its path" if is_path else ""
+        return f"found no function grade; allowed: {SIGNATURE}{hint}"
     last = definitions[-1]
     if isinstance(last, ast.AsyncFunctionDef):
         return f"line {last.lineno}: found async def grade; allowed: {SIGNATURE}"
