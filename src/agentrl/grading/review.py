@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agentrl.config import GradingConfig
-from agentrl.config.graders import EndpointConfig, GraderSection, MultiConfig, PythonConfig
+from agentrl.config.graders import EndpointConfig, GraderSection, MultiConfig, PythonConfig, with_parts
+from agentrl.config.run import SECRET_HEADER
 from agentrl.errors import ConfigError
 from agentrl.grading.build import build_grader
 from agentrl.grading.sandbox import Level, sandbox_level
 from agentrl.grading.templates import missing_paths
-
-NAME = re.compile(r"[A-Za-z_]\w*")
-SECRET = re.compile(r"authorization|api[-_]?key|token|secret|functions-key|cookie", re.IGNORECASE)
 
 
 async def warnings_of(
@@ -38,21 +35,13 @@ async def warnings_of(
     return found
 
 
-def _parts(grader: GraderSection, place: str = "") -> Iterator[tuple[str, GraderSection]]:
-    """A grader and the parts of it, with where they are declared."""
-    yield place, grader
-    if isinstance(grader, MultiConfig):
-        for name, part in grader.graders.items():
-            yield f"graders.{name}.", part
-
-
 def _thresholds(grading: GradingConfig) -> Iterator[str]:
     if grading.pass_threshold <= grading.min_score:
         yield (
             f"pass_threshold: found {grading.pass_threshold:g}, the worst score or less: "
             "every graded answer counts as a success"
         )
-    for place, part in _parts(grading.grader):
+    for place, part in with_parts(grading.grader):
         threshold = part.pass_threshold
         low, high = part.least_score, part.best_score
         if place and threshold is not None and not low < threshold <= high:
@@ -61,16 +50,15 @@ def _thresholds(grading: GradingConfig) -> Iterator[str]:
 
 def _formula(grader: GraderSection) -> Iterator[str]:
     if isinstance(grader, MultiConfig):
-        used = set(NAME.findall(grader.calculate_output))
-        for name in grader.graders.keys() - used:
+        for name in grader.unused:
             yield f"graders.{name}: stands in no place of calculate_output; it is asked and changes no score"
 
 
 def _literal_secrets(grading: GradingConfig) -> Iterator[str]:
-    for place, part in _parts(grading.grader):
+    for place, part in with_parts(grading.grader):
         if isinstance(part, EndpointConfig):
             for header, value in part.headers.items():
-                if SECRET.search(header) and "${" not in value:
+                if SECRET_HEADER.search(header) and "${" not in value:
                     yield f"{place}headers.{header}: found a secret written out; write ${{NAME}} and set NAME instead"
 
 
@@ -89,7 +77,7 @@ def _missing(grading: GradingConfig, name: str, rows: Sequence[Mapping[str, Any]
 
 
 def _weak_sandbox(grading: GradingConfig) -> Iterator[str]:
-    for place, part in _parts(grading.grader):
+    for place, part in with_parts(grading.grader):
         if not isinstance(part, PythonConfig):
             continue
         if part.sandbox == "unisolated":

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from agentrl.addresses import is_loopback
-from agentrl.config.graders import EndpointConfig, GraderSection, MultiConfig
+from agentrl.config.graders import EndpointConfig, GraderSection, with_parts
 from agentrl.config.section import Section
 from agentrl.errors import ConfigError
 
@@ -50,7 +50,7 @@ def refuse_foreign(grader: GraderSection, *, may_call_loopback: bool) -> None:
     Raises:
         ConfigError: it says what only the server's owner may say; the first such place is named.
     """
-    for place, part in _parts(grader):
+    for place, part in with_parts(grader):
         for path, message in _problems(part, may_call_loopback):
             raise ConfigError(f"grader: {place}{path}: {message}")
 
@@ -63,13 +63,6 @@ def refuse_foreign_address(url: str, headers: Mapping[str, str], *, may_call_loo
     """
     for path, message in _address_problems("server_url", url, headers, may_call_loopback):
         raise ConfigError(f"{path}: {message}")
-
-
-def _parts(grader: GraderSection) -> Iterator[tuple[str, GraderSection]]:
-    yield "", grader
-    if isinstance(grader, MultiConfig):
-        for name, part in grader.graders.items():
-            yield f"graders.{name}.", part
 
 
 def _problems(part: GraderSection, may_call_loopback: bool) -> Iterator[tuple[str, str]]:

@@ -14,7 +14,7 @@ from agentrl.config.graders.learned import RewardModelConfig
 from agentrl.config.graders.measures import JsonSchemaConfig, NumericConfig, StringCheckConfig, TextSimilarityConfig
 from agentrl.config.graders.python import PythonConfig
 from agentrl.config.graders.remote import EndpointConfig
-from agentrl.config.graders.union import KINDS, GraderConfig, MultiConfig
+from agentrl.config.graders.union import KINDS, GraderConfig, MultiConfig, with_parts
 
 __all__ = [
     "KINDS",
@@ -35,4 +35,5 @@ __all__ = [
     "StringCheckConfig",
     "TextSimilarityConfig",
     "ToolUseConfig",
+    "with_parts",
 ]

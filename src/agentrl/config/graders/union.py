@@ -167,6 +167,14 @@ class MultiConfig(GraderSection):
         return f"found '{name:.60}', which is no part; allowed: {', '.join(self.graders)}{hint}"
 
 
+def with_parts(grader: GraderSection) -> Iterator[tuple[str, GraderSection]]:
+    """A grader and the parts of it, each with the text that its place begins with."""
+    yield "", grader
+    if isinstance(grader, MultiConfig):
+        for name, part in grader.graders.items():
+            yield f"graders.{name}.", part
+
+
 def rounded(score: float) -> float:
     """To twelve digits, so that 0.1 + 0.2 + 0.7 and its like are not beyond a best score of 1."""
     return float(f"{score:.12g}")
