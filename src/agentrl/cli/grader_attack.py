@@ -132,7 +132,7 @@ def _attack(file: GraderFile, rows: tuple[Row, ...], options: SuiteOptions, repl
 
 def _plain(result: SuiteReport) -> dict[str, object]:
     """The report with nothing in it that a terminal would obey."""
-    found = result.to_dict()
+    found = result.as_dict()
     for grader in found["graders"]:
         for survivor in grader["attacks"]["survivors"]:
             survivor["text"] = _shown(survivor["text"], 2000)
@@ -152,7 +152,7 @@ def _lines(result: SuiteReport) -> Iterator[str]:
 
 
 def _grader_lines(report: GraderReport) -> Iterator[str]:
-    found, target = report.to_dict(), report.target
+    found, target = report.as_dict(), report.target
     attacks, order = found["attacks"], found["order"]
     yield f"{printable(target.name)} ({target.kind}, {target.role}), version {target.version[:19]}: {report.verdict}"
     if attacks["total"]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from agentrl.config import GradingConfig
 from agentrl.data.tasks import Splits
 from agentrl.errors import ConfigError
-from agentrl.grading.templates import missing_paths
+from agentrl.grading.templates import MissingPath, missing_paths
 from agentrl.types import Task
 
 
@@ -26,17 +26,17 @@ def check_rows(grading: GradingConfig, splits: Splits, *, max_missing: float, te
             missing = list(missing_paths(grader, [task.item for task in tasks]))
             rows = {each.row for each in missing}
             if len(rows) > max_missing * len(tasks):
-                raise ConfigError(_told(name, tasks, [(each.row, each.path, each.grader) for each in missing]))
+                raise ConfigError(_told(name, tasks, missing))
             if rows:
-                tell(f"warning: {_told(name, tasks, [(each.row, each.path, each.grader) for each in missing])}")
+                tell(f"warning: {_told(name, tasks, missing)}")
 
 
-def _told(split: str, tasks: Sequence[Task], missing: Sequence[tuple[int, str, str]]) -> str:
-    counts = Counter(path for _, path, _ in missing)
-    first = {path: (row, grader) for row, path, grader in reversed(missing)}
+def _told(split: str, tasks: Sequence[Task], missing: Sequence[MissingPath]) -> str:
+    counts = Counter(each.path for each in missing)
+    first = {each.path: each for each in reversed(missing)}
     lines = [
-        f"grader {grader} reads {path}, which {counts[path]} of {len(tasks)} {split} tasks do not have (first: "
-        f"{tasks[row - 1].id!r}; its keys: {', '.join(tasks[row - 1].item) or 'none'})"
-        for path, (row, grader) in first.items()
+        f"grader {each.grader} reads {path}, which {counts[path]} of {len(tasks)} {split} tasks do not have (first: "
+        f"{tasks[each.row - 1].id!r}; its keys: {', '.join(tasks[each.row - 1].item) or 'none'})"
+        for path, each in first.items()
     ]
     return "; ".join(lines) + "; such tasks are never graded"

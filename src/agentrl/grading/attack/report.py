@@ -127,7 +127,7 @@ class GraderReport:
             return "failed"
         return "inconclusive" if self.unasked or not self.outcomes else "good"
 
-    def to_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         mean = {
             rung: statistics.fmean(scores)
             for rung in ("right", "near", "wrong")
@@ -203,7 +203,7 @@ class SuiteReport:
             return "failed"
         return "inconclusive" if "inconclusive" in verdicts or not verdicts else "good"
 
-    def to_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         return {
             "verdict": self.verdict,
             "rows": self.rows,
@@ -211,7 +211,7 @@ class SuiteReport:
             "answers": self.asked,
             "tokens": self.tokens,
             "cost_usd": self.cost_usd,
-            "graders": [each.to_dict() for each in self.graders],
+            "graders": [each.as_dict() for each in self.graders],
             "not_attacked": [{"grader": each.name, "type": each.kind, "role": each.role} for each in self.skipped],
         }
 
