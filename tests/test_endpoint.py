@@ -10,17 +10,13 @@ import random
 import ssl
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from agentrl.endpoint import MAX_BYTES, Endpoint, EndpointFailure, Reply
 from agentrl.errors import ConfigError
-from agentrl.strict_json import strict_json
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
@@ -335,14 +331,3 @@ def test_plain_http_is_for_private_networks(caplog: pytest.LogCaptureFixture) ->
     Calls().endpoint(url="https://example.com/", headers={"Authorization": "Bearer abcdef"})
     with pytest.raises(ConfigError, match="clear text"):
         Calls().endpoint(url="http://example.com/", headers={"Authorization": "Bearer abcdef"})
-
-
-def test_strict_json_reads_what_json_writes() -> None:
-    value = {"a": [1, 2.5, None, True, "é"], "b": {"a": 10**300}}
-    assert strict_json(json.dumps(value)) == value
-
-
-@given(st.text(alphabet='{}[]",:0123456789eE+-.NaInfity \\u\x00'))
-def test_strict_json_raises_nothing_but_value_error(text: str) -> None:
-    with suppress(ValueError):
-        strict_json(text)

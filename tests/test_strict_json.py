@@ -1,12 +1,27 @@
-"""JSON that is refused, however long it is."""
+"""JSON to the letter, however long it is."""
 
 from __future__ import annotations
 
+import json
 import time
+from contextlib import suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agentrl.strict_json import strict_json
+
+
+def test_it_reads_what_json_writes() -> None:
+    value = {"a": [1, 2.5, None, True, "é"], "b": {"a": 10**300}}
+    assert strict_json(json.dumps(value)) == value
+
+
+@given(st.text(alphabet='{}[]",:0123456789eE+-.NaInfity \\u\x00'))
+def test_it_raises_nothing_but_value_error(text: str) -> None:
+    with suppress(ValueError):
+        strict_json(text)
 
 
 def test_a_key_that_stands_twice_is_found_at_once_among_many() -> None:
