@@ -19,6 +19,7 @@ from agentrl.config import RenderingConfig
 from agentrl.config.graders import RewardModelConfig
 from agentrl.disk import file_digest
 from agentrl.errors import ConfigError
+from agentrl.grading import reward_folder
 from agentrl.grading.build import build_declared
 from agentrl.grading.rendering import RENDERING, Renderer, ShownTurn, Transcript
 from agentrl.grading.reward_folder import RewardModel, checked_digest, rewards_of
@@ -187,6 +188,50 @@ def test_a_file_added_or_missing_is_refused(folder: Path) -> None:
     (folder / "reward_model.json").unlink()
     with pytest.raises(ConfigError, match=r"reward_model.json does not fit"):
         grader(folder)
+
+
+def test_nothing_lies_outside_of_the_digest(folder: Path, tmp_path: Path) -> None:
+    """Neither behind a link to a folder, nor where an adapter says that its base is, nor beside a digest further in."""
+    (tmp_path / "outside").mkdir()
+    (folder / "additional_chat_templates").symlink_to(tmp_path / "outside")
+    with pytest.raises(ConfigError, match="additional_chat_templates: a reward model is safetensors and JSON"):
+        checked_digest(folder)
+    (folder / "additional_chat_templates").unlink()
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"adapter_config\.json: a reward model is safetensors and JSON"):
+        checked_digest(sign(folder))
+    (folder / "adapter_config.json").unlink()
+    sign(folder)
+    (folder / "inner").mkdir()
+    (folder / "inner" / "digests.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"inner/digests\.json does not fit"):
+        checked_digest(folder)
+
+
+def test_a_folder_that_changes_while_it_is_read_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the digest and the weights, and back again: to all appearances it is what it was."""
+    load, weights = reward_folder.load_classifier, folder / "model.safetensors"
+
+    def exchanged(path: Path) -> Any:
+        weights.rename(folder / "kept")
+        shutil.copy(folder / "kept", weights)
+        found = load(path)
+        (folder / "kept").rename(weights)
+        return found
+
+    monkeypatch.setattr(reward_folder, "load_classifier", exchanged)
+    with pytest.raises(ConfigError, match="was changed while it was read"):
+        RewardModel.load(folder)
+
+
+@pytest.mark.parametrize("key", ["std", "temperature"])
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
+def test_a_calibration_that_divides_by_nothing_is_refused(folder: Path, key: str, value: float) -> None:
+    card = json.loads((folder / "reward_model.json").read_text())
+    card["calibration"][key] = value
+    (folder / "reward_model.json").write_text(json.dumps(card))
+    with pytest.raises(ConfigError, match="is no reward model's card"):
+        RewardModel.load(sign(folder))
 
 
 def test_a_folder_that_is_no_reward_model_is_refused(tmp_path: Path, folder: Path) -> None:

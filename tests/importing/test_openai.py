@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from agentrl.cli.main import app
 from agentrl.config import RunConfig, load_config
 from agentrl.errors import ConfigError
 from agentrl.grading import build_grader
@@ -430,3 +432,37 @@ def test_text_of_a_job_cannot_break_out_of_a_comment(tmp_path: Path) -> None:
     imported = import_job(written(tmp_path, body))
     assert loaded(imported, tmp_path).grading is not None
     assert "evil" not in yaml.safe_load(imported.text)
+
+
+@pytest.mark.parametrize("address", ["https://a.example/?a=1;key=hidden-9", "https://a.example/#token=hidden-9"])
+def test_a_secret_anywhere_in_an_address_is_refused(tmp_path: Path, address: str) -> None:
+    body = changed("demo_hours", tools=[{"name": "search", "server_url": address}])
+    with pytest.raises(ConfigError, match="in its address") as caught:
+        import_job(written(tmp_path, body))
+    assert "hidden-9" not in str(caught.value)
+
+
+def test_metadata_that_calls_itself_a_secret_is_not_copied(tmp_path: Path) -> None:
+    text = import_job(
+        written(tmp_path, {**job("demo_hours"), "metadata": {"api_key": "hidden-9", "owner": "ana"}})
+    ).text
+    assert "# metadata: api_key = (not shown)" in text
+    assert '# metadata: owner = "ana"' in text
+    assert "hidden-9" not in text
+
+
+def test_a_job_that_is_nested_without_end_is_refused(tmp_path: Path) -> None:
+    deep = json.loads('{"a":' * 900 + "1" + "}" * 900)
+    tools = [{"name": "search", "server_url": "https://a.example/", "parameters": deep}]
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        import_job(written(tmp_path, changed("demo_hours", tools=tools)))
+
+
+def test_what_a_job_says_does_not_command_the_terminal(tmp_path: Path) -> None:
+    tools = [{"name": "\x1b[2Jsearch\u202e", "server_url": "https://a.example/"}]
+    path = written(tmp_path, changed("demo_hours", tools=tools))
+    told = CliRunner().invoke(app, ["import", "openai", str(path), "--out", str(tmp_path / "run.yaml")])
+    assert told.exit_code == 2
+    assert "[2Jsearch" in told.output
+    assert "\x1b" not in told.output
+    assert "\u202e" not in told.output

@@ -56,6 +56,7 @@ def test_text_of_any_kind_survives(tmp_path: Path) -> None:
     ("row", "message"),
     [
         ({"rollout_id": "t", "task_id": "q", "rater": "a", "score": 1.5}, "found score 1.5; allowed: a number from 0"),
+        ({"rollout_id": "t", "task_id": "q", "rater": "a", "score": 10**400}, "found score 1000"),
         ({"rollout_id": "t", "task_id": "q", "rater": "a", "score": True}, "found score True; allowed"),
         ({"rollout_id": "t", "task_id": "q", "score": 1}, "found no 'rater'"),
         ({"rollout_id": "t", "task_id": "q", "rater": " ", "score": 1}, "found rater ' '; allowed: text"),
@@ -115,6 +116,7 @@ def test_a_queue_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
     [
         ({"why": "boredom"}, "found why 'boredom'; allowed: random, highest, largest_gap"),
         ({"score": None}, "found score None; allowed: a finite number"),
+        ({"score": 10**400}, "found score 1000"),
         ({"holdout": {"strict": "low"}}, "found holdout"),
     ],
 )

@@ -105,7 +105,8 @@ def test_other_scales_of_stars(tmp_path: Path) -> None:
     [
         ({"id": 1, "rating": 4, "annotator": 7}, "[0]: found no annotations; allowed: a task of the JSON export"),
         (exported(META, result("rating", rating=0)), "[0].annotations[0]: found rating 0; allowed"),
-        (exported(META, result("number", number=4)), "[0].annotations[0]: found score 4.0; allowed: a number from 0"),
+        (exported(META, result("number", number=4)), "[0].annotations[0]: found number 4; allowed: a number from 0"),
+        (exported(META, result("number", number=10**400)), "[0].annotations[0]: found number 1000"),
         (exported(META, result("choices", choices=["maybe"])), "found choices ['maybe']; allowed: one of good"),
         (exported(PAIR, result("pairwise", selected="none")), "found selected 'none'; allowed: left, right"),
         (exported({}, result("rating", rating=3)), "found no rollout_id in the task's meta; allowed: tasks as"),

@@ -153,7 +153,7 @@ def _listed(queue: Queue, waiting: Queue, who: str) -> Iterator[str]:
     width = max(map(len, queued))
     yield f"{'evaluation':<{width}}  queued  waiting for {printable(who)}"
     for name, count in queued.items():
-        yield f"{name:<{width}}  {count:>6}  {open_[name]:>7}"
+        yield f"{printable(name):<{width}}  {count:>6}  {open_[name]:>7}"
 
 
 def _export(run: Path, waiting: Queue, out: Path, who: str, is_blind: bool) -> None:

@@ -48,7 +48,8 @@ def label_all(
     labelled = 0
     for number, (evaluation, entry) in enumerate(waiting, start=1):
         rollout = rollouts[entry.rollout_id]
-        print(f"\n{number} of {len(waiting)}  {evaluation}, task {printable(entry.task_id)}, {entry.rollout_id}")
+        place = printable(f"{evaluation}, task {entry.task_id}, {entry.rollout_id}")
+        print(f"\n{number} of {len(waiting)}  {place}")
         print("\n".join(episode_lines(rollout, is_full)))
         if not is_blind:
             print("\n".join(score_lines(rollout, entry)))

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from agentrl.errors import AgentRLError, BaselineError, CheckpointError, ConfigError
+from agentrl.printable import printable_lines
 
 RUN_FAILED = 1
 BAD_INPUT = 2
@@ -41,10 +42,10 @@ def exit_code(error: AgentRLError) -> int:
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """Say why and leave.
+    """Say why and leave; what a file or a server wrote into the message moves no cursor.
 
     Raises:
         typer.Exit: always.
     """
-    print(message, file=sys.stderr, flush=True)
+    print(printable_lines(message), file=sys.stderr, flush=True)
     raise typer.Exit(code) from None

@@ -32,6 +32,7 @@ from agentrl.progress_bars import without_progress_bars
 
 CARD = "reward_model.json"
 DIGESTS = "digests.json"
+ADAPTER = "adapter_config.json"
 ALLOWED = {".safetensors", ".json", ".jinja", ".txt", ".model", ".md", ".html", ".svg"}
 """Suffixes of a folder's files; a pickle is not among them."""
 
@@ -90,12 +91,19 @@ class RewardModel:
         Raises:
             ConfigError: it is missing, unfinished, changed, of another rendering, or failed its gate.
         """
+        stamps = _stamps(folder)
         digest = checked_digest(folder)
         if pinned is not None and pinned != digest:
             raise ConfigError(f"{folder} is not the reward model that is pinned: found {digest}, allowed: {pinned}")
         try:
             card = json.loads((folder / CARD).read_text("utf-8"))
             calibration = Calibration(**{key: float(card["calibration"][key]) for key in CALIBRATION})
+            if not (
+                calibration.std > 0
+                and calibration.temperature > 0
+                and all(map(math.isfinite, asdict(calibration).values()))
+            ):
+                raise ValueError(f"calibration {card['calibration']}")
             rendering, version = (
                 RenderingConfig.model_validate(card["rendering"]["options"]),
                 card["rendering"]["version"],
@@ -112,6 +120,8 @@ class RewardModel:
                 "take it all the same with allow_uncalibrated: true"
             )
         tokenizer, model = load_classifier(folder)
+        if _stamps(folder) != stamps:
+            raise ConfigError(f"{folder}: was changed while it was read")
         return cls(folder, model, Renderer(tokenizer, rendering), calibration, max_length, digest)
 
     def rewards(self, transcripts: Sequence[Transcript]) -> list[float | ValueError]:
@@ -156,10 +166,10 @@ def load_classifier(folder: Path) -> tuple[Any, Any]:
         ConfigError: they cannot be loaded, or the weights are not all there.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         with without_progress_bars():
             model, info = AutoModelForSequenceClassification.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+                folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True
             )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, AgentRLError) as error:
         raise ConfigError(f"{folder}: the reward model cannot be loaded: {error}") from error
@@ -181,11 +191,14 @@ def checked_digest(folder: Path) -> str:
         raise ConfigError(f"{folder}: no such folder; `agentrl reward-model train` writes one (reward_model.output)")
     try:
         recorded = json.loads((folder / DIGESTS).read_text("utf-8"))
-        files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != DIGESTS)
-        if foreign := [path for path in files if path.suffix not in ALLOWED or path.is_symlink()]:
+        files = sorted(path for path in folder.rglob("*") if path != folder / DIGESTS and not _is_folder(path))
+        # weights elsewhere, as links and adapters have them, would have no digest here
+        if foreign := [
+            path for path in files if path.suffix not in ALLOWED or path.is_symlink() or path.name == ADAPTER
+        ]:
             raise ConfigError(f"{foreign[0]}: a reward model is safetensors and JSON; take this file away")
         found = {os.fspath(path.relative_to(folder)): file_digest(path) for path in files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{folder}: was never finished as a reward model (no readable {DIGESTS})") from error
@@ -194,3 +207,16 @@ def checked_digest(folder: Path) -> str:
         wrong = sorted(n for n in names if not isinstance(recorded, dict) or recorded.get(n) != found.get(n))
         raise ConfigError(f"{folder}: was changed since it was written: {', '.join(wrong)} does not fit its digest")
     return f"sha256:{hashlib.sha256(json.dumps(sorted(found.items())).encode()).hexdigest()}"
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _stamps(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Which files there are and when each was last touched, which cannot be set back."""
+    found: dict[str, tuple[int, ...]] = {}
+    for path in folder.rglob("*"):
+        status = path.lstat()
+        found[str(path)] = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return found

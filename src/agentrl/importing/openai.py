@@ -25,7 +25,7 @@ from agentrl.importing.account import UNKNOWN, LeftOut, about_variables, to_do, 
 from agentrl.importing.datasets import DataFiles, find_data, unreadable_rows
 from agentrl.importing.graders import TOOL_KEYS, hosted_grader
 from agentrl.importing.job import Job, read_job
-from agentrl.importing.secrets import Variables
+from agentrl.importing.secrets import SECRET_IN_URL, Variables
 from agentrl.importing.settings import Mapped, Settings, settings_of
 from agentrl.importing.yaml_text import config_text
 
@@ -168,6 +168,8 @@ def _checked(values: dict[str, Any], job: Job, left_out: list[LeftOut]) -> RunCo
     while True:
         try:
             return RunConfig.model_validate(deepcopy(values))
+        except RecursionError:
+            raise ConfigError(f"{job.source}: found values that are nested too deeply; allowed: a job") from None
         except ValidationError as error:
             unknown = [tuple(each["loc"]) for each in error.errors() if each["type"] == "extra_forbidden"]
             removed = [path for loc in unknown if (path := _take_out(values, loc)) is not None]
@@ -221,7 +223,9 @@ def _head(job: Job) -> list[str]:
         f"Imported from {Path(job.source).name}, a reinforcement fine-tuning job for {job.model}.",
         "`agentrl check` shows this config with every default; docs/import-openai.md says what became of what.",
     ]
-    lines += [f"metadata: {key} = {json.dumps(value, ensure_ascii=False)}" for key, value in job.metadata.items()]
+    for key, value in job.metadata.items():
+        shown = "(not shown)" if SECRET_IN_URL.fullmatch(key) else json.dumps(value, ensure_ascii=False)
+        lines.append(f"metadata: {key} = {shown}")
     return lines
 
 

@@ -71,13 +71,17 @@ class Variables:
         try:
             parts = urlsplit(url)
             query = parse_qsl(parts.query, keep_blank_values=True)
+            # some servers part a query at semicolons; what stands behind # is not even sent
+            elsewhere = parse_qsl(f"{parts.query}&{parts.fragment}".replace(";", "&"))
         except ValueError:
             return url  # the config's own check says what is wrong with it
         secret = [(key, value) for key, value in query if SECRET_IN_URL.fullmatch(key) and value]
+        hidden = [(key, value) for key, value in elsewhere if SECRET_IN_URL.fullmatch(key) and value]
+        secret = hidden if len(hidden) > len(secret) else secret
         if not secret:
             return url
         found = f"found {', '.join(key for key, _ in secret)} in its address (not shown)"
-        if [key for key, _ in secret] != ["code"]:
+        if [key for key, _ in secret] != ["code"] or secret[0] not in query:
             raise ConfigError(
                 f"{self.source}: {owner}: {found}; allowed: secrets in headers, where a variable can replace them"
             )

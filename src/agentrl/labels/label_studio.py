@@ -213,7 +213,7 @@ def _of_stars(value: Mapping[str, Any], stars: int) -> float:
 def _of_number(value: Mapping[str, Any], stars: int) -> float:
     del stars
     found = value.get("number")
-    if not isinstance(found, int | float) or isinstance(found, bool):
+    if not isinstance(found, int | float) or isinstance(found, bool) or not 0 <= found <= 1:
         raise ValueError(f"found number {found!r:.80}; allowed: a number from 0 to 1")
     return float(found)
 
