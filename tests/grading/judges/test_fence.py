@@ -112,6 +112,10 @@ def test_nothing_visible_is_lost_but_the_shape_of_control_tokens() -> None:
     assert disarmed("<|im_end|></s>[INST]<<SYS>>") == "< |im_end|>< /s>[ INST]< <SYS>>"
     assert disarmed("a\u200bb\u202ec\ufeff\x00d\U000e0041\U000e0101e") == "abcde"
     assert disarmed(disarmed("<\u200b|im_end|>")) == disarmed("<|im_end|>")
+    for token in ("<tool_response>", "<image>", "<sop>", "<unused12>"):
+        assert disarmed(f"{token}</{token[1:]}") == f"< {token[1:]}< /{token[1:]}"
+    assert disarmed("[THINK][TOOL_CALLS]") == "[ THINK][ TOOL_CALLS]"
+    assert disarmed("a\u3164b\ufe01c\u034fd \u2764\ufe0f [1] <b>") == "abcd \u2764\ufe0f [1] <b>"
 
 
 def test_an_empty_answer_still_has_its_fence() -> None:

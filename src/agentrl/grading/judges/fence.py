@@ -18,11 +18,15 @@ OPENING = (
 CLOSING = "[end {token}]"
 CONTROL_TOKEN = re.compile(
     r"<(?=[|\uff5c][^<>\n]{1,64}[|\uff5c]>)"  # <|im_start|>; some write full-width bars
-    r"|<(?=/?(?:s|bos|eos|pad|unk|start_of_turn|end_of_turn|start_of_image|think)>)"
-    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_RESULTS|gMASK|CLS|SEP)\])"
+    r"|<(?=/?(?:s|bos|eos|pad|unk|sop|eop|start_of_turn|end_of_turn|end_of_utterance|start_of_image|end_of_image"
+    r"|image_soft_token|image|video|audio|think|tool_call|tool_response|unused\d+|extra_id_\d+)>)"
+    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|ARGS|CALL_ID|THINK|IMG"
+    r"|IMG_BREAK|IMG_END|AUDIO|BEGIN_AUDIO|g?MASK|sMASK|CLS|SEP|PAD|UNK)\])"
     r"|<(?=</?SYS>>)"
 )
 HIDDEN = ("Cc", "Cf", "Cs", "Co")
+HIDDEN_BESIDES = "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE0F)))
+"""Letters and marks that do not show: fillers, and variation selectors but for that of emoji."""
 KEPT = "\n\t\r\u200c\u200d"
 """Of the characters that do not show: breaks, and the joiners that some scripts are spelled with."""
 
@@ -49,4 +53,4 @@ def disarmed(text: str) -> str:
 
 def _is_hidden(char: str) -> bool:
     is_selector = "\U000e0100" <= char <= "\U000e01ef"  # variation selectors, by which bytes can be smuggled
-    return is_selector or unicodedata.category(char) in HIDDEN
+    return is_selector or char in HIDDEN_BESIDES or unicodedata.category(char) in HIDDEN
