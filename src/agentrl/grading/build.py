@@ -78,6 +78,7 @@ def grader_versions(config: GradingConfig) -> dict[str, str]:
 
 
 ASK_SERVERS = ("endpoint", "score_model", "label_model", "rubric")
+"""Kinds whose addresses and keys may come with the servers that a run starts."""
 
 
 def check_graders(config: GradingConfig, *, is_served: bool) -> None:
