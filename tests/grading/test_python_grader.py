@@ -160,9 +160,9 @@ def test_the_event_loop_goes_on_while_a_grade_runs() -> None:
 
 
 def test_a_wait_for_a_worker_is_no_part_of_the_time_limit() -> None:
-    """Four grades of 0.6 s on one worker: the last ends after 2.4 s, and is far within 2 s of its own start."""
-    source = "import time\ndef grade(s, i):\n  time.sleep(0.6)\n  return 1"
-    results = grades(source, *"abcd", workers=1, timeout_seconds=2.0)
+    """Four grades of 0.4 s on one worker: the last ends after 1.6 s, and is far within 1.2 s of its own start."""
+    source = "import time\ndef grade(s, i):\n  time.sleep(0.4)\n  return 1"
+    results = grades(source, *"abcd", workers=1, timeout_seconds=1.2)
     assert [each.score for each in results] == [1.0] * 4
 
 

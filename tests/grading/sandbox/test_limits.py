@@ -19,7 +19,7 @@ FINE = "return 0.75"
 def hasty(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     """A sandbox with little time, at every level, the weakest included."""
     skip_unless_it_works(request.param)
-    it = Sandbox(request.param, Limits(seconds=0.5))
+    it = Sandbox(request.param, Limits(seconds=0.2))
     yield it
     it.close()
 
@@ -28,7 +28,7 @@ def hasty(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
 def test_the_time_limit_ends_a_grade(code: str, hasty: Sandbox) -> None:
     worker = hasty.worker
     outcome = hasty(code)
-    assert outcome.details == "stopped at the time limit of 0.5 seconds"
+    assert outcome.details == "stopped at the time limit of 0.2 seconds"
     assert not outcome.is_graders_fault
     assert hasty.worker is worker  # still warm
 

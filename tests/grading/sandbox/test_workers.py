@@ -107,7 +107,9 @@ def test_a_worker_does_not_outlive_a_killed_trainer(level: Level, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_worker_that_was_killed_is_replaced(level: Level) -> None:
+def test_a_worker_that_was_killed_is_replaced(level: Level, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
     async def run() -> list[Outcome]:
         pool = WorkerPool(level, SCORES, Limits(), n_workers=1)
         outcomes = [await pool.grade(lambda: FINE)]
@@ -116,7 +118,9 @@ def test_a_worker_that_was_killed_is_replaced(level: Level) -> None:
         assert await asyncio.to_thread(all_end, descendants(first))
         outcomes.append(await pool.grade(lambda: FINE))
         assert pool.worker_pids != (first,)
+        assert len(pool.worker_pids) == 1
         await pool.aclose()
+        assert list(tmp_path.iterdir()) == []
         return outcomes
 
     assert [each.score for each in asyncio.run(run())] == [0.5, 0.5]
@@ -181,10 +185,10 @@ def test_neighbours_do_not_see_each_other(level: Level) -> None:
         pytest.skip("there are no walls")
     first, second = Sandbox(level), Sandbox(level)
     try:
-        plant = "import time\nopen('planted', 'w').write('x')\ntime.sleep(1)\nreturn 0"
+        plant = "import time\nopen('planted', 'w').write('x')\ntime.sleep(0.5)\nreturn 0"
         look = """
             import os, time
-            deadline, found = time.monotonic() + 0.5, 0
+            deadline, found = time.monotonic() + 0.2, 0
             mine = {os.path.basename(os.getcwd())}
             while time.monotonic() < deadline:
                 for folder in ("/tmp", os.path.dirname(os.getcwd()), "/dev/shm", "/proc"):

@@ -83,6 +83,18 @@ class _State:
         worker.close()
         raise WorkerError("the grader has been closed")
 
+    def replace(self, worker: Worker | None) -> Worker:
+        """Another in the place of one that has ended, or of none.
+
+        Raises:
+            WorkerError: as `hire`.
+        """
+        if worker is not None:
+            with self.lock:
+                self.workers.discard(worker)
+            worker.close()
+        return self.hire()
+
     def end(self) -> None:
         with self.lock:
             self.is_closed = True
@@ -120,12 +132,11 @@ def _work(state: _State, jobs: queue.SimpleQueue[Job | None]) -> None:
 def _graded(state: _State, worker: Worker | None, request: Callable[[], bytes]) -> tuple[Outcome, Worker | None]:
     body = request()
     if worker is None or not worker.is_alive:
-        state.workers.discard(worker) if worker else None
-        worker = state.hire()
+        worker = state.replace(worker)
     try:
         outcome = worker.grade(body)
     except WorkerError:  # it died while it was idle, and has run nothing
-        worker = state.hire()
+        worker = state.replace(worker)
         outcome = worker.grade(body)
     return outcome, worker
 
