@@ -26,6 +26,7 @@ from agentrl.grading.sandbox import (
     choose_level,
     levels,
     sandbox_level,
+    view,
 )
 from agentrl.grading.sandbox.view import View
 from tests.grading.sandbox.attempts import Sandbox, request, skip_unless_it_works
@@ -299,3 +300,30 @@ def test_where_namespaces_are_forbidden_landlock_is_the_level() -> None:
     assert "unshare: Operation not permitted" in told.stdout
     assert "left behind: []" in told.stdout
     assert "bwrap is not installed" in told.stdout or "bwrap: " in told.stdout, told.stdout
+
+
+@pytest.mark.parametrize("level", [level for level in Level if level is not Level.UNISOLATED])
+def test_packages_below_the_folder_for_temporary_files_are_seen(
+    level: Level, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skip_unless_it_works(level)
+    tmp_path.chmod(0o755)
+    (tmp_path / "only_here.py").write_text("score = 0.25")
+    monkeypatch.setattr(view, "_site_packages", lambda: [str(tmp_path)])
+    below = View.of_this_interpreter()
+    if not str(tmp_path).startswith("/tmp/"):
+        pytest.skip("pytest makes its folders elsewhere")
+    assert (below.tmp, str(tmp_path) in below.import_paths) == ("/grade", True)
+    source = """
+import only_here, tempfile
+
+def grade(sample, item):
+    with tempfile.NamedTemporaryFile("w") as file:
+        file.write("still written")
+    return only_here.score
+"""
+    worker = Worker(level, source, Limits(seconds=20.0))
+    try:
+        assert worker.grade(FINE).score == 0.25
+    finally:
+        worker.close()

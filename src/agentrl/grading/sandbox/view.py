@@ -34,6 +34,8 @@ class View:
     devices: tuple[str, ...]
     scratch: str
     """Where temporary folders are made where no file system of their own is to be had."""
+    tmp: str
+    """Where a grade's own file system is mounted: /tmp, unless the interpreter's packages lie below it."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -55,7 +57,9 @@ class View:
         import_paths = dict.fromkeys([library, *filter(os.path.isdir, dynload), *packages])
         devices = tuple(filter(os.path.exists, DEVICES))
         scratch = os.path.realpath(tempfile.gettempdir())
-        return cls(executable, sys.prefix, tuple(import_paths), _outermost(seen), links, devices, scratch)
+        read_only = _outermost(seen)
+        tmp = "/grade" if any(path.startswith("/tmp/") for path in read_only) else "/tmp"
+        return cls(executable, sys.prefix, tuple(import_paths), read_only, links, devices, scratch, tmp)
 
 
 def _site_packages() -> list[str]:

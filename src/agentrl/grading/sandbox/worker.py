@@ -309,4 +309,4 @@ def _command(level: Level, view: View) -> list[str]:
         words += ["--dev-bind", device, device]
     for path, points_to in view.links:
         words += ["--symlink", points_to, path]
-    return [*words, "--proc", "/proc", "--dir", "/tmp", "--remount-ro", "/", "--chdir", "/", *python]
+    return [*words, "--proc", "/proc", "--dir", view.tmp, "--remount-ro", "/", "--chdir", "/", *python]

@@ -13,7 +13,7 @@ import types
 from typing import Any, NoReturn
 
 from agentrl.grading.sandbox.inside import kernel, landlock
-from agentrl.grading.sandbox.inside.namespaces import NOBODY, TMP, mount_tmp
+from agentrl.grading.sandbox.inside.namespaces import NOBODY, mount_tmp
 
 READ = b"R"
 """Sent before any code of the grader runs: the request has been taken off the pipe, which is in order."""
@@ -63,10 +63,9 @@ def _close_the_door(reply_fd: int, room: dict[str, Any]) -> None:
     """Everything that the code shall not have is given up, in an order in which each step can still be made."""
     limits, tmp = room["limits"], room["tmp"]
     if room["has_namespaces"]:
-        mount_tmp(limits["disk_mb"], room["user"])
+        mount_tmp(tmp, limits["disk_mb"], room["user"])
     os.chdir(tmp)
-    if tmp != TMP:
-        os.environ.update(HOME=tmp, TMPDIR=tmp)
+    os.environ.update(HOME=tmp, TMPDIR=tmp)
     os.umask(0o077)
     null = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1, 2):

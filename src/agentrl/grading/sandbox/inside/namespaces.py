@@ -30,7 +30,6 @@ from agentrl.grading.sandbox.inside.kernel import (
 )
 
 NOBODY = 65534
-TMP = "/tmp"
 
 
 def enter_namespaces(view: dict[str, Any], *, has_own_root: bool) -> tuple[int, int]:
@@ -63,11 +62,11 @@ def enter_namespaces(view: dict[str, Any], *, has_own_root: bool) -> tuple[int, 
     return pid_namespace, user
 
 
-def mount_tmp(megabytes: int, user: int) -> None:
-    """A fresh /tmp for this process alone; what lies in it is gone with the process."""
+def mount_tmp(path: str, megabytes: int, user: int) -> None:
+    """A fresh folder for temporary files, for this process alone; what lies in it is gone with the process."""
     unshare(CLONE_NEWNS)
     options = f"size={megabytes}m,nr_inodes={MAX_FILES},mode=700,uid={user},gid={user}"
-    mount("tmpfs", TMP, "tmpfs", MS_NOSUID | MS_NODEV, options)
+    mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, options)
 
 
 def _own_users() -> int:
@@ -120,7 +119,7 @@ def _own_root(view: dict[str, Any]) -> None:
     for path, points_to in view["links"]:
         os.makedirs(os.path.dirname(root + path), exist_ok=True)
         os.symlink(points_to, root + path)
-    os.makedirs(root + TMP, exist_ok=True)
+    os.makedirs(root + view["tmp"], exist_ok=True)
     os.chdir(root)
     syscall("pivot_root", b".", b".")
     syscall("umount2", b".", MNT_DETACH)

@@ -45,7 +45,7 @@ def main(setup: dict[str, Any]) -> NoReturn:
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write("1000")  # when the machine runs out of memory, a grade ends and not the trainer
     has_namespaces = level in ("bubblewrap", "namespaces")
-    room: dict[str, Any] = {"limits": limits, "view": view, "tmp": namespaces.TMP, "has_namespaces": has_namespaces}
+    room: dict[str, Any] = {"limits": limits, "view": view, "tmp": view["tmp"], "has_namespaces": has_namespaces}
     room["has_landlock"] = level != "unisolated" and landlock.version() > 0
     room["filter"] = syscall_filter.Filter(has_own_root=has_namespaces) if level != "unisolated" else None
     room["counts_tasks"] = has_namespaces and tuple(map(int, os.uname().release.split(".")[:2])) >= (5, 14)
@@ -59,7 +59,7 @@ def main(setup: dict[str, Any]) -> NoReturn:
     files = 1024 if hard == resource.RLIM_INFINITY else min(hard, 1024)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
     kernel.bound_capabilities()
-    os.environ.update(HOME=namespaces.TMP, TMPDIR=namespaces.TMP)
+    os.environ.update(HOME=view["tmp"], TMPDIR=view["tmp"])
     sys.path[:] = view["import_paths"]
     sys.prefix = sys.exec_prefix = view["prefix"]
     with _pipes_put_away():
