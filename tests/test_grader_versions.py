@@ -15,7 +15,8 @@ from agentrl.config import PotentialConfig, ProcessRewardsConfig, RunConfig
 from agentrl.errors import ConfigError
 from agentrl.evaluation import EvalReport, compare, evaluate_rollouts, evaluation_summary, write_report
 from agentrl.evaluation.discrimination import discriminate, logged_groups, passed_signals, to_record
-from agentrl.grading.build import grader_versions
+from agentrl.grading.build import build_grader
+from agentrl.grading.holdout import HoldoutGraders
 from agentrl.rollout.process_rewards import build_signals
 from agentrl.runs import RunDirectory
 from agentrl.runs.trace_files import trace_files
@@ -140,7 +141,10 @@ def test_a_report_on_process_rewards_holds_for_the_grader_it_was_made_with(tmp_p
     )
     config = run.model_copy(update={"ppo": run.ppo.model_copy(update={"process_rewards": process})})
     assert run.grading is not None
-    ours = grader_versions(run.grading)
+    ours = {
+        **build_grader(run.grading, "http://localhost").versions,
+        **HoldoutGraders.from_config(run.grading, "http://localhost").versions,
+    }
     groups = [
         [graded(f"t{n}", float(i < 2), ours["g"], i, ("cat",) if i < 2 else ("ls",)) for i in range(4)]
         for n in range(10)

@@ -14,7 +14,8 @@ import pytest
 from agentrl.config import RunConfig, load_config, training_sections
 from agentrl.data.tasks import load_tasks
 from agentrl.errors import CheckpointError
-from agentrl.grading.build import grader_versions
+from agentrl.grading.build import build_grader
+from agentrl.grading.holdout import HoldoutGraders
 from agentrl.runs.identity import run_hash
 from agentrl.tools.preflight import check_endpoints
 from agentrl.training import train
@@ -34,7 +35,10 @@ def config(tmp_path: Path, baseline: Path) -> RunConfig:
 
 def versions_of(config: RunConfig, tokenizer: Any = None, **told: str) -> dict[str, Any]:
     sections = training_sections(config)
-    graders = grader_versions(sections.grading)
+    graders = {
+        **build_grader(sections.grading, "http://localhost").versions,
+        **HoldoutGraders.from_config(sections.grading, "http://localhost").versions,
+    }
     return versions(config, load_tasks(sections.data), tokenizer or make_tokenizer(), told, ["look"], graders)
 
 

@@ -163,7 +163,7 @@ def passed_signals(config: RunConfig, graders: Mapping[str, str] | None = None) 
     """The process rewards that a run trains on, none where the config has none.
 
     Args:
-        graders: versions of the run's graders by name, see `agentrl.grading.build.grader_versions`: success is what
+        graders: versions of the run's graders by name, see `RolloutEngine.grader_versions`: success is what
             the grader says, so a report holds for that grader alone.
 
     Raises:

@@ -19,7 +19,6 @@ from agentrl.evaluation.holdout import HoldoutHistory, HoldoutReport, describe_m
 from agentrl.evaluation.infrastructure import conduct_metrics, infrastructure_metrics
 from agentrl.evaluation.metrics import EvalReport, evaluate_rollouts
 from agentrl.evaluation.selection import Ranked, Selection
-from agentrl.grading.build import grader_versions
 from agentrl.labels import write_audit_queue
 from agentrl.policy.checkpoint import load_weights
 from agentrl.policy.policy import Policy, check_baseline
@@ -71,7 +70,7 @@ class Measurement:
         self.holdouts = HoldoutHistory(1 - config.ppo.guards.max_ungraded_fraction)
         self.newest = BASELINE
         self.watched_rollouts: list[Rollout] = []
-        self.versions = grader_versions(self.grading)
+        self.versions = engine.grader_versions
         self.evidence: dict[str, Any] = {}  # the graders that all of selection and holdouts rests on
 
     @property

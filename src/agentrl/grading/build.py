@@ -66,17 +66,6 @@ def build_declared(config: GraderConfig, around: Surroundings | None = None) -> 
     return BUILDERS[config.type](config, around or Surroundings())
 
 
-def grader_versions(config: GradingConfig) -> dict[str, str]:
-    """Name to digest, of the grader that scores and of the hold-outs.
-
-    Raises:
-        ConfigError: see `build_declared`.
-    """
-    declared = {config.name: config.grader, **dict(zip(config.holdout_names, config.holdout, strict=True))}
-    around = Surroundings("http://localhost")  # the address of a served endpoint is no part of its version
-    return {name: build_declared(grader, around).version for name, grader in declared.items()}
-
-
 ASK_SERVERS = ("endpoint", "score_model", "label_model", "rubric")
 """Kinds whose addresses and keys may come with the servers that a run starts."""
 

@@ -30,6 +30,11 @@ class HoldoutGraders:
     def __init__(self, graders: Mapping[str, tuple[Grader, GraderSection]], max_seconds: float | None = None) -> None:
         self._graders, self._max_seconds = dict(graders), max_seconds
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """Name to digest."""
+        return {name: grader.version for name, (grader, _) in self._graders.items()}
+
     @classmethod
     def from_config(
         cls,

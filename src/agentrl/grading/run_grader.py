@@ -34,6 +34,11 @@ class RunGrader:
         return self.grader.version
 
     @property
+    def versions(self) -> dict[str, str]:
+        """Name to digest."""
+        return {self._config.name: self.version}
+
+    @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Servers that grading waits for, a multi grader's parts included."""
         return endpoints_of(self.grader)

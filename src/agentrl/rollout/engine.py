@@ -165,6 +165,11 @@ class RolloutEngine:
     """In seconds: what its users decide by time is decided by this."""
 
     @property
+    def grader_versions(self) -> dict[str, str]:
+        """Name to digest, of the grader that scores and of the hold-outs."""
+        return {**getattr(self._grader, "versions", {}), **self._holdout.versions}
+
+    @property
     def tool_versions(self) -> dict[str, str]:
         """Of those tools that tell it without being called."""
         return self._toolbox.versions

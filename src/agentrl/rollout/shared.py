@@ -49,6 +49,11 @@ class SharedRollouts:
         """Names of the tools that there are."""
         return self._engine.tools
 
+    @property
+    def grader_versions(self) -> dict[str, str]:
+        """As the engine's."""
+        return self._engine.grader_versions
+
     def clock(self) -> float:
         """When the last rollouts were gathered, by the first rank's clock: what all must decide alike goes by it."""
         return self._now

@@ -15,7 +15,7 @@ from agentrl.config import RunConfig, to_yaml, training_sections
 from agentrl.data.tasks import load_tasks
 from agentrl.errors import CheckpointError, RankError
 from agentrl.evaluation.discrimination import passed_signals
-from agentrl.grading.build import check_graders, grader_versions
+from agentrl.grading.build import check_graders
 from agentrl.interrupts import Stop
 from agentrl.policy.launch import open_ranks
 from agentrl.policy.policy import check_baseline, folder_digest, load_policy
@@ -147,7 +147,7 @@ def _train(
             engine = shared_rollouts(own_engine, ranks, is_remote=config.inference.kind == "vllm")
             await engine.sync(policy)  # an inference server shows here that it can serve the policy
             told |= {f"tool {name}": version for name, version in own_engine.tool_versions.items()}
-            graders = grader_versions(sections.grading)
+            graders = own_engine.grader_versions
             passed_signals(config, graders)
             manifest = {
                 **environment_manifest(),
