@@ -14,12 +14,12 @@ import pytest
 from agentrl.config import RunConfig, load_config, training_sections
 from agentrl.data.tasks import load_tasks
 from agentrl.errors import CheckpointError
+from agentrl.evaluation.versions import tokenizer_digest, versions
 from agentrl.grading.build import build_grader
 from agentrl.grading.holdout import HoldoutGraders
 from agentrl.runs.identity import run_hash
 from agentrl.tools.preflight import check_endpoints
 from agentrl.training import train
-from agentrl.training.versions import tokenizer_digest, versions
 from tests.engine_fixtures import make_tokenizer
 from tests.toy_run import toy_run
 

@@ -15,6 +15,7 @@ from agentrl.config import RunConfig, to_yaml, training_sections
 from agentrl.data.tasks import load_tasks
 from agentrl.errors import CheckpointError, RankError
 from agentrl.evaluation.discrimination import passed_signals
+from agentrl.evaluation.versions import versions
 from agentrl.grading.build import check_graders
 from agentrl.interrupts import Stop
 from agentrl.policy.launch import open_ranks
@@ -36,7 +37,6 @@ from agentrl.training.room import lack_of_room
 from agentrl.training.rows import check_rows
 from agentrl.training.servers import shared_serving
 from agentrl.training.shared_run import SharedRun
-from agentrl.training.versions import versions
 
 
 def train(

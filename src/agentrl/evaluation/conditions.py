@@ -1,0 +1,90 @@
+"""All that two measurements must share before their difference is the policy's: tasks, tools, graders, limits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from agentrl.errors import ConfigError
+from agentrl.runs.identity import Change, changes
+from agentrl.types import Task
+
+SAMPLING = ("temperature", "top_p", "top_k")
+"""Keys of `inference:` that change what a policy says; the others say where its tokens come from."""
+SECRET = ("headers", "env")
+
+
+def conditions(config: Mapping[str, Any], versions: Mapping[str, Any], tasks: Iterable[Task]) -> dict[str, Any]:
+    """What a measurement was made under, nested, as `runs.identity.changes` compares it.
+
+    The policy itself (weights, tokenizer, chat template) is no condition: it is what is compared.
+
+    Args:
+        config: the resolved config, as JSON, that the rollouts were made with.
+        versions: of manifest.json, or of `evaluation.versions.versions`.
+        tasks: those measured on; of several samples of one task, one counts.
+    """
+    grading, tools, inference = (config.get(section) or {} for section in ("grading", "tools", "inference"))
+    return {
+        "tasks": tasks_digest(tasks),
+        "tools": {
+            **{kind: _named(tools[kind]) for kind in ("endpoints", "python", "mcp") if tools.get(kind)},
+            "versions": dict(versions.get("tools") or {}),
+        },
+        "graders": {**dict(versions.get("graders") or {}), "version": versions.get("grader")},
+        "rubric": versions.get("rubric"),
+        "pass_threshold": grading.get("pass_threshold"),
+        "rollout": dict(config.get("rollout") or {}),
+        "inference": {key: inference.get(key) for key in SAMPLING},
+    }
+
+
+def tasks_digest(tasks: Iterable[Task]) -> str:
+    """`sha256:... (N items)`: equal for the same tasks in any order and any number of samples."""
+    found = {task.id: {"id": task.id, "messages": task.messages, "item": task.item} for task in tasks}
+    text = json.dumps([found[key] for key in sorted(found)], sort_keys=True, separators=(",", ":"))
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()} ({len(found)} items)"
+
+
+def differing_conditions(
+    before: Mapping[str, Any], after: Mapping[str, Any], allowed: Iterable[str] = ()
+) -> tuple[list[Change], list[Change]]:
+    """What differs: (refused, allowed). A key allows itself and all below it."""
+    found = list(changes(before, after))
+    permitted = [each for each in found if each.is_below(tuple(allowed))]
+    return [each for each in found if each not in permitted], permitted
+
+
+def refuse_other_conditions(
+    names: tuple[str, str], before: Mapping[str, Any], after: Mapping[str, Any], allowed: Iterable[str] = ()
+) -> list[Change]:
+    """Only the policy may differ; returns the differences that were allowed by name.
+
+    Raises:
+        ConfigError: something else differs; every difference is named, with the option that allows it.
+    """
+    refused, permitted = differing_conditions(before, after, allowed)
+    if not refused:
+        return permitted
+    lines = [f"{each.key}: {_shown(each.before)} in {names[0]}, {_shown(each.after)} in {names[1]}" for each in refused]
+    keys = " ".join(f"--allow-difference {key}" for key in dict.fromkeys(each.key for each in refused))
+    raise ConfigError(
+        f"{names[0]} and {names[1]} differ in more than the policy:\n  "
+        + "\n  ".join(lines)
+        + f"\nMeasure both under the same conditions, or compare all the same, which the report says: {keys}"
+    )
+
+
+def _named(declared: Any) -> dict[str, Any]:
+    """Declared tools by name, without what holds secrets."""
+    return {
+        str(each.get("name") or each.get("function") or index): {k: v for k, v in each.items() if k not in SECRET}
+        for index, each in enumerate(declared)
+    }
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return "absent" if text.startswith("<object") else text if len(text) <= 80 else f"{text[:77]}..."

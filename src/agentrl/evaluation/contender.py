@@ -1,0 +1,167 @@
+"""Which policy is measured, and an engine that rolls it out as training would: same tools, limits and grader."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentrl.config import RunConfig, training_sections
+from agentrl.data.tasks import Splits, load_tasks
+from agentrl.errors import ConfigError
+from agentrl.evaluation.conditions import conditions
+from agentrl.evaluation.evaluation_files import AT
+from agentrl.evaluation.versions import versions
+from agentrl.progress_bars import without_progress_bars
+from agentrl.rollout.engine import RolloutEngine
+from agentrl.runs.files import CHECKPOINTS, MANIFEST
+from agentrl.tools.preflight import check_endpoints
+from agentrl.tools.serve import serving
+from agentrl.types import Task
+
+if TYPE_CHECKING:
+    from agentrl.policy.policy import Policy
+
+BASELINE = "baseline"
+
+
+@dataclass(frozen=True)
+class PolicySource:
+    """A policy by where its answers come from."""
+
+    kind: str
+    """baseline, checkpoint or api."""
+    name: str
+    """As the user wrote it."""
+    folder: Path | None = None
+    """checkpoint: weights to put into the baseline's network."""
+    url: str = ""
+    """api: base address of an OpenAI-compatible server, such as https://api.openai.com/v1."""
+    key_env: str = ""
+    """api: the environment variable that holds its key."""
+
+    @classmethod
+    def find(cls, text: str = BASELINE) -> PolicySource:
+        """`baseline`, a folder of weights, or `RUN@baseline`, `RUN@best`, `RUN@final`, `RUN@STEP`.
+
+        Raises:
+            ConfigError: there are no such weights; the message lists those that there are.
+        """
+        if text == BASELINE:
+            return cls("baseline", text)
+        folder = Path(text)
+        run, at, which = text.rpartition(AT)
+        if at and not folder.is_dir():
+            if which == BASELINE:
+                return cls("baseline", text)
+            folder = _of_run(Path(run), which)
+        if not folder.is_dir():
+            raise ConfigError(f"{text}: no such folder; allowed: baseline, a checkpoint's folder, or RUN{AT}best")
+        inner = folder / "policy"
+        return cls("checkpoint", text, inner if inner.is_dir() else folder)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A policy that is ready to be rolled out."""
+
+    engine: RolloutEngine
+    splits: Splits
+    policy: dict[str, Any]
+    """Who it is, for an evaluation file."""
+    versions: dict[str, Any] = field(repr=False)
+    """Of all that it is measured with, as in manifest.json."""
+    config: RunConfig = field(repr=False)
+    network: Policy | None = field(default=None, repr=False)
+    """The weights and their chat format; None for an API model."""
+
+    def conditions(self, tasks: tuple[Task, ...]) -> dict[str, Any]:
+        """Those of a measurement on these tasks."""
+        return conditions(self.config.model_dump(mode="json"), self.versions, tasks)
+
+
+@contextmanager
+def served(config: RunConfig) -> Iterator[str]:
+    """The servers of `tools.serve` for as long as the block lasts; the address that `{serve}` stands for."""
+    sections = training_sections(config)
+    values = {"data.path": sections.data.path} if sections.data.path else {}
+    with serving(sections.tools.serve, values) as urls:
+        yield urls[0] if urls else ""
+
+
+@asynccontextmanager
+async def open_contender(
+    config: RunConfig, source: PolicySource, base_url: str = "", *, splits: Splits | None = None
+) -> AsyncIterator[Contender]:
+    """Load the policy, try every endpoint once, and hand over an engine that samples from it; closed at the end.
+
+    Args:
+        base_url: of `served`.
+
+    Raises:
+        ConfigError: data, endpoints or model do not fit the config.
+        BaselineError, CheckpointError: the weights cannot be loaded.
+    """
+    sections = training_sections(config)
+    splits = splits or load_tasks(sections.data)
+    probe = (*splits.validation, *splits.train, *splits.test)[0]
+    network = None if source.kind == "api" else _load(config, source)
+    told = await check_endpoints(
+        sections.tools.endpoints,
+        sections.grading,
+        item=probe.item,
+        messages=probe.messages,
+        base_url=base_url,
+        lifecycle=sections.tools.lifecycle,
+    )
+    if network is None:
+        raise ConfigError(f"{source.name}: API models cannot be measured yet")
+    engine = RolloutEngine.from_config(config, network, base_url)
+    try:
+        engine.check_prompts((*splits.train, *splits.validation, *splits.test))
+        await engine.sync(network)
+        told |= {f"tool {name}": version for name, version in engine.tool_versions.items()}
+        yield Contender(
+            engine=engine,
+            splits=splits,
+            policy={"kind": source.kind, "name": source.name, "digest": network.digest()},
+            versions=versions(config, splits, network.tokenizer, told, engine.tools, engine.grader_versions),
+            config=config,
+            network=network,
+        )
+    finally:
+        await engine.aclose()
+
+
+def _load(config: RunConfig, source: PolicySource) -> Policy:
+    from agentrl.policy.checkpoint import load_weights
+    from agentrl.policy.policy import load_policy
+
+    with without_progress_bars():
+        policy = load_policy(config)
+        if source.folder is not None:
+            load_weights(source.folder, policy)
+    return policy
+
+
+def _of_run(run: Path, which: str) -> Path:
+    """The folder of weights that `best`, `final` or a step means."""
+    if not (run / MANIFEST).is_file():
+        raise ConfigError(f"{run}{AT}{which}: {run} holds no run")
+    folder = run / CHECKPOINTS
+    steps = sorted(int(path.name.removeprefix("step-")) for path in folder.glob("step-[0-9]*"))
+    policies = sorted(int(path.name.removeprefix("policy-")) for path in folder.glob("policy-[0-9]*"))
+    if which == "best" and (folder / "best").is_dir():
+        return folder / "best"
+    step = steps[-1] if which == "final" and steps else int(which) if which.isdigit() else None
+    if step is not None:
+        for name in (f"policy-{step:06d}", f"step-{step:06d}"):
+            if (folder / name).is_dir():
+                return folder / name
+    kept = ", ".join(map(str, sorted({*steps, *policies}))) or "none"
+    raise ConfigError(
+        f"{run}{AT}{which}: the run has no such weights; allowed: baseline, best, final, or one of the steps whose "
+        f"weights are kept: {kept}"
+    )

@@ -1,0 +1,210 @@
+"""One measurement of one policy, whole: who, under which conditions, and every rollout. A file, or part of a run.
+
+NAME.json                 policy, conditions, threshold, figures
+NAME.rollouts.jsonl.gz    the rollouts that the figures are made of, beside it, by digest
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from agentrl.disk import file_digest, replacing, write_text
+from agentrl.errors import CheckpointError, ConfigError
+from agentrl.evaluation.conditions import conditions
+from agentrl.evaluation.metrics import EvalReport, evaluate_rollouts
+from agentrl.runs.files import CONFIG, MANIFEST, ROLLOUTS, SUMMARY, read_json, rollouts_path, to_json
+from agentrl.runs.trace_files import SUFFIX, read_traces
+from agentrl.runs.traces import from_trace, to_trace
+from agentrl.types import Rollout
+
+FORMAT = "agentrl-evaluation/1"
+AT = "@"
+"""Between a run directory and what of it is meant: `runs/finqa@best`."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The rollouts of one policy on one set of items, and what they were made under."""
+
+    name: str
+    """Names it in reports, such as `runs/finqa@best`."""
+    policy: Mapping[str, Any]
+    """Who: `kind` (baseline, checkpoint, run, api), and what identifies it, such as `digest`, `step`, `model`."""
+    conditions: Mapping[str, Any] = field(repr=False)
+    """See `evaluation.conditions`: what must be equal before two are compared."""
+    pass_threshold: float
+    """A score at or above it is a success."""
+    tools: tuple[str, ...]
+    """Names of the tools that there were; calls of any other are counted as unknown. Empty: not known."""
+    rollouts: tuple[Rollout, ...] = field(repr=False)
+    created_at: str = ""
+    """ISO 8601, UTC."""
+
+    @cached_property
+    def report(self) -> EvalReport:
+        """The figures, computed from the rollouts."""
+        return evaluate_rollouts(
+            self.rollouts, pass_threshold=self.pass_threshold, name=self.name, tools=self.tools or None
+        )
+
+
+def write_evaluation(path: Path, evaluation: Evaluation) -> Path:
+    """`path` (NAME.json) and its rollouts beside it; the JSON is written last, so that it never names what is missing.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    rollouts = rollouts_beside(path)
+    with replacing(rollouts) as file, gzip.GzipFile("", "wb", 5, file, mtime=0) as packed:
+        for rollout in evaluation.rollouts:
+            packed.write(to_json(to_trace(rollout)).encode() + b"\n")
+    record = {
+        "format": FORMAT,
+        "name": evaluation.name,
+        "created_at": evaluation.created_at or datetime.now(UTC).isoformat(timespec="seconds"),
+        "policy": evaluation.policy,
+        "conditions": evaluation.conditions,
+        "pass_threshold": evaluation.pass_threshold,
+        "tools": evaluation.tools,
+        "figures": evaluation.report.as_dict(),
+        "rollouts": rollouts.name,
+        "rollouts_digest": file_digest(rollouts),
+    }
+    write_text(path, to_json(record, indent=2) + "\n")
+    return path
+
+
+def rollouts_beside(path: Path) -> Path:
+    """Where the rollouts of the evaluation file `path` are kept."""
+    return path.with_name(f"{path.name.removesuffix('.json')}.rollouts{SUFFIX}")
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """The inverse of `write_evaluation`.
+
+    Raises:
+        ConfigError: it is no such file, or its rollouts are missing or not those it was written with.
+    """
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        if not isinstance(record, dict) or record.get("format") != FORMAT:
+            found = record.get("format") if isinstance(record, dict) else type(record).__name__
+            raise ConfigError(f"{path}: found format {found!r}; allowed: {FORMAT!r}, as `agentrl eval --out` writes it")
+        rollouts = path.with_name(str(record["rollouts"]))
+        if rollouts.parent != path.parent or not rollouts.is_file():
+            raise ConfigError(f"{path}: its rollouts, {rollouts.name}, are not beside it: keep the two files together")
+        if (found := file_digest(rollouts)) != record["rollouts_digest"]:
+            raise ConfigError(
+                f"{rollouts}: found digest {found}; {path.name} was written with {record['rollouts_digest']}"
+            )
+        return Evaluation(
+            name=str(record["name"]),
+            policy=record["policy"],
+            conditions=record["conditions"],
+            pass_threshold=float(record["pass_threshold"]),
+            tools=tuple(record["tools"]),
+            rollouts=tuple(read_traces(rollouts, from_trace)),
+            created_at=str(record["created_at"]),
+        )
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{path}: is no evaluation file ({type(error).__name__}: {error})") from error
+
+
+def find_evaluation(source: str | Path) -> Evaluation:
+    """An evaluation file, or `RUN@WHICH`: baseline, best, final, a step, or the name of a file of rollouts.
+
+    Raises:
+        ConfigError: there is no such file, run or evaluation; the message lists those that there are.
+    """
+    text = str(source)
+    if Path(text).is_file():
+        return read_evaluation(Path(text))
+    run, at, which = text.rpartition(AT)
+    if not at:
+        hint = f"; of a run, say which evaluation: {text}{AT}best" if Path(text).is_dir() else ""
+        raise ConfigError(f"{text}: no such evaluation file{hint}")
+    if not (Path(run) / MANIFEST).is_file():
+        raise ConfigError(f"{text}: {run or '.'} holds no run")
+    try:
+        return _of_run(Path(run), which, text)
+    except CheckpointError as error:
+        raise ConfigError(str(error)) from error
+
+
+def recorded_name(run: Path, which: str) -> str:
+    """The file of rollouts that `baseline`, `best`, `final`, a step such as `5`, or its own name means.
+
+    Where best and last policy are one, or the best is the baseline, an evaluation is not repeated: its twin is meant.
+
+    Raises:
+        ConfigError: the run has none; lists those that it has.
+    """
+    summary = read_json(run, SUMMARY) or {}
+    steps, best_step = summary.get("steps"), summary.get("best_step")
+    wanted: Sequence[str] = (which,)
+    if which == "baseline" or (which.isdigit() and int(which) == 0):
+        wanted = ("validation-baseline",)
+    elif which == "final":
+        wanted = ("validation-final",) if steps else ("validation-baseline",)
+    elif which == "best" and best_step is not None:
+        twin = "validation-final" if best_step == steps else "validation-best"
+        wanted = ("validation-baseline",) if best_step == 0 else (twin,)
+    elif which.isdigit():
+        wanted = (f"validation-{int(which):06d}", *(("validation-final",) if steps == int(which) else ()))
+    for name in wanted:
+        if re.fullmatch(r"\w[\w-]*", name) and rollouts_path(run, name).is_file():
+            return name
+    names = sorted(path.name.removesuffix(SUFFIX) for path in (run / ROLLOUTS).glob(f"*{SUFFIX}"))
+    found = ", ".join(name for name in names if not name.startswith("train")) or "none"
+    raise ConfigError(
+        f"{run}{AT}{which}: the run has no such evaluation; allowed: baseline, best and final once it has ended, a "
+        f"step that was evaluated, or one of: {found}"
+    )
+
+
+def _of_run(run: Path, which: str, text: str) -> Evaluation:
+    name = recorded_name(run, which)
+    try:
+        config = yaml.safe_load((run / CONFIG).read_text("utf-8"))
+        manifest = read_json(run, MANIFEST)
+        rollouts = tuple(read_traces(rollouts_path(run, name), from_trace))
+        versions = dict([manifest, *manifest.get("resumed", [])][-1]["versions"])
+        return Evaluation(
+            name=text,
+            policy={"kind": "run", "run": str(run), "evaluation": name, "step": step_of(run, name)},
+            conditions=conditions(config, versions, (rollout.task for rollout in rollouts)),
+            pass_threshold=float(config["grading"]["pass_threshold"]),
+            tools=tuple(versions.get("tools") or ()),
+            rollouts=rollouts,
+            created_at=str(manifest.get("started_at", "")),
+        )
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{run}: is no whole run ({type(error).__name__}: {error})") from error
+
+
+def step_of(run: Path, name: str) -> int | None:
+    """The training step whose weights an evaluation of a run measured; None where its name does not say."""
+    split, _, which = name.partition("-")
+    if split not in ("validation", "test"):
+        return None
+    if which.isdigit():
+        return int(which)
+    summary = read_json(run, SUMMARY) or {}
+    found = {"baseline": 0, "best": summary.get("best_step"), "final": summary.get("steps")}.get(which)
+    return None if found is None else int(found)
