@@ -119,7 +119,7 @@ def _queue(run: Path, evaluation: str | None) -> Queue:
     if not queue:
         raise ConfigError(
             f"{run}: no episode was put aside (audit/ is empty or missing); grading.audit says how many an evaluation "
-            "puts aside"
+            "puts aside, and `agentrl ui` lets people pick some"
         )
     return queue
 

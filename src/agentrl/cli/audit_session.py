@@ -123,4 +123,4 @@ def score_lines(rollout: Rollout, entry: AuditEntry) -> Iterator[str]:
     for name, score in entry.holdout.items():
         yield f"    hold-out  {printable(name)} {score:g}"
     yield from block("because", rollout.grade.explanation, full=False)
-    yield f"    queued    {entry.why.replace('_', ' ')}; ended: {rollout.stop_reason.value}"
+    yield f"    queued    {printable(entry.reason)}; ended: {rollout.stop_reason.value}"

@@ -1,6 +1,7 @@
 """RUN_DIR/audit: which episodes of each evaluation wait for a person, and what people have said of them.
 
-audit/EVALUATION.jsonl holds the entries of one evaluation, audit/labels.jsonl the labels of all.
+audit/EVALUATION.jsonl holds the entries that an evaluation put aside, audit/picked/EVALUATION.jsonl those that people
+picked from the same file of rollouts, audit/labels.jsonl the labels of all.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from pathlib import Path
 from agentrl.disk import write_text
 from agentrl.errors import ConfigError
 from agentrl.json_files import read_json_lines
-from agentrl.labels.records import AuditEntry, from_row
+from agentrl.labels.picks import read_picks
+from agentrl.labels.records import PICKED, AuditEntry, from_row
 
 AUDIT = "audit"
 LABELS = "labels"
@@ -33,6 +35,12 @@ def queue_path(run: Path, evaluation: str) -> Path:
     return run / AUDIT / f"{evaluation}.jsonl"
 
 
+def picks_path(run: Path, evaluation: str) -> Path:
+    """Where those are that people picked from a file of rollouts, an evaluation's or a training step's."""
+    own = queue_path(run, evaluation)
+    return own.parent / PICKED / own.name
+
+
 def write_audit_queue(run: Path, evaluation: str, entries: Iterable[AuditEntry]) -> None:
     """Put these episodes aside for people, in place of what was put aside under this name.
 
@@ -45,28 +53,29 @@ def write_audit_queue(run: Path, evaluation: str, entries: Iterable[AuditEntry])
 
 
 def read_audit_queue(run: Path, evaluation: str) -> tuple[AuditEntry, ...]:
-    """The episodes that were put aside under this name, in the order written.
+    """The episodes that were put aside under this name, in the order written, then those that people picked.
 
     Raises:
         ConfigError: there is no such queue, or a line is no entry (file:line).
     """
-    path = queue_path(run, evaluation)
-    if not path.is_file():
+    path, picked = queue_path(run, evaluation), picks_path(run, evaluation)
+    if not path.is_file() and not picked.is_file():
         found = ", ".join(queued_evaluations(run)) or "none"
         raise ConfigError(f"{path}: no such file; evaluations with a queue here: {found}")
     entries = []
-    for number, row in read_json_lines(path):
+    for number, row in read_json_lines(path) if path.is_file() else ():
         try:
             entries.append(from_row(AuditEntry, row))
         except ValueError as error:
             raise ConfigError(f"{path}:{number}: {error}") from error
-    return tuple(_merged(entries))
+    return tuple(_merged([*entries, *read_picks(picked)]))
 
 
 def queued_evaluations(run: Path) -> tuple[str, ...]:
-    """Names of all evaluations that put episodes aside, in their order."""
-    names = (path.stem for path in (run / AUDIT).glob("*.jsonl") if not path.name.startswith("."))
-    return tuple(sorted(name for name in names if name != LABELS))
+    """Names of all files of rollouts with a queue, in their order."""
+    folders = (run / AUDIT, run / AUDIT / PICKED)
+    names = {path.stem for folder in folders for path in folder.glob("*.jsonl") if not path.name.startswith(".")}
+    return tuple(sorted(names - {LABELS}))
 
 
 def _merged(entries: Iterable[AuditEntry]) -> list[AuditEntry]:

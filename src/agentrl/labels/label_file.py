@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from agentrl.disk import sync
 from agentrl.errors import ConfigError
 from agentrl.json_files import read_json_lines
-from agentrl.labels.records import Labels, Preference, Rating, from_row
+from agentrl.labels.growing_file import append_line
+from agentrl.labels.records import Labels, Preference, Rating, Withdrawal, from_row
 
 
 def read_labels(path: Path) -> Labels:
     """What people said, in the order of the file; who labelled the same twice is taken at the later word.
+
+    A rating that its rater took back is left out.
 
     Raises:
         ConfigError: the file cannot be read, or a line is no label (file:line, what was found, what is allowed).
@@ -27,16 +27,19 @@ def read_labels(path: Path) -> Labels:
             label = _label(row)
         except ValueError as error:
             raise ConfigError(f"{path}:{number}: {error}") from error
-        if isinstance(label, Rating):
-            ratings.pop(label.about, None)
-            ratings[label.about] = label
-        else:
+        if isinstance(label, Preference):
             preferences.pop(label.about, None)
             preferences[label.about] = label
+            continue
+        ratings.pop(label.about, None)
+        if isinstance(label, Rating):
+            ratings[label.about] = label
     return Labels(tuple(ratings.values()), tuple(preferences.values()))
 
 
-def _label(row: dict[str, Any]) -> Rating | Preference:
+def _label(row: dict[str, Any]) -> Rating | Preference | Withdrawal:
+    if "withdrawn_at" in row:
+        return from_row(Withdrawal, row)
     if "score" in row or "rollout_id" in row:
         return from_row(Rating, row)
     if "chosen" in row or "rejected" in row:
@@ -47,28 +50,10 @@ def _label(row: dict[str, Any]) -> Rating | Preference:
     )
 
 
-def append_label(path: Path, label: Rating | Preference) -> None:
+def append_label(path: Path, label: Rating | Preference | Withdrawal) -> None:
     """Add one line at the end, on disk when this returns; the folder is made where it is missing.
 
     Raises:
         ConfigError: it cannot be written; the file is as it was.
     """
-    line = (json.dumps(asdict(label), ensure_ascii=False) + "\n").encode("utf-8", errors="replace")
-    try:
-        path.absolute().parent.mkdir(parents=True, exist_ok=True)
-        is_new = not path.exists()
-        with path.open("ab+", buffering=0) as file:
-            before = file.seek(0, os.SEEK_END)
-            if before and os.pread(file.fileno(), 1, before - 1) != b"\n":  # written by hand, without its last newline
-                line = b"\n" + line
-            try:
-                if file.write(line) != len(line):
-                    raise OSError("the disk is full")
-                os.fsync(file.fileno())
-            except OSError:
-                file.truncate(before)
-                raise
-        if is_new:
-            sync(path.absolute().parent)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written ({error.strerror or error})") from error
+    append_line(path, asdict(label))

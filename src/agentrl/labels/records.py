@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 from statistics import fmean
 from typing import Any, TypeVar
 
-WHY = ("random", "highest", "largest_gap")
-"""Why an episode is in the queue; several are joined by commas."""
+PICKED = "picked"
+WHY = ("random", "highest", "largest_gap", PICKED)
+"""Why an episode is in the queue: an evaluation drew it or ranked it, or a person picked it; joined by commas."""
 
 
 def now() -> str:
@@ -72,6 +73,25 @@ class Preference:
 
 
 @dataclass(frozen=True)
+class Withdrawal:
+    """A rater takes back what they said of an episode."""
+
+    rollout_id: str
+    task_id: str
+    rater: str
+    withdrawn_at: str = field(default_factory=now, compare=False)
+
+    def __post_init__(self) -> None:
+        _check_texts(self, "rollout_id", "task_id", "rater")
+        _check_time(self.withdrawn_at, "withdrawn_at")
+
+    @property
+    def about(self) -> tuple[str, ...]:
+        """That of the rating that counts no more."""
+        return self.rater, self.rollout_id
+
+
+@dataclass(frozen=True)
 class Labels:
     """What a file of labels says: of several by one rater about the same, the latest."""
 
@@ -99,6 +119,8 @@ class AuditEntry:
     """The grader's."""
     holdout: dict[str, float] = field(default_factory=dict)
     """Scores of the graders that are watched, by name."""
+    note: str = ""
+    """Of whoever picked it."""
 
     def __post_init__(self) -> None:
         _check_texts(self, "rollout_id", "task_id")
@@ -109,8 +131,13 @@ class AuditEntry:
         if not isinstance(self.holdout, dict) or not all(map(_is_number, self.holdout.values())):
             raise ValueError(f"found holdout {self.holdout!r:.80}; allowed: finite numbers by the graders' names")
 
+    @property
+    def reason(self) -> str:
+        """Why it is in the queue, in words."""
+        return self.why.replace("_", " ") + (f": {self.note}" if self.note else "")
 
-Record = TypeVar("Record", Rating, Preference, AuditEntry)
+
+Record = TypeVar("Record", Rating, Preference, Withdrawal, AuditEntry)
 
 
 def from_row(kind: type[Record], row: Mapping[str, Any]) -> Record:
@@ -137,12 +164,12 @@ def _check_texts(record: Any, *names: str) -> None:
         raise ValueError(f"found note {record.note!r:.80}; allowed: text")
 
 
-def _check_time(value: Any) -> None:
+def _check_time(value: Any, name: str = "labelled_at") -> None:
     try:
         datetime.fromisoformat(value)
     except (TypeError, ValueError):
         raise ValueError(
-            f"found labelled_at {value!r:.80}; allowed: a time in ISO 8601, such as 2026-11-21T16:00:00+00:00"
+            f"found {name} {value!r:.80}; allowed: a time in ISO 8601, such as 2026-11-21T16:00:00+00:00"
         ) from None
 
 

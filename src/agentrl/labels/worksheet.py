@@ -21,7 +21,7 @@ LABEL = ("rollout_id", "task_id", "rater", "score", "note", "labelled_at")
 
 def worksheet_line(entry: AuditEntry, rollout: Rollout, rater: str, *, is_blind: bool = False) -> str:
     """An episode to be labelled; `is_blind` leaves out what graders say of it."""
-    graders = {"why": entry.why, "grader_score": entry.score, "holdout": entry.holdout}
+    graders = {"why": entry.reason, "grader_score": entry.score, "holdout": entry.holdout}
     row: dict[str, Any] = {
         "rollout_id": entry.rollout_id,
         "task_id": entry.task_id,
