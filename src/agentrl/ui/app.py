@@ -1,0 +1,83 @@
+"""The pages of a directory of runs, as a FastAPI application.
+
+GET /                       the runs                 GET /compare?runs=A&runs=B   several on one plot
+GET /runs/NAME              one run, live            GET /runs/NAME/episodes      what its policies did
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from agentrl.evaluation.style import CSS
+from agentrl.ui.guard import Guard
+from agentrl.ui.index import RunsIndex
+from agentrl.ui.pages import runs
+from agentrl.ui.templating import page
+
+STATIC = Path(__file__).parent / "static"
+REFRESH_SECONDS = 2.0
+"""Between two looks for new files."""
+LAST_REFRESH_SECONDS = 2.0
+"""That an end waits for one that is under way."""
+
+
+def create_app(runs_dir: Path, *, hosts: frozenset[str] = frozenset()) -> FastAPI:
+    """The application; it looks for new files as long as it lives.
+
+    Args:
+        runs_dir: a directory of run directories, at any depth, or one run.
+        hosts: names, beyond this machine's own, under which it may be asked.
+    """
+    index = RunsIndex(runs_dir)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        with_end = threading.Event()
+        looking = threading.Thread(target=_keep_fresh, args=(index, with_end), daemon=True)
+        looking.start()
+        yield
+        with_end.set()
+        looking.join(LAST_REFRESH_SECONDS)
+        if not looking.is_alive():
+            index.close()
+
+    app = FastAPI(title="agentrl", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.index, app.state.runs_dir = index, runs_dir
+    app.add_middleware(Guard, hosts=hosts)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.include_router(runs.router)
+    if importlib.util.find_spec("agentrl.ui.pages.episodes"):
+        app.include_router(importlib.import_module("agentrl.ui.pages.episodes").router)
+
+    @app.get("/report.css")
+    def report_css() -> Response:
+        """Colours and the look of charts, as in report.html."""
+        return Response(CSS, media_type="text/css")
+
+    @app.exception_handler(HTTPException)
+    async def refused(_: Request, error: HTTPException) -> Response:
+        said = error.detail if error.status_code != 404 or error.detail != "Not Found" else "There is no such page."
+        return page("error.html", status=error.status_code, title=f"Error {error.status_code}", message=said)
+
+    @app.exception_handler(RequestValidationError)
+    async def misunderstood(_: Request, error: RequestValidationError) -> Response:
+        said = "; ".join(f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors())
+        return page("error.html", status=422, title="Error 422", message=said)
+
+    return app
+
+
+def _keep_fresh(index: RunsIndex, end: threading.Event) -> None:
+    while not end.wait(REFRESH_SECONDS):
+        index.refresh()

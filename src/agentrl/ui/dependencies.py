@@ -1,0 +1,35 @@
+"""What a page asks for in its parameters: `Index`, and `RunName` where `{run}` stands in its path."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, HTTPException, Request
+
+from agentrl.ui.index import RunsIndex
+from agentrl.ui.links import run_name
+
+
+def _index(request: Request) -> RunsIndex:
+    index: RunsIndex = request.app.state.index
+    return index
+
+
+Index = Annotated[RunsIndex, Depends(_index)]
+"""The index, as a parameter of a page."""
+
+
+def _run(run: str, index: Index) -> str:
+    """The name of the run that a path names.
+
+    Raises:
+        HTTPException: 404, there is none of that name.
+    """
+    name = run_name(run)
+    if not any(row.name == name for row in index.runs()):
+        raise HTTPException(404, f"There is no run {name!r:.200} here.")
+    return name
+
+
+RunName = Annotated[str, Depends(_run)]
+"""The name of the run in the path `/runs/{run}`, which exists."""

@@ -1,0 +1,70 @@
+"""Who may ask: only pages of ours, under a name that is this machine's; and what a page of ours may load.
+
+Other pages in the same browser can send requests here, and their owners can give our address a name of their own (DNS
+rebinding). Neither may read a run or label an episode.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from agentrl.addresses import is_loopback
+from agentrl.routes.app import HOST
+
+CHANGES_NOTHING = frozenset({"GET", "HEAD", "OPTIONS"})
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",  # not no-referrer: forms would send no origin then
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-cache",  # ask again every time; an unchanged answer is 304
+}
+
+
+class Guard:
+    """Refuses other hosts' names and other pages' changes; every answer carries the headers above.
+
+    Args:
+        hosts: names, beyond this machine's own, under which it may be asked.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str] = frozenset()) -> None:
+        self.app, self.hosts = app, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        why = self._refusal(scope["method"], Headers(scope=scope))
+        app = PlainTextResponse(why, status_code=403) if why else self.app
+        await app(scope, receive, send_with_headers)
+
+    def _refusal(self, method: str, headers: Headers) -> str:
+        """Why a request is not answered, empty where it is."""
+        said = headers.getlist("host")
+        match = HOST.fullmatch(said[0]) if len(said) == 1 else None
+        host = match[1].lower() if match else ""
+        if not (is_loopback(host) or host in self.hosts):
+            return f"Found the host {', '.join(said)!r:.80}; ask for localhost or 127.0.0.1.\n"
+        if method not in CHANGES_NOTHING and urlsplit(headers.get("origin", "")).netloc != said[0]:
+            return (
+                f"Found the origin {headers.get('origin', '')!r:.80}; only pages of this server may change anything.\n"
+            )
+        return ""

@@ -1,0 +1,42 @@
+"""Names of runs in addresses. One part of a path each, though a run may lie in a folder: `sweep/a` is `sweep~1a`.
+
+The marks are those of JSON pointers (RFC 6901), and `~2` for `.`, which browsers take for a folder.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote, urlencode
+
+MARKS = (("~", "~0"), ("/", "~1"))
+HERE = "~2"
+"""Of the run that is the directory itself, whose name is `.`."""
+
+
+def run_url(name: str, *parts: str, **query: object) -> str:
+    """`/runs/NAME`, with further parts, and what of the query is not None or empty; tuples are repeated."""
+    path = "".join(f"/{quote(part, safe='')}" for part in parts)
+    return with_query(f"/runs/{quote(run_key(name), safe='~')}{path}", **query)
+
+
+def with_query(path: str, **query: object) -> str:
+    """The path with what of the query is not None or empty; tuples are repeated."""
+    asked = {key: value for key, value in query.items() if value is not None and value not in ("", ())}
+    return f"{path}?{urlencode(asked, doseq=True)}" if asked else path
+
+
+def run_key(name: str) -> str:
+    """The name as one part of a path, before it is quoted."""
+    if name == ".":
+        return HERE
+    for plain, mark in MARKS:
+        name = name.replace(plain, mark)
+    return name
+
+
+def run_name(key: str) -> str:
+    """The inverse of `run_key`."""
+    if key == HERE:
+        return "."
+    for plain, mark in reversed(MARKS):
+        key = key.replace(mark, plain)
+    return key

@@ -1,0 +1,65 @@
+"""Templates in which nothing that a model, a tool or a config wrote can be anything but text.
+
+All values are escaped, and control characters shown as symbols, wherever a template prints them: no filter has to be
+remembered. Only what our own functions return as `Markup` is taken as it is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from agentrl.evaluation.charts import number
+from agentrl.ui.links import run_url, with_query
+
+TEMPLATES = Path(__file__).parent / "templates"
+LINE_ENDS = frozenset({0x09, 0x0A})
+SYMBOLS: dict[int, int | str] = {
+    **{code: 0x2400 + code for code in range(0x20) if code not in LINE_ENDS},
+    0x7F: 0x2421,
+    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
+    # text that runs backwards says one thing and shows another
+    **{code: f"[U+{code:04X}]" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))},
+    **dict.fromkeys(range(0xD800, 0xE000), 0xFFFD),  # halves of a character, which no page can hold
+}
+
+
+def shown(value: object) -> object:
+    """The value as text with its control characters as symbols; `Markup` is ours and stays."""
+    return value if isinstance(value, Markup) else str(value).translate(SYMBOLS)
+
+
+def environment() -> Environment:
+    """Filters: `shown`, `number` (short, n/a for None). Functions: `run_url`, `with_query`."""
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        finalize=shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"shown": shown, "number": _number}
+    made.globals |= {"run_url": run_url, "with_query": with_query}
+    return made
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else number(value)
+
+
+ENVIRONMENT = environment()
+
+
+def page(template: str, *, status: int = 200, headers: dict[str, str] | None = None, **values: Any) -> HTMLResponse:
+    """The template with the values, as an answer."""
+    return HTMLResponse(ENVIRONMENT.get_template(template).render(values), status_code=status, headers=headers)
+
+
+def fragment(template: str, **values: Any) -> Markup:
+    """The template with the values, to be put into another."""
+    return Markup(ENVIRONMENT.get_template(template).render(values))
