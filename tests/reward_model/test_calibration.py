@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from agentrl.config import CalibrationGateConfig
+from agentrl.evaluation.intervals import wilson
 from agentrl.grading.reward_folder import Calibration
 from agentrl.reward_model import calibration as cal
 from agentrl.reward_model.gate import failures, length_gap
@@ -80,8 +81,8 @@ def test_temperatures_without_an_answer_are_bounded() -> None:
 
 
 def test_wilson_of_known_counts() -> None:
-    assert cal.wilson(8, 10) == pytest.approx((0.490162, 0.943318), abs=1e-6)
-    assert cal.wilson(0, 0) == (0, 1)
+    assert wilson(8, 10) == pytest.approx((0.490162, 0.943318), abs=1e-6)
+    assert wilson(0, 0) == (0, 1)
 
 
 def test_a_gain_and_a_bias_make_the_hold_out_standard() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -34,6 +35,45 @@ def resampled_means(values_NK: ArrayLike, *, resamples: int = RESAMPLES, seed: i
     drawn_RN += np.arange(resamples)[:, None] * n_items
     counts_RN = np.bincount(drawn_RN.ravel(), minlength=resamples * n_items).reshape(resamples, n_items)
     return np.asarray(counts_RN @ values / n_items)
+
+
+class Resamples:
+    """R samples of N items with replacement: the same draws for every figure of a comparison.
+
+    As in `resampled_means`, which draws the same ones, but a piece at a time, so that many items need little memory.
+    """
+
+    PIECE = 4_000_000
+    """Items drawn at once, over all resamples of the piece."""
+
+    def __init__(self, n_items: int, *, resamples: int = RESAMPLES, seed: int = SEED) -> None:
+        self.n_items, self.resamples, self.seed = n_items, resamples, seed
+        self._kept: list[Floats] | None = None
+
+    def counts(self) -> Iterator[Floats]:
+        """[r, N] how often each item was drawn, in pieces of all the resamples."""
+        if self._kept is not None:
+            yield from self._kept
+            return
+        pieces = self._draw()
+        if self.n_items * self.resamples <= self.PIECE:
+            self._kept = list(pieces)
+            pieces = iter(self._kept)
+        yield from pieces
+
+    def _draw(self) -> Iterator[Floats]:
+        rng, rows = np.random.default_rng(self.seed), max(1, self.PIECE // self.n_items)
+        for start in range(0, self.resamples, rows):
+            size = min(rows, self.resamples - start)
+            drawn_rN = rng.integers(0, self.n_items, size=(size, self.n_items))
+            drawn_rN += np.arange(size)[:, None] * self.n_items
+            counts = np.bincount(drawn_rN.ravel(), minlength=size * self.n_items)
+            yield counts.reshape(size, self.n_items).astype(np.float64)
+
+    def means(self, values_NK: ArrayLike) -> Floats:
+        """[R, K] column means of every resample."""
+        values = np.asarray(values_NK, dtype=np.float64)
+        return np.concatenate([counts_rN @ values / self.n_items for counts_rN in self.counts()])
 
 
 def percentile_interval(draws: ArrayLike, level: float = LEVEL) -> Interval:
@@ -70,3 +110,13 @@ def t_quantile(probability: float, degrees: int) -> float:
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
     return math.fsum(term / float(degrees**power) for power, term in enumerate(terms))
+
+
+def wilson(right: float, n: int, level: float = LEVEL) -> Interval:
+    """Wilson's score interval of a share."""
+    if n == 0:
+        return Interval(0.0, 1.0)
+    z, share = NormalDist().inv_cdf((1 + level) / 2), right / n
+    centre = share + z * z / (2 * n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return Interval((centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n))

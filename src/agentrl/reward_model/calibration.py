@@ -9,12 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-from agentrl.evaluation.intervals import Interval
 
 Floats = NDArray[np.float64]
 
@@ -122,16 +119,6 @@ def fit_temperature(logits: ArrayLike, outcomes: ArrayLike | None = None) -> flo
         middle = math.sqrt(low * high)
         low, high = (middle, high) if slope(middle) < 0 else (low, middle)
     return 1 / math.sqrt(low * high)
-
-
-def wilson(right: float, n: int, level: float = 0.95) -> Interval:
-    """Wilson's score interval of a share."""
-    if n == 0:
-        return Interval(0.0, 1.0)
-    z, share = NormalDist().inv_cdf((1 + level) / 2), right / n
-    centre = share + z * z / (2 * n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return Interval((centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n))
 
 
 def within(values: ArrayLike, groups: Sequence[str]) -> Floats:

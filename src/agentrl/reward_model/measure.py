@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from agentrl.config import CalibrationGateConfig
-from agentrl.evaluation.intervals import percentile_interval, resampled_means
+from agentrl.evaluation.intervals import percentile_interval, resampled_means, wilson
 from agentrl.evaluation.rank_correlation import pearson, spearman
 from agentrl.reward_model import calibration as cal
 from agentrl.reward_model.data_file import Examples
@@ -93,8 +93,8 @@ def _share(right: cal.Floats, tasks: Sequence[str]) -> Report:
     names, index = np.unique(np.asarray(tasks), return_inverse=True)
     sums = np.stack([np.bincount(index, weights=right), np.bincount(index)], axis=1)
     drawn = resampled_means(sums, resamples=2000) if len(names) > 1 else sums
-    by_task = percentile_interval(drawn[:, 0] / drawn[:, 1]) if len(names) > 1 else cal.wilson(0, 0)
-    interval = cal.wilson(float(right.sum()), len(right))
+    by_task = percentile_interval(drawn[:, 0] / drawn[:, 1]) if len(names) > 1 else wilson(0, 0)
+    interval = wilson(float(right.sum()), len(right))
     return {
         "accuracy": float(right.mean()),
         "accuracy_low": interval.low,
@@ -130,7 +130,7 @@ def _by(right: cal.Floats, keys: Sequence[int]) -> list[Report]:
     found = []
     for key in sorted(set(keys)):
         part = right[np.asarray(keys) == key]
-        low, high = cal.wilson(float(part.sum()), len(part))
+        low, high = wilson(float(part.sum()), len(part))
         found.append({"value": key, "n": len(part), "accuracy": float(part.mean()), "low": low, "high": high})
     return found
 
@@ -140,7 +140,7 @@ def _by_length(right: cal.Floats, tokens: cal.Floats) -> list[Report]:
     difference = tokens[:, 0] - tokens[:, 1]
     found = []
     for part in np.array_split(np.argsort(difference, kind="stable"), min(5, len(right))):
-        low, high = cal.wilson(float(right[part].sum()), len(part))
+        low, high = wilson(float(right[part].sum()), len(part))
         row = {"from": float(difference[part].min()), "to": float(difference[part].max()), "n": len(part)}
         found.append({**row, "accuracy": float(right[part].mean()), "low": low, "high": high})
     return found
@@ -229,5 +229,5 @@ def _raters(examples: Examples) -> Report | None:
         agreed += yes * (yes - 1) // 2 + (len(votes) - yes) * (len(votes) - yes - 1) // 2
     if not pairs:
         return None
-    low, high = cal.wilson(agreed, pairs)
+    low, high = wilson(agreed, pairs)
     return {"most_people": people, "pairs": pairs, "agreement": agreed / pairs, "low": low, "high": high}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from agentrl.reward_model.calibration import wilson
+from agentrl.evaluation.intervals import wilson
 
 WIDTH, HEIGHT = 460, 360
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 16, 92
