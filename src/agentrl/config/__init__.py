@@ -50,6 +50,7 @@ from agentrl.config.tools import (
     ToolEndpointConfig,
     ToolsConfig,
 )
+from agentrl.config.tracking import OpenTelemetryConfig, TrackingConfig
 from agentrl.config.workflow import WorkflowConfig
 
 __all__ = [
@@ -70,6 +71,7 @@ __all__ = [
     "LoRAConfig",
     "MCPServerConfig",
     "MonitoringConfig",
+    "OpenTelemetryConfig",
     "PPOConfig",
     "PolicyConfig",
     "PotentialConfig",
@@ -92,6 +94,7 @@ __all__ = [
     "ToolEfficiencyConfig",
     "ToolEndpointConfig",
     "ToolsConfig",
+    "TrackingConfig",
     "TrainingSections",
     "TurnScoreConfig",
     "WorkflowConfig",

@@ -23,6 +23,7 @@ from agentrl.config.rewards import MAX_TURN_SCORE_SHARE
 from agentrl.config.rollout import RolloutConfig
 from agentrl.config.section import Count, PathParts, Problem, RunName, Section, did_you_mean
 from agentrl.config.tools import ToolsConfig, expand_endpoint_list, served_by_nobody
+from agentrl.config.tracking import TrackingConfig
 from agentrl.config.workflow import WorkflowConfig
 from agentrl.errors import ConfigError
 
@@ -51,6 +52,9 @@ class RunConfig(Section):
     ppo: PPOConfig = Field(default=PPOConfig(), description="The update.")
     evaluation: EvaluationConfig = Field(default=EvaluationConfig(), description="Measuring the policy.")
     checkpoint: CheckpointConfig = Field(default=CheckpointConfig(), description="Saving the policy.")
+    tracking: TrackingConfig | None = Field(
+        default=None, description="Who else is told while it runs: experiment trackers, an OpenTelemetry collector."
+    )
     release: ReleaseConfig | None = Field(default=None, description="How a trained policy reaches users.")
     monitoring: Annotated[MonitoringConfig | None, BeforeValidator(expand_metric_list)] = Field(
         default=None, description="What is watched after the release: a mapping, or a bare list of metric names."
@@ -160,6 +164,9 @@ class RunConfig(Section):
         for path, grader in self.grading.endpoints if self.grading else ():
             yield from _written_secrets(grader.headers, ("grading", *path, "headers"))
         yield from _written_secrets(self.inference.headers, ("inference", "headers"))
+        if self.tracking and self.tracking.opentelemetry:
+            path = ("tracking", "opentelemetry", "headers")
+            yield from _written_secrets(self.tracking.opentelemetry.headers, path)
 
 
 def _written_secrets(values: Mapping[str, str], section: PathParts) -> Iterator[Problem]:

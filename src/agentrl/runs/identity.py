@@ -21,8 +21,10 @@ MAY_CHANGE = (
     "ppo.steps",
     "ppo.guards.max_outage_seconds",
     "checkpoint",
+    "tracking",
 )
-"""Keys that a resumed run may set anew without being asked: more steps, or more patience, are the same run."""
+"""Keys that a resumed run may set anew without being asked: more steps, more patience or who else is told of them are
+the same run."""
 MAY_BE_NEWER = frozenset({"agentrl"})
 """Versions that are part of the identity, but that a resumed run is not asked about: a mended program goes on."""
 NEVER_CHANGES = ("versions.model",)
