@@ -37,7 +37,7 @@ def create_app(runs_dir: Path, *, hosts: frozenset[str] = frozenset()) -> FastAP
 
     Args:
         runs_dir: a directory of run directories, at any depth, or one run.
-        hosts: names, beyond this machine's own, under which it may be asked.
+        hosts: names under which other machines may ask, see `Guard`.
     """
     index = RunsIndex(runs_dir)
 

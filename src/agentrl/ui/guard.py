@@ -12,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agentrl.addresses import is_loopback
+from agentrl.addresses import is_loopback, plain_address
 from agentrl.routes.app import HOST
 
 CHANGES_NOTHING = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -34,7 +34,7 @@ class Guard:
     """Refuses other hosts' names and other pages' changes; every answer carries the headers above.
 
     Args:
-        hosts: names, beyond this machine's own, under which it may be asked.
+        hosts: names under which other machines ask; with any, plain addresses will do, too. Empty: none may.
     """
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str] = frozenset()) -> None:
@@ -61,7 +61,8 @@ class Guard:
         said = headers.getlist("host")
         match = HOST.fullmatch(said[0]) if len(said) == 1 else None
         host = match[1].lower() if match else ""
-        if not (is_loopback(host) or host in self.hosts):
+        is_known = host in self.hosts or (bool(self.hosts) and plain_address(host) is not None)
+        if not (is_loopback(host) or is_known):
             return f"Found the host {', '.join(said)!r:.80}; ask for localhost or 127.0.0.1.\n"
         if method not in CHANGES_NOTHING and urlsplit(headers.get("origin", "")).netloc != said[0]:
             return (
