@@ -36,6 +36,11 @@ class CheckpointConfig(Section):
     keep_best: PositiveInt = Field(
         default=3, description="Policies to keep, the best ones on validation, each as a Hugging Face directory."
     )
+    token_facts: bool = Field(
+        default=True,
+        description="Whether to keep, for each batch that was learned from, every sampled token's advantage, value and "
+        "log-probabilities: for the trace viewer.",
+    )
 
     def problems(self) -> Iterator[Problem]:
         if self.keep_every_steps is not None and self.keep_every_steps % self.every_steps:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from statistics import fmean
 
@@ -27,6 +27,8 @@ from agentrl.ppo.optimizer import load_state_tensors, make_optimizer, state_tens
 from agentrl.ppo.schedule import learning_rate_factor, set_learning_rates
 from agentrl.types import Trajectory
 
+Keep = Callable[[Sequence[Trajectory], Experience], None]
+"""Takes the trajectories of an update, and the experience that has a row for each."""
 LARGEST = ("grad_norm", "ratio_maxdev")  # metrics that are the largest, not the mean, over an update's optimiser steps
 
 
@@ -40,6 +42,7 @@ class PPOTrainer:
         seed: of the minibatches' order, which depends on it and the policy's version alone.
         ranks: the processes that share the passes; each holds the whole batch.
         phases: is told which part of an update is being worked on.
+        keep: is shown what an update learns from, before it changes anything.
     """
 
     def __init__(
@@ -51,8 +54,9 @@ class PPOTrainer:
         seed: int = 0,
         ranks: Ranks | None = None,
         phases: Phases | None = None,
+        keep: Keep = lambda *_: None,
     ) -> None:
-        self.seed = seed
+        self.seed, self.keep = seed, keep
         self.phases = phases or Phases()
         self.policy = policy
         self.reference = reference
@@ -76,7 +80,7 @@ class PPOTrainer:
         config = self.config
         version = self.policy.version
         # 1. What there is to learn from.
-        batch, metrics = self._select(trajectories)
+        learned, batch, metrics = self._select(trajectories)
         metrics["learning_rate"] = set_learning_rates(self.optimizer, learning_rate_factor(version, config))
         if not len(batch):
             self.policy.version += 1
@@ -88,6 +92,7 @@ class PPOTrainer:
         passes = [self._minibatches(batch, generator) for _ in range(config.epochs)]
         experience = self._experience(batch, list(chain(*passes[0])), gae_lambda=config.gae_lambda)
         metrics |= describe(experience, config) | {"kl_coef": self.kl.coef}
+        self.keep(learned, experience)
 
         # 3. Several epochs over shuffled minibatches.
         seen: list[dict[str, float]] = []
@@ -167,8 +172,8 @@ class PPOTrainer:
         """
         load_state_tensors(self.optimizer, self._named, tensors)
 
-    def _select(self, trajectories: Sequence[Trajectory]) -> tuple[TrajectoryBatch, dict[str, float]]:
-        """The batch, and what is left out of it.
+    def _select(self, trajectories: Sequence[Trajectory]) -> tuple[list[Trajectory], TrajectoryBatch, dict[str, float]]:
+        """What is learned from, the same as a batch, and what is left out of it.
 
         Raises:
             ValueError: see `update`.
@@ -186,8 +191,8 @@ class PPOTrainer:
         if not config.has_critic:
             kept = informative_rows(batch, config)
             metrics["trajectories_without_signal"] = len(batch) - len(kept)
-            batch = batch.rows(kept)
-        return batch, {name: float(value) for name, value in metrics.items()}
+            fresh, batch = [fresh[row] for row in kept.tolist()], batch.rows(kept)
+        return fresh, batch, {name: float(value) for name, value in metrics.items()}
 
     @torch.no_grad()
     def _experience(self, batch: TrajectoryBatch, pieces: list[Tensor], *, gae_lambda: float) -> Experience:

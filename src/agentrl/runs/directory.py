@@ -29,6 +29,7 @@ from agentrl.runs.files import (
 from agentrl.runs.identity import identity_changes, refuse_changes
 from agentrl.runs.lock import RunLock
 from agentrl.runs.place import cannot_create, check_place, refuse_if_used, undo_creation
+from agentrl.runs.token_facts import TokenFacts, token_facts_path, write_token_facts
 from agentrl.runs.traces import to_trace
 from agentrl.types import Rollout
 
@@ -48,7 +49,7 @@ class RunDirectory:
     def __init__(self, path: Path, lock: RunLock) -> None:
         self.path = path
         self.lost_rollouts: list[str] = []
-        """Names of the traces that could not be written."""
+        """Names of the traces that could not be written, and of the facts of tokens, as tokens/NAME."""
         self._lock = lock
 
     def __repr__(self) -> str:
@@ -163,6 +164,15 @@ class RunDirectory:
         except OSError as error:
             self.lost_rollouts.append(name)
             tell(f"{rollouts_path(self.path, name)} cannot be written: {error.strerror}; going on without these traces")
+
+    def keep_token_facts(self, name: str, facts: Iterable[TokenFacts], tell: Callable[[str], None]) -> None:
+        """tokens/NAME.jsonl.gz; a run goes on without those that cannot be written: it tells, and counts them."""
+        try:
+            write_token_facts(self.path, name, facts)
+        except OSError as error:
+            path = token_facts_path(self.path, name)
+            self.lost_rollouts.append(f"{path.parent.name}/{name}")
+            tell(f"{path} cannot be written: {error.strerror}; going on without these facts of tokens")
 
     def write_rollouts(self, name: str, rollouts: Iterable[Rollout]) -> Path:
         """Full traces to rollouts/NAME.jsonl.gz, one a line; an earlier file of that name is replaced."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ from agentrl.policy.policy import Policy
 from agentrl.policy.ranks import Ranks
 from agentrl.policy.reference import ReferencePolicy
 from agentrl.ppo.checks import FirstUpdate
+from agentrl.ppo.experience import Experience
+from agentrl.ppo.recording import token_facts
 from agentrl.ppo.rules import GAMING_RULES
 from agentrl.ppo.trainer import PPOTrainer
 from agentrl.progress import Reporter
@@ -85,7 +87,13 @@ class Training:
         self.reference_digest = reference.digest()
         trained, self.reference = self.ranks.shard(policy, reference)
         self.ppo = PPOTrainer(
-            trained, self.reference, config.ppo, seed=config.seed, ranks=self.ranks, phases=self.phases
+            trained,
+            self.reference,
+            config.ppo,
+            seed=config.seed,
+            ranks=self.ranks,
+            phases=self.phases,
+            keep=self.keep_tokens,
         )
         self.first_update = FirstUpdate(self.ppo, engine=engine_attention(config))
         self.history = History(run)
@@ -245,6 +253,12 @@ class Training:
         if self.config.ppo.overlap:
             return await in_thread(lambda: self.ppo.update(trajectories))
         return self.ppo.update(trajectories)
+
+    def keep_tokens(self, learned: Sequence[Trajectory], experience: Experience) -> None:
+        """What the update sees in each token, for those who read the episodes."""
+        if self.config.checkpoint.token_facts:
+            facts = token_facts(learned, experience, self.config.ppo)
+            self.run.keep_token_facts(self.update_of["file"], facts, self.reporter.message)
 
     async def warm_up_critic(self) -> None:
         """Rollouts of step 0's tasks teach the value head; step 1's advantages then do not start from nothing."""

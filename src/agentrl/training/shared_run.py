@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from agentrl.policy.ranks import Ranks
 from agentrl.runs import RunDirectory
+from agentrl.runs.token_facts import TokenFacts
 from agentrl.types import Rollout
 
 Result = TypeVar("Result")
@@ -42,6 +43,10 @@ class SharedRun(RunDirectory):
     def keep_rollouts(self, name: str, rollouts: Iterable[Rollout], tell: Callable[[str], None]) -> None:
         if self._run is not None:  # nobody need hear of it: a run goes on without traces, and rollouts may be ahead
             self._run.keep_rollouts(name, rollouts, tell)
+
+    def keep_token_facts(self, name: str, facts: Iterable[TokenFacts], tell: Callable[[str], None]) -> None:
+        if self._run is not None:  # every rank has the facts of the whole batch
+            self._run.keep_token_facts(name, facts, tell)
 
     def write_rollouts(self, name: str, rollouts: Iterable[Rollout]) -> Path:
         return self._write(lambda run: run.write_rollouts(name, rollouts))

@@ -1,0 +1,85 @@
+"""What an update saw in every token that it learned from, beside the rollouts: tokens/train-NNNNNN.jsonl.gz.
+
+One line a rollout, only of those that the update took: what was stale, ungraded or without a signal has none.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from agentrl.disk import replacing
+from agentrl.errors import CheckpointError
+
+TOKENS = "tokens"
+STEP = re.compile(r"train-\d{6,}")
+"""Begins the names of all files of rollouts that one step learned from; its facts are in the file of just this name."""
+DIGITS = 5
+"""Significant digits that are kept."""
+
+Numbers = tuple[tuple[float | None, ...], ...]
+"""[turns] [T] one number for each of `turns[i].token_ids`; None where it was not finite."""
+
+
+@dataclass(frozen=True)
+class TokenFacts:
+    """One rollout's tokens, before the update that learned from it."""
+
+    rollout_id: str
+    advantages: Numbers
+    """As the loss used them: after whitening over the batch, where `ppo.whiten_advantages` is on."""
+    values: Numbers | None
+    """The critic's value of what stood before the token; None without a critic."""
+    logprobs: Numbers
+    """`old_logprobs`, in nats: under the weights before the update (the engine's, with `ppo.old_logprobs: engine`)."""
+    ref_logprobs: Numbers
+    """Under the reference, in nats."""
+    is_trusted: bool = True
+    """False where the mismatch filters kept the rollout out of the loss."""
+
+
+def write_token_facts(run: Path, name: str, facts: Iterable[TokenFacts]) -> Path:
+    """tokens/NAME.jsonl.gz, whole or not at all; an earlier file of that name is replaced.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = token_facts_path(run, name)
+    path.parent.mkdir(exist_ok=True)  # in `run` alone: a run directory that is gone is not made again
+    with replacing(path) as file, gzip.GzipFile("", "wb", 5, file, mtime=0) as packed:  # same input, same bytes
+        for each in facts:
+            packed.write(json.dumps(vars(each), allow_nan=False).encode() + b"\n")
+    return path
+
+
+def read_token_facts(run: Path, file: str, rollout_id: str) -> TokenFacts | None:
+    """The facts of a rollout of rollouts/FILE.jsonl.gz; None where no update learned from it, or nothing was kept.
+
+    Raises:
+        CheckpointError: the facts are damaged.
+    """
+    step = STEP.match(file)  # what a step drew again, train-000005-again-1, is learned from with its other rollouts
+    path = token_facts_path(run, step.group()) if step else None
+    if path is None or not path.is_file():
+        return None
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            for line in lines:
+                if rollout_id in line and (record := json.loads(line))["rollout_id"] == rollout_id:
+                    return TokenFacts(**{field.name: _frozen(record[field.name]) for field in fields(TokenFacts)})
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    return None
+
+
+def token_facts_path(run: Path, name: str) -> Path:
+    return run / TOKENS / f"{name}.jsonl.gz"
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
