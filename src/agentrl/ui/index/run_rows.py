@@ -1,0 +1,192 @@
+"""The row of a run in the list, from the small files that it writes while it trains."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from agentrl.runs.files import CONFIG, MANIFEST, METRICS, SUMMARY
+from agentrl.ui.index.places import open_plain
+from agentrl.ui.index.records import RunRow
+
+STOP = "stop.json"
+BASELINE = "evaluations/validation-baseline.json"
+INTERRUPTED = "interrupted"
+
+_FILES = (MANIFEST, CONFIG, METRICS, SUMMARY, STOP, BASELINE)
+_PLANNED = re.compile(rb"^ppo:\n(?:[ #].*\n|\n)*?  steps: (\d+)\s*$", re.M)  # parsing 100 configs takes 2 s
+_VALIDATED = b'"reward_validation"'
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of a run's rollouts, by the index."""
+
+    rollouts: int = 0
+    infra_failed: int = 0
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What the files say, but for who works there now."""
+
+    started_at: str
+    steps: int
+    planned_steps: int | None
+    reward_baseline: float | None
+    reward_latest: float | None
+    reward_best: float | None
+    state: str
+    """If no process works there."""
+    stopped_by: str
+    problems: tuple[str, ...]
+
+
+class RunFacts:
+    """Rows of runs; files are read again when they changed."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[tuple[Any, ...], _Facts]] = {}
+
+    def row(self, name: str, run: Path, counts: Counts, *, is_running: bool) -> RunRow:
+        """What is known of one run."""
+        seen = tuple(_stamp(run / file) for file in _FILES)
+        known = self._known.get(run)
+        if known is None or known[0] != seen:
+            known = self._known[run] = (seen, _facts(run))
+        facts = known[1]
+        return RunRow(
+            name=name,
+            state="running" if is_running else facts.state,
+            stopped_by="" if is_running else facts.stopped_by,
+            started_at=facts.started_at,
+            steps=facts.steps,
+            planned_steps=facts.planned_steps,
+            reward_baseline=facts.reward_baseline,
+            reward_latest=facts.reward_latest,
+            reward_best=facts.reward_best,
+            rollouts=counts.rollouts,
+            infra_failed=counts.infra_failed,
+            problems=(*facts.problems, *counts.problems),
+        )
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        facts = os.lstat(path)
+    except OSError:
+        return None
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
+
+
+def _facts(run: Path) -> _Facts:
+    problems: list[str] = []
+    manifest, summary, stop, baseline = (_read(run, name, problems) for name in (MANIFEST, SUMMARY, STOP, BASELINE))
+    rows = list(_told_rows(_bytes(run, METRICS, problems)))
+    steps = _last_step(rows)
+    planned = _PLANNED.search(_bytes(run, CONFIG, problems))
+    validated = [found for row in rows if (found := _number(row.get("reward_validation"))) is not None]
+    first = _figure(summary, "baseline")
+    if first is None:
+        first = _mean_reward(baseline)
+    best = _figure(summary, "best")
+    state, stopped_by = _ended(summary, stop, steps)
+    return _Facts(
+        started_at=_string(manifest.get("started_at")),
+        steps=max(steps, _count(summary.get("steps"))),
+        planned_steps=int(planned[1]) if planned else None,
+        reward_baseline=first,
+        reward_latest=validated[-1] if validated else first,
+        reward_best=best if best is not None else max([*validated, *([] if first is None else [first])], default=None),
+        state=state,
+        stopped_by=stopped_by,
+        problems=tuple(problems),
+    )
+
+
+def _ended(summary: Mapping[str, Any], stop: Mapping[str, Any], steps: int) -> tuple[str, str]:
+    """State and who stopped it, of a run that no process works in.
+
+    A summary of fewer steps than were taken is that of an earlier process; the later one was killed.
+    """
+    if not summary or steps > _count(summary.get("steps")):
+        return (INTERRUPTED, "") if not stop else ("stopped", _string(stop.get("rule")))
+    stopped_by = _string(summary.get("stopped_by"))
+    if not stopped_by:
+        return "finished", ""
+    return (INTERRUPTED, "") if stopped_by == INTERRUPTED else ("stopped", stopped_by)
+
+
+def _told_rows(metrics: bytes) -> Iterator[dict[str, Any]]:
+    """Of a long file, only the rows that tell of validation, and the last one that is whole."""
+    lines = metrics[: metrics.rfind(b"\n") + 1].split(b"\n")[:-1]
+    for number, line in enumerate(lines, start=1):
+        if number == len(lines) or _VALIDATED in line:
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):  # MetricsTail tells of it
+                continue
+            if isinstance(row, dict):
+                yield row
+
+
+def _last_step(rows: Sequence[Mapping[str, Any]]) -> int:
+    return _count(rows[-1].get("step")) if rows else 0
+
+
+def _bytes(run: Path, name: str, problems: list[str]) -> bytes:
+    try:
+        with open_plain(run / name) as file:
+            return file.read()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        problems.append(f"{name} cannot be read: {error.strerror or error}")
+        return b""
+
+
+def _read(run: Path, name: str, problems: list[str]) -> Mapping[str, Any]:
+    text = _bytes(run, name, problems)
+    if not text:
+        return {}
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        problems.append(f"{name} is damaged: {error}")
+        return {}
+    if isinstance(found, dict):
+        return found
+    problems.append(f"{name} is no JSON object")
+    return {}
+
+
+def _figure(summary: Mapping[str, Any], name: str) -> float | None:
+    part = summary.get(name)
+    return _number(part.get("reward")) if isinstance(part, dict) else None
+
+
+def _mean_reward(evaluation: Mapping[str, Any]) -> float | None:
+    items = evaluation.get("items")
+    rewards = [_number(item.get("reward")) for item in items or () if isinstance(item, dict)]
+    known = [reward for reward in rewards if reward is not None]
+    return fmean(known) if known else None
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _string(value: Any) -> str:
+    return value if isinstance(value, str) else ""
