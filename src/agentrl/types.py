@@ -113,11 +113,18 @@ class Turn:
     seconds: float
     """Generation, from request to last token (waiting for a place in the batch included)."""
     reasoning_tokens: int = 0
-    """How many of `token_ids` are thoughts, which neither tools nor the grader are shown."""
+    """How many of them are thoughts, which neither tools nor the grader are shown."""
     malformed_calls: int = 0
     """Tool calls that could not be read; each was answered by text, in `tool_results`."""
     attempts: int = 1
     """Generations asked for until one came."""
+    unseen_tokens: int = 0
+    """Sampled tokens that a server counted and did not tell; of an API model, all of them."""
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens the policy sampled."""
+        return len(self.token_ids) + self.unseen_tokens
 
 
 @dataclass(frozen=True)
@@ -206,7 +213,7 @@ class Rollout:
     @property
     def output_tokens(self) -> int:
         """Tokens the policy sampled."""
-        return sum(len(turn.token_ids) for turn in self.turns)
+        return sum(turn.output_tokens for turn in self.turns)
 
     @property
     def reasoning_tokens(self) -> int:

@@ -14,8 +14,9 @@ from agentrl.errors import ConfigError, EngineError, GraderError, ToolError
 from agentrl.inference.scripted import ScriptedEngine
 from agentrl.ppo.batch import fresh_enough
 from agentrl.rollout.engine import RolloutEngine
+from agentrl.rollout.sampled_turns import ENGINE_ATTEMPTS
 from agentrl.rollout.trajectory import to_trajectories
-from agentrl.rollout.turns import ENGINE_ATTEMPTS, derive_seed
+from agentrl.rollout.turns import derive_seed
 from agentrl.tools.toolbox import Toolbox
 from agentrl.types import FailureClass, Outcome, Rollout, StopReason, Task, ToolCall, ToolResult
 from tests.engine_fixtures import CALL, FakeGrader, FakeTool, chance_policy, make_tokenizer
@@ -360,7 +361,7 @@ def test_a_broken_tool_leaves_its_rollout_ungraded_and_the_others_alone() -> Non
 
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentrl.rollout.turns.ENGINE_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("agentrl.rollout.sampled_turns.ENGINE_PAUSE_SECONDS", 0.0)
 
 
 class Flaky(ScriptedEngine):

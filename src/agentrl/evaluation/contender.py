@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import logging
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,8 @@ from agentrl.errors import ConfigError
 from agentrl.evaluation.conditions import conditions
 from agentrl.evaluation.evaluation_files import AT
 from agentrl.evaluation.versions import versions
-from agentrl.progress_bars import without_progress_bars
+from agentrl.rollout.api_address import ApiAddress
+from agentrl.rollout.api_model import ApiModel
 from agentrl.rollout.engine import RolloutEngine
 from agentrl.runs.files import CHECKPOINTS, MANIFEST
 from agentrl.tools.preflight import check_endpoints
@@ -23,6 +25,8 @@ from agentrl.types import Task
 
 if TYPE_CHECKING:
     from agentrl.policy.policy import Policy
+
+logger = logging.getLogger(__name__)
 
 BASELINE = "baseline"
 
@@ -37,10 +41,8 @@ class PolicySource:
     """As the user wrote it."""
     folder: Path | None = None
     """checkpoint: weights to put into the baseline's network."""
-    url: str = ""
-    """api: base address of an OpenAI-compatible server, such as https://api.openai.com/v1."""
-    key_env: str = ""
-    """api: the environment variable that holds its key."""
+    api: ApiAddress | None = None
+    """api: which model, and where."""
 
     @classmethod
     def find(cls, text: str = BASELINE) -> PolicySource:
@@ -61,6 +63,11 @@ class PolicySource:
             raise ConfigError(f"{text}: no such folder; allowed: baseline, a checkpoint's folder, or RUN{AT}best")
         inner = folder / "policy"
         return cls("checkpoint", text, inner if inner.is_dir() else folder)
+
+    @classmethod
+    def of_api(cls, model: str, url: str, key_env: str | None = None) -> PolicySource:
+        """A model of an OpenAI-compatible server; see `ApiAddress.read`."""
+        return cls("api", model, api=ApiAddress.read(model, url, key_env))
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,6 @@ async def open_contender(
     sections = training_sections(config)
     splits = splits or load_tasks(sections.data)
     probe = (*splits.validation, *splits.train, *splits.test)[0]
-    network = None if source.kind == "api" else _load(config, source)
     told = await check_endpoints(
         sections.tools.endpoints,
         sections.grading,
@@ -116,18 +122,23 @@ async def open_contender(
         base_url=base_url,
         lifecycle=sections.tools.lifecycle,
     )
-    if network is None:
-        raise ConfigError(f"{source.name}: API models cannot be measured yet")
-    engine = RolloutEngine.from_config(config, network, base_url)
+    policy = ApiModel(source.api, config.inference) if source.api is not None else _load(config, source)
+    engine = RolloutEngine.from_config(config, policy, base_url)
     try:
-        engine.check_prompts((*splits.train, *splits.validation, *splits.test))
-        await engine.sync(network)
+        if isinstance(policy, ApiModel):
+            identity = await _check_api(config, engine, policy, probe)
+        else:
+            engine.check_prompts((*splits.train, *splits.validation, *splits.test))
+            await engine.sync(policy)
+            identity = {"digest": policy.digest()}
         told |= {f"tool {name}": version for name, version in engine.tool_versions.items()}
+        network = None if isinstance(policy, ApiModel) else policy
+        tokenizer, model = (network.tokenizer, None) if network else (None, _called(identity))
         yield Contender(
             engine=engine,
             splits=splits,
-            policy={"kind": source.kind, "name": source.name, "digest": network.digest()},
-            versions=versions(config, splits, network.tokenizer, told, engine.tools, engine.grader_versions),
+            policy={"kind": source.kind, "name": source.name, **identity},
+            versions=versions(config, splits, tokenizer, told, engine.tools, engine.grader_versions, model),
             config=config,
             network=network,
         )
@@ -135,9 +146,31 @@ async def open_contender(
         await engine.aclose()
 
 
+async def _check_api(config: RunConfig, engine: RolloutEngine, model: ApiModel, task: Task) -> dict[str, Any]:
+    """Ask the model for a word, with the tools that it will have; who it is."""
+    await model.check(engine.offered(task), config.rollout.max_turn_tokens)
+    if not task.item.get("tools") and (names := engine.undescribed_tools):
+        logger.warning(
+            "tools without a description: %s; the model behind the API knows of them what the prompt says",
+            ", ".join(names),
+        )
+    return {
+        "model": model.address.model,
+        "host": model.address.host,
+        "served": model.served,
+    }  # the list goes on growing
+
+
+def _called(identity: Mapping[str, Any]) -> str:
+    """An API model where others have a digest."""
+    served = identity["served"][0] if identity["served"] else "not told"
+    return f"{identity['model']} at {identity['host']} (served: {served})"
+
+
 def _load(config: RunConfig, source: PolicySource) -> Policy:
     from agentrl.policy.checkpoint import load_weights
     from agentrl.policy.policy import load_policy
+    from agentrl.progress_bars import without_progress_bars
 
     with without_progress_bars():
         policy = load_policy(config)

@@ -21,18 +21,21 @@ def versions(
     told: Mapping[str, str],
     tools: Sequence[str] = (),
     graders: Mapping[str, str] | None = None,
+    model: str | None = None,
 ) -> dict[str, Any]:
     """The `versions` of manifest.json; null is what nobody tells.
 
     Args:
+        tokenizer: the policy's; None for a model behind an API.
         told: by endpoints, see `check_endpoints`, and by MCP servers: "grader NAME" and "tool NAME" to a version.
         tools: names of all the tools.
         graders: name to digest, of the one that scores and of the hold-outs.
+        model: what stands for the digest of the baseline, where it is not what is rolled out.
     """
     grading = training_sections(config).grading
     return {
-        "model": _weights_digest(Path(config.workflow.baseline)),
-        "tokenizer": tokenizer_digest(tokenizer),
+        "model": model or _weights_digest(Path(config.workflow.baseline)),
+        "tokenizer": None if tokenizer is None else tokenizer_digest(tokenizer),
         "dataset": f"{splits.digest()} ({splits})",
         "reward_model": config.workflow.reward_model or grading.name,
         "graders": dict(graders or {}),

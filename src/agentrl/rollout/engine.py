@@ -23,11 +23,15 @@ from agentrl.grading.holdout import HoldoutGraders
 from agentrl.inference.build import build_engine
 from agentrl.inference.engine import InferenceEngine
 from agentrl.phases import Phases, Watched
+from agentrl.rollout.api_model import ApiModel
+from agentrl.rollout.api_turns import ApiTurns
 from agentrl.rollout.episode import Episode
+from agentrl.rollout.sampled_turns import SampledTurns
+from agentrl.rollout.speaker import Speaker
 from agentrl.rollout.turns import TurnLoop, derive_seed
 from agentrl.tools.lifecycle import Lifecycle
 from agentrl.tools.toolbox import Toolbox
-from agentrl.types import FailureClass, Grade, Rollout, StopReason, Task
+from agentrl.types import FailureClass, Grade, Message, Rollout, StopReason, Task
 
 if TYPE_CHECKING:
     from agentrl.policy.policy import Policy
@@ -49,8 +53,8 @@ class RolloutEngine:
     """Runs tasks through a policy and its tools.
 
     Args:
-        inference: where tokens come from.
-        chat: the policy's chat format.
+        inference: where tokens come from; or a model behind an API, which gives turns.
+        chat: the policy's chat format; None for a model behind an API, whose server has it.
         toolbox: the tools that it may call.
         grader: scores finished rollouts.
         config: the limits.
@@ -60,8 +64,8 @@ class RolloutEngine:
 
     def __init__(
         self,
-        inference: InferenceEngine,
-        chat: ChatFormat,
+        inference: InferenceEngine | ApiModel,
+        chat: ChatFormat | None,
         toolbox: Toolbox,
         grader: RolloutGrader,
         config: RolloutConfig,
@@ -77,22 +81,23 @@ class RolloutEngine:
         self._holdout = holdout or HoldoutGraders({})
 
     @classmethod
-    def from_config(cls, config: RunConfig, policy: Policy, base_url: str = "") -> RolloutEngine:
+    def from_config(cls, config: RunConfig, policy: Policy | ApiModel, base_url: str = "") -> RolloutEngine:
         """The engine of a run: `policy` sampled as `inference:` says, the tools and the grader of the config.
 
         Args:
+            policy: weights, or a model behind an API in their place.
             base_url: what `{serve}` stands for, see `agentrl.tools.serving`.
 
         Raises:
             ConfigError: a section is missing, an address or header cannot be used, or the model does not fit.
         """
         sections = training_sections(config)
-        inference = build_engine(config, policy)
+        inference = policy if isinstance(policy, ApiModel) else build_engine(config, policy)
         # An episode holds its place in the batch while it waits for tools: more episodes would only wait.
         at_once = min(config.rollout.max_concurrent, inference.max_sessions)
         return cls(
             inference,
-            policy.chat,
+            None if isinstance(policy, ApiModel) else policy.chat,
             Toolbox.from_config(sections.tools, base_url, max_output_chars=config.rollout.max_tool_output_chars),
             build_grader(sections.grading, base_url),
             config.rollout.model_copy(update={"max_concurrent": at_once}),
@@ -123,6 +128,7 @@ class RolloutEngine:
         """Return when no endpoint that failed again and again is known to be still failing. Cancel it to give up."""
         endpoints = [*self._toolbox.endpoints, *(self._lifecycle.endpoints if self._lifecycle else ())]
         endpoints += getattr(self._grader, "endpoints", ())
+        endpoints += getattr(self.inference, "endpoints", ())
         await asyncio.gather(*(endpoint.wait_until_healthy() for endpoint in endpoints))
 
     async def sync(self, policy: Policy) -> None:
@@ -160,6 +166,11 @@ class RolloutEngine:
     def tools(self) -> tuple[str, ...]:
         """Names of the tools that there are."""
         return self._toolbox.names
+
+    @property
+    def undescribed_tools(self) -> list[str]:
+        """Names of the tools that do not say what they are."""
+        return self._toolbox.undescribed
 
     clock = staticmethod(time.monotonic)
     """In seconds: what its users decide by time is decided by this."""
@@ -233,19 +244,32 @@ class RolloutEngine:
             await asyncio.gather(*jobs, return_exceptions=True)
 
     def _prompt_ids(self, task: Task) -> list[int]:
+        """Empty where a server turns messages into ids."""
+        return self._chat.prompt_ids(self._messages(task), tools=self._described(task)) if self._chat else []
+
+    def _messages(self, task: Task) -> list[Message]:
         messages = list(task.messages)
-        if self._config.announce_budget:
-            messages = announce_budget(messages, self._config.max_tool_calls)
-        return self._chat.prompt_ids(messages, tools=self._described(task))
+        return announce_budget(messages, self._config.max_tool_calls) if self._config.announce_budget else messages
+
+    def _speaker(self, task: Task, rollout_id: str) -> Speaker:
+        """Who takes the turns of an episode."""
+        if isinstance(self.inference, ApiModel):
+            return ApiTurns(self.inference, self._messages(task), self.offered(task), rollout_id)
+        assert self._chat is not None  # an engine of tokens has one
+        return SampledTurns(self.inference, self._chat, self._described(task), rollout_id)
 
     def _described(self, task: Task) -> list[dict[str, Any]] | None:
         """The tool objects that the task, or else the config, describes to the policy."""
         return task.item.get("tools") or self._toolbox.descriptions or None
 
+    def offered(self, task: Task) -> list[dict[str, Any]] | None:
+        """The tool objects by which an API lets its model call: those described, and the others by their names."""
+        return task.item.get("tools") or self._toolbox.offered or None
+
     async def _roll_out(self, plan: _Plan, rollout_id: str, prompt_ids: tuple[int, ...]) -> Rollout:
         """One episode, not graded yet; `error` says why it must not be."""
         episode = Episode(self._config, prompt_ids)
-        turns = TurnLoop(self.inference, self._chat, self._toolbox, self._described(plan.task))
+        turns = TurnLoop(self._speaker(plan.task, rollout_id), self._toolbox)
         failure: RolloutError | None = None
         stop, clock = StopReason.INFRASTRUCTURE, asyncio.timeout(self._config.max_seconds)
         started = time.monotonic()

@@ -15,6 +15,7 @@ class Episode:
 
     config: RolloutConfig
     prompt_ids: tuple[int, ...]
+    """Empty where a server keeps the context: then it is the server that says when it is full."""
     turns: list[Turn] = field(default_factory=list)
     answer: str = ""
     calls_counted: int = 0
@@ -24,7 +25,7 @@ class Episode:
 
     def __post_init__(self) -> None:
         self.context = list(self.prompt_ids)  # extended in place: turns cost what they add, not what came before
-        self._sampled = 0
+        self._read, self._sampled = len(self.prompt_ids), 0
         self._last_call = ("", "")
         self._repeats = 0
 
@@ -41,9 +42,8 @@ class Episode:
 
     @property
     def cost_usd(self) -> float:
-        read = len(self.context) - self._sampled
         prices = self.config.prices
-        return prices.cost_usd(prompt_tokens=read, sampled_tokens=self._sampled, tool_calls=self.calls_made)
+        return prices.cost_usd(prompt_tokens=self._read, sampled_tokens=self._sampled, tool_calls=self.calls_made)
 
     def spent(self) -> StopReason | None:
         """The budget that leaves no further turn, if any."""
@@ -56,16 +56,22 @@ class Episode:
             return StopReason.COST_BUDGET
         return None
 
-    def say(self, turn: Turn) -> None:
-        """Add what the policy sampled."""
+    def say(self, turn: Turn, unseen_read: int = 0) -> None:
+        """Add what the policy sampled.
+
+        Args:
+            unseen_read: tokens that it read before, where `context` does not hold them.
+        """
         self.turns.append(turn)
         self.context += turn.token_ids
-        self._sampled += len(turn.token_ids)
+        self._sampled += turn.output_tokens
+        self._read += unseen_read
 
     def read(self, results: Sequence[ToolResult], observation_ids: Sequence[int]) -> None:
         """Add what the last turn was answered."""
         self.turns[-1] = replace(self.turns[-1], tool_results=tuple(results), observation_ids=tuple(observation_ids))
         self.context += observation_ids
+        self._read += len(observation_ids)
 
     def is_stuck(self, calls: Sequence[ToolCall]) -> bool:
         """Whether these calls, which follow all earlier ones, repeat one identical call once too often."""

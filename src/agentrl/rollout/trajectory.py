@@ -21,11 +21,13 @@ def to_trajectory(rollout: Rollout, config: PPOConfig = SCORE_ALONE, signals: Se
         signals: process rewards, see `build_signals`.
 
     Raises:
-        ValueError: the rollout has no grade, or infrastructure ended it.
+        ValueError: the rollout has no grade, infrastructure ended it, or a server did not tell its tokens.
         ConfigError: a function of a signal failed.
     """
     if not rollout.is_valid or rollout.grade.score is None:
         raise ValueError(f"rollout {rollout.id} is not valid for training: {rollout.error or rollout.grade.reason}")
+    if any(turn.unseen_tokens for turn in rollout.turns):
+        raise ValueError(f"rollout {rollout.id} cannot be trained on: the API that it was sampled from tells no tokens")
     ids = list(rollout.prompt_ids)
     mask, logprobs = [False] * len(ids), [0.0] * len(ids)
     turns, versions = [-1] * len(ids), [-1] * len(ids)
@@ -57,6 +59,9 @@ def to_trajectories(
     """All rollouts that may be learned from. Ungraded and infra-failed ones are left out, never scored 0.
 
     So are rollouts whose prompt left no room for a single token: nothing was sampled.
+
+    Raises:
+        ValueError, ConfigError: as `to_trajectory`.
     """
     return [
         to_trajectory(rollout, config, signals) for rollout in rollouts if rollout.is_valid and rollout.output_tokens

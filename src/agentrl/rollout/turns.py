@@ -1,25 +1,17 @@
-"""The turn loop: generate, call tools, read, until the policy answers or a limit ends it."""
+"""The turn loop: speak, call tools, hear, until the policy answers or a limit ends it."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from agentrl.chat import BUDGET_SPENT, MALFORMED, ChatFormat, ParsedTurn
+from agentrl.chat import BUDGET_SPENT, MALFORMED, ParsedTurn
 from agentrl.errors import EngineError, ToolError
-from agentrl.inference.engine import InferenceEngine
 from agentrl.rollout.episode import Episode
+from agentrl.rollout.speaker import Speaker
 from agentrl.tools.toolbox import Toolbox
-from agentrl.types import Sample, StopReason, Task, ToolResult, Turn
-
-ENGINE_ATTEMPTS = 3
-"""Generations asked for until a turn is given up: an inference server may have been restarted under it."""
-ENGINE_PAUSE_SECONDS = 1.0
-"""Before the second attempt; twice that before the third."""
+from agentrl.types import StopReason, Task, ToolResult
 
 
 def derive_seed(*parts: object) -> int:
@@ -32,11 +24,8 @@ def derive_seed(*parts: object) -> int:
 class TurnLoop:
     """What the turns of an episode are made with."""
 
-    inference: InferenceEngine
-    chat: ChatFormat
+    speaker: Speaker
     toolbox: Toolbox
-    tools: Sequence[dict[str, Any]] | None
-    """The tool objects that the prompt describes."""
 
     async def run(self, episode: Episode, task: Task, *, rollout_id: str, seed: int) -> StopReason:
         """Fill `episode` turn by turn and say why it ended.
@@ -48,27 +37,14 @@ class TurnLoop:
             raise EngineError(f"the prompt leaves no room in {episode.config.max_context_tokens} tokens")
         is_budget_spent = False
         while (spent := episode.spent()) is None:
-            index, started = len(episode.turns), time.monotonic()
-            sample, attempts = await self._generate(episode, rollout_id, derive_seed(seed, index))
-            seconds = time.monotonic() - started
+            index = len(episode.turns)
             prefix = f"{rollout_id[6:14]}_{index}"
-            parsed = self.chat.parse(sample.token_ids, call_id_prefix=prefix, tools=self.tools)
-            episode.say(
-                Turn(
-                    token_ids=sample.token_ids,
-                    engine_logprobs=sample.logprobs,
-                    text=parsed.raw,
-                    tool_calls=parsed.calls,
-                    tool_results=(),
-                    observation_ids=(),
-                    policy_version=sample.policy_version,
-                    seconds=seconds,
-                    reasoning_tokens=parsed.reasoning_tokens,
-                    malformed_calls=len(parsed.malformed),
-                    attempts=attempts,
-                )
-            )
-            if sample.is_truncated:
+            said = await self.speaker.speak(episode, call_id_prefix=prefix, seed=derive_seed(seed, index))
+            if said is None:
+                return StopReason.TOKEN_BUDGET
+            parsed = said.parsed
+            episode.say(said.turn, said.unseen_read)
+            if said.is_truncated:
                 return StopReason.TOKEN_BUDGET
             if not parsed.calls and not parsed.malformed:
                 episode.answer = parsed.text
@@ -83,22 +59,8 @@ class TurnLoop:
             shown = list(results)
             if is_budget_spent and shown[-1].output != BUDGET_SPENT:
                 shown[-1] = replace(shown[-1], output=f"{shown[-1].output}\n{BUDGET_SPENT}")
-            episode.read(results, self.chat.observation_ids(parsed, shown))
+            episode.read(results, self.speaker.hear(said, shown))
         return spent
-
-    async def _generate(self, episode: Episode, rollout_id: str, seed: int) -> tuple[Sample, int]:
-        """The next turn, and the attempts that it took; each has the same context and seed."""
-        for attempt in range(1, ENGINE_ATTEMPTS):
-            try:
-                return await self._generate_once(episode, rollout_id, seed), attempt
-            except EngineError:
-                await asyncio.sleep(ENGINE_PAUSE_SECONDS * attempt)
-        return await self._generate_once(episode, rollout_id, seed), ENGINE_ATTEMPTS
-
-    async def _generate_once(self, episode: Episode, rollout_id: str, seed: int) -> Sample:
-        return await self.inference.generate(
-            episode.context, session=rollout_id, seed=seed, max_tokens=episode.tokens_left
-        )
 
     async def _answer_calls(
         self, parsed: ParsedTurn, episode: Episode, task: Task, rollout_id: str

@@ -9,7 +9,10 @@ from agentrl.types import FailureClass, Grade, Rollout, StopReason, Task, ToolCa
 
 
 def to_trace(rollout: Rollout) -> dict[str, Any]:
-    """`prompt_ids + token_ids[0] + observation_ids[0] + token_ids[1] + ...` is the sequence the policy saw."""
+    """`prompt_ids + token_ids[0] + observation_ids[0] + token_ids[1] + ...` is the sequence the policy saw.
+
+    Of a model behind an API no ids are known: they are empty, and each turn has the number of its `unseen_tokens`.
+    """
     return {
         "id": rollout.id,
         "task_id": rollout.task.id,
@@ -74,6 +77,7 @@ def _turn(turn: Turn) -> dict[str, Any]:
         "seconds": round(turn.seconds, 6),
         "reasoning_tokens": turn.reasoning_tokens,
         "malformed_calls": turn.malformed_calls,
+        **({"unseen_tokens": turn.unseen_tokens} if turn.unseen_tokens else {}),
     }
 
 
@@ -114,4 +118,5 @@ def _turn_from(turn: Mapping[str, Any]) -> Turn:
         reasoning_tokens=turn["reasoning_tokens"],
         malformed_calls=turn["malformed_calls"],
         attempts=turn["attempts"],
+        unseen_tokens=turn.get("unseen_tokens", 0),
     )

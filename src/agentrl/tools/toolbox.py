@@ -13,6 +13,7 @@ from agentrl.endpoint import Endpoint
 from agentrl.errors import ConfigError
 from agentrl.tools.endpoint_tool import EndpointTool
 from agentrl.tools.mcp_server import MCPServer
+from agentrl.tools.output import tool_object
 from agentrl.tools.python_tool import PythonTool
 from agentrl.types import ToolCall, ToolResult
 
@@ -64,6 +65,19 @@ class Toolbox:
         """Chat-completions tool objects of the tools that say what they are, for chat templates that list tools."""
         described = (getattr(tool, "description", None) for tool in self._tools.values())
         return [each for each in described if each]
+
+    @property
+    def offered(self) -> list[dict[str, Any]]:
+        """Tool objects of all tools, for APIs, whose models call no others; what says nothing takes anything."""
+        anything = {"type": "object", "properties": {}, "additionalProperties": True}
+        return [
+            getattr(tool, "description", None) or tool_object(name, "", anything) for name, tool in self._tools.items()
+        ]
+
+    @property
+    def undescribed(self) -> list[str]:
+        """Names of the tools that do not say what they are."""
+        return [name for name, tool in self._tools.items() if not getattr(tool, "description", None)]
 
     @property
     def names(self) -> tuple[str, ...]:
