@@ -81,7 +81,8 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).symlink_to(ROOT / name)
     with RunDirectory.create(tmp_path / "runs" / "demo", config_yaml="", manifest={}) as run:
         run.append_metrics({"step": 1, "reward_train": 0.5})
-        run.write_rollouts("validation-final", [make_rollout()])
+        for name in ("train-000001", "validation-final"):
+            run.write_rollouts(name, [make_rollout()])
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

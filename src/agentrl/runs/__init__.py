@@ -4,6 +4,7 @@
     metrics.jsonl       one line a step                    summary.json    the figures of the whole run
     rollouts/*.jsonl.gz every rollout with its full trace  report.html     written by evaluation/report.py
     checkpoints/NAME/   written by policy/                 run.lock        held while a process works here
+    tokens/*.jsonl.gz   what updates saw in every token
 
 Read `directory.py` first; `trace_files.py` reads rollouts of any run. May import: floors 0-1.
 """
