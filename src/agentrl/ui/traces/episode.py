@@ -1,0 +1,294 @@
+"""An episode as its page shows it, from a trace of any age: messages, turns with their calls and outputs, the grade."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agentrl.ui.traces.loose import (
+    count_of,
+    json_of,
+    list_of,
+    mapping_of,
+    number_of,
+    numbers_by_name,
+    numbers_in,
+    text_of,
+)
+from agentrl.ui.traces.said import said_in
+from agentrl.ui.traces.texts import Argument, Passage, arguments, passage
+
+Trace = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class MessageView:
+    """A message of the task."""
+
+    role: str
+    content: Passage
+
+
+@dataclass(frozen=True)
+class ResultView:
+    """What a call was answered."""
+
+    name: str
+    output: Passage
+    chars: int
+    seconds: float | None
+    is_error: bool
+    is_cut: bool
+    attempts: int
+
+
+@dataclass(frozen=True)
+class CallView:
+    """A call, and its answer where there is one."""
+
+    name: str
+    written: Passage
+    """Its arguments as text."""
+    arguments: tuple[Argument, ...] | None
+    """By name; None where they are no JSON object."""
+    key: tuple[str, str]
+    """Equal for equal calls."""
+    result: ResultView | None
+
+
+@dataclass(frozen=True)
+class TurnView:
+    """One generation and what it was answered."""
+
+    number: int
+    """From 1."""
+    thoughts: Passage
+    text: Passage
+    written: Passage
+    """All of it as sampled."""
+    is_taken_apart: bool
+    calls: tuple[CallView, ...]
+    other_results: tuple[ResultView, ...]
+    """To no call that is recorded, such as to one that could not be read."""
+    tokens: int
+    reasoning_tokens: int
+    unseen_tokens: int
+    """That a server counted and did not tell."""
+    observation_tokens: int
+    malformed_calls: int
+    attempts: int
+    seconds: float | None
+    policy_version: int | None
+    score: float | None
+    """The grader's, of this turn."""
+
+    @property
+    def results(self) -> tuple[ResultView, ...]:
+        return (*(call.result for call in self.calls if call.result), *self.other_results)
+
+
+@dataclass(frozen=True)
+class TokenCost:
+    """What a judge read and wrote."""
+
+    model: str
+    kinds: dict[str, float]
+    """Tokens by kind: prompt, completion, cached."""
+
+
+@dataclass(frozen=True)
+class GradeView:
+    """The grader's verdict."""
+
+    score: float | None
+    reason: Passage
+    """Why there is none."""
+    explanation: Passage
+    sub_scores: dict[str, float]
+    holdout: dict[str, float]
+    holdout_missing: dict[str, str]
+    errors: tuple[str, ...]
+    tokens: tuple[TokenCost, ...]
+    cost_usd: float | None
+    seconds: float | None
+    version: str
+
+
+@dataclass(frozen=True)
+class EpisodeView:
+    """All of it."""
+
+    id: str
+    task_id: str
+    messages: tuple[MessageView, ...]
+    item: Passage
+    """Other keys of the row, as JSON; empty where it has none."""
+    turns: tuple[TurnView, ...]
+    answer: Passage
+    outcome: str
+    stop_reason: str
+    failure_class: str
+    error: Passage
+    grade: GradeView
+    seed: str
+    sample_index: int | None
+    seconds: float | None
+    prompt_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    tool_calls: int
+    malformed_calls: int
+    cut_outputs: int
+    retries: int
+    cost_usd: float | None
+    policy_versions: tuple[str, ...]
+    problems: tuple[str, ...]
+    """What of the trace could not be shown, in words."""
+
+    @property
+    def hits_below(self) -> bool:
+        """Whether a message, turn or answer holds what was looked for."""
+        return any(piece.is_hit for each in self._passages() for piece in (*each.head, *each.rest))
+
+    def _passages(self) -> list[Passage]:
+        turns = [each for turn in self.turns for each in (turn.written, *(r.output for r in turn.results))]
+        return [*(message.content for message in self.messages), *turns, self.answer]
+
+
+def episode_view(trace: Trace, needle: str = "") -> EpisodeView:
+    """What there is of it; never raises.
+
+    Args:
+        needle: text that is marked wherever it stands.
+    """
+    problems: list[str] = []
+    turns = list_of(trace.get("turns"))
+    grade = mapping_of(trace.get("grade"))
+    scores = numbers_in(grade.get("turn_scores"))
+    answer = text_of(trace.get("answer"))
+    views = []
+    for index, turn in enumerate(turns):
+        if not isinstance(turn, dict):
+            problems.append(f"turn {index + 1} is no object: {json_of(turn)[:80]}")
+        score = number_of(scores[index]) if index < len(scores) else None
+        said = answer if index == len(turns) - 1 and trace.get("stop_reason") == "final" else None
+        views.append(_turn(index + 1, mapping_of(turn), score, said, needle))
+    known = {"turns": list | tuple, "grade": dict, "messages": list | tuple}
+    problems += [f"found no {key}" for key, kind in known.items() if not isinstance(trace.get(key), kind)]
+    calls = sum(len(view.calls) for view in views)
+    item = trace.get("item")
+    return EpisodeView(
+        id=text_of(trace.get("id")),
+        task_id=text_of(trace.get("task_id")),
+        messages=tuple(_message(each, needle) for each in list_of(trace.get("messages"))),
+        item=passage(json_of(item) if item else "", needle),
+        turns=tuple(views),
+        answer=passage(answer, needle),
+        outcome=text_of(trace.get("outcome")),
+        stop_reason=text_of(trace.get("stop_reason")),
+        failure_class=text_of(trace.get("failure_class")),
+        error=passage(text_of(trace.get("error")), needle),
+        grade=_grade(grade, needle),
+        seed=text_of(trace.get("seed")),
+        sample_index=None if (found := number_of(trace.get("sample_index"))) is None else int(found),
+        seconds=number_of(trace.get("seconds")),
+        prompt_tokens=len(list_of(trace.get("prompt_ids"))),
+        output_tokens=sum(view.tokens + view.unseen_tokens for view in views),
+        reasoning_tokens=sum(view.reasoning_tokens for view in views),
+        tool_calls=calls,
+        malformed_calls=sum(view.malformed_calls for view in views),
+        cut_outputs=sum(result.is_cut for view in views for result in view.results),
+        retries=sum(view.attempts - 1 + sum(r.attempts - 1 for r in view.results) for view in views),
+        cost_usd=number_of(trace.get("cost_usd")),
+        policy_versions=tuple(dict.fromkeys(str(v.policy_version) for v in views if v.policy_version is not None)),
+        problems=tuple(problems),
+    )
+
+
+def _message(found: object, needle: str) -> MessageView:
+    message = mapping_of(found)
+    content = message.get("content")
+    if isinstance(content, list):  # parts, of which those that are text are read as text
+        content = "\n".join(
+            text_of(part["text"]) if isinstance(part, dict) and "text" in part else json_of(part) for part in content
+        )
+    parts = [text_of(content)] if content else []
+    if message.get("tool_calls"):
+        parts.append(json_of(message["tool_calls"]))
+    return MessageView(text_of(message.get("role")) or "?", passage("\n".join(parts), needle))
+
+
+def _turn(number: int, turn: Trace, score: float | None, answer: str | None, needle: str) -> TurnView:
+    results = [mapping_of(each) for each in list_of(turn.get("tool_results"))]
+    by_call: dict[str, list[Trace]] = {}
+    for result in results:
+        by_call.setdefault(text_of(result.get("call_id")), []).append(result)
+    calls = []
+    for call in map(mapping_of, list_of(turn.get("tool_calls"))):
+        own = by_call.get(text_of(call.get("id"))) if call.get("id") else None
+        calls.append(_call(call, own.pop(0) if own else None, needle))
+    written = text_of(turn.get("text"))
+    reasoning = count_of(turn.get("reasoning_tokens"))
+    malformed = count_of(turn.get("malformed_calls"))
+    said = said_in(written, calls=len(calls) + malformed, thinks=reasoning > 0, answer=answer)
+    version = number_of(turn.get("policy_version"))
+    return TurnView(
+        number=number,
+        thoughts=passage(said.thoughts, needle),
+        text=passage(said.text, needle),
+        written=passage(written, needle),
+        is_taken_apart=said.is_taken_apart,
+        calls=tuple(calls),
+        other_results=tuple(_result(each, needle) for left in by_call.values() for each in left),
+        tokens=len(list_of(turn.get("token_ids"))),
+        reasoning_tokens=reasoning,
+        unseen_tokens=count_of(turn.get("unseen_tokens")),
+        observation_tokens=len(list_of(turn.get("observation_ids"))),
+        malformed_calls=malformed,
+        attempts=max(1, count_of(turn.get("attempts"))),
+        seconds=number_of(turn.get("seconds")),
+        policy_version=None if version is None else int(version),
+        score=score,
+    )
+
+
+def _call(call: Trace, result: Trace | None, needle: str) -> CallView:
+    name, written = text_of(call.get("name")), text_of(call.get("arguments"))
+    return CallView(
+        name=name or "?",
+        written=passage(written, needle),
+        arguments=arguments(written, needle),
+        key=(name, written),
+        result=None if result is None else _result(result, needle),
+    )
+
+
+def _result(result: Trace, needle: str) -> ResultView:
+    output = text_of(result.get("output"))
+    return ResultView(
+        name=text_of(result.get("name")),
+        output=passage(output, needle),
+        chars=len(output),
+        seconds=number_of(result.get("seconds")),
+        is_error=result.get("is_error") is True,
+        is_cut=result.get("is_cut") is True,
+        attempts=max(1, count_of(result.get("attempts"))),
+    )
+
+
+def _grade(grade: Trace, needle: str) -> GradeView:
+    tokens = mapping_of(grade.get("tokens"))
+    return GradeView(
+        score=number_of(grade.get("score")),
+        reason=passage(text_of(grade.get("reason")), needle),
+        explanation=passage(text_of(grade.get("explanation")), needle),
+        sub_scores=numbers_by_name(grade.get("sub_scores")),
+        holdout=numbers_by_name(grade.get("holdout")),
+        holdout_missing={str(key): text_of(why) for key, why in mapping_of(grade.get("holdout_missing")).items()},
+        errors=tuple(text_of(each) for each in list_of(grade.get("errors"))),
+        tokens=tuple(TokenCost(str(model), numbers_by_name(kinds)) for model, kinds in tokens.items()),
+        cost_usd=number_of(grade.get("cost_usd")),
+        seconds=number_of(grade.get("seconds")),
+        version=text_of(grade.get("version")),
+    )
