@@ -138,7 +138,12 @@ class ApiModel:
         if not self._has_warned and not found.has_usage:
             self._has_warned = True
             logger.warning("%r: tells no usage: its tokens count as 0, and no limit on them or on cost holds", self)
-        if not self._has_warned and not found.parsed.written and "<tool_call>" in found.parsed.text:
+        if (
+            not self._has_warned
+            and not found.call_ids
+            and not found.is_truncated
+            and "<tool_call>" in found.parsed.text
+        ):
             self._has_warned = True
             logger.warning("%r: tool calls come as text: start its server with the model's tool-call parser", self)
         return found
