@@ -17,11 +17,16 @@ MAX_SHOWN_CHARS = 6000
 
 Trace = Mapping[str, Any]
 
-_CONTROL = {code: 0x2400 + code for code in range(0x20) if code not in (0x09, 0x0A)} | {0x7F: 0x2421}
+_DIRECTIONS = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_CONTROL: dict[int, int | str] = {
+    **{code: 0x2400 + code for code in range(0x20) if code not in (0x09, 0x0A)},
+    0x7F: 0x2421,
+    **{code: f"[U+{code:04X}]" for code in (*range(0x80, 0xA0), *_DIRECTIONS, *range(0xD800, 0xE000))},
+}
 
 
 def text(value: object) -> str:
-    """Escaped for HTML; control characters, which a page may not hold, become their symbols."""
+    """Escaped for HTML; control characters, changes of direction and lone surrogates become symbols that show them."""
     return escape(str(value).translate(_CONTROL))
 
 
@@ -48,7 +53,9 @@ def samples_section(run: Path) -> str:
     if not chosen:
         nothing = f"None of the {len(traces)} rollouts of {name} is graded."
         return f'<h2>Sample rollouts</h2><p class="note">{text(nothing)}</p>'
-    articles = "".join(_sample(label, trace) for label, trace in chosen)
+    articles = "".join(
+        episode(f"{label} reward: {trace['grade']['score']:.3g}", trace, with_task=True) for label, trace in chosen
+    )
     return (
         f'<h2>Sample rollouts</h2><p class="note">From {text(name)} ({len(traces)} rollouts): the lowest reward (of'
         " several the one with most calls), the median, and the highest (with fewest calls).</p>"
@@ -67,10 +74,14 @@ def choose_samples(traces: Sequence[Trace]) -> list[tuple[str, Trace]]:
     return [(label, graded[place]) for label, place in places.items()] if graded else []
 
 
-def _sample(label: str, trace: Trace) -> str:
-    grade = trace["grade"]
+def episode(title: str, trace: Trace, *, with_task: bool = False) -> str:
+    """One episode as an article: its facts, then every message, turn and tool output; what is long is folded.
+
+    Args:
+        with_task: name the task among the facts.
+    """
     facts = [
-        f"task {trace.get('task_id', '?')}",
+        *([f"task {trace.get('task_id', '?')}"] if with_task else []),
         f"{trace.get('n_tool_calls', '?')} tool calls",
         f"{trace.get('output_tokens', '?')} tokens",
         f"{trace.get('seconds', 0.0):.2f} s",
@@ -78,7 +89,7 @@ def _sample(label: str, trace: Trace) -> str:
         trace.get("id", ""),
     ]
     parts = [
-        f"<h3>{label} reward: {grade['score']:.3g}</h3>",
+        f"<h3>{text(title)}</h3>",
         '<p class="facts">' + "".join(f"<span>{text(fact)}</span>" for fact in facts) + "</p>",
     ]
     parts += [_message(message) for message in trace.get("messages", ())]

@@ -51,10 +51,10 @@ def table_rows(comparison: Mapping[str, Any]) -> list[Row]:
     rows = []
     for metric, label, unit, good in _ROWS:
         if metric in differences:
-            rows.append(_row(label, differences[metric], unit, good))
+            rows.append(table_row(label, differences[metric], unit, good))
         if metric == "tool_calls":
             tools = sorted(name.removeprefix("tool_calls_") for name in differences if name.startswith("tool_calls_"))
-            rows += [_row(tool, differences[f"tool_calls_{tool}"], "count", 0, is_detail=True) for tool in tools]
+            rows += [table_row(tool, differences[f"tool_calls_{tool}"], "count", 0, is_detail=True) for tool in tools]
     return rows
 
 
@@ -110,6 +110,14 @@ def format_sections(sections: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     return "\n".join([*lines, *textwrap.wrap(NOTE, 80)])
 
 
+def format_rows(title: str, heads: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    """One table of rows as aligned lines."""
+    cells = [(title, *heads), *map(_cells, rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(HEAD))]
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    return [_aligned(cells[0], widths), rule, *(_aligned(line, widths) for line in cells[1:])]
+
+
 def _cells(row: Row) -> tuple[str, ...]:
     return ("  " + row.label if row.is_detail else row.label, row.baseline, row.candidate, row.change, row.interval)
 
@@ -122,36 +130,49 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
     return f"{cells[0].ljust(widths[0])}  {rest}".rstrip()
 
 
-def _row(label: str, difference: Mapping[str, Any], unit: str, good: int, *, is_detail: bool = False) -> Row:
-    is_absolute = unit in ("score", "share") or difference.get("relative") is None
+def table_row(label: str, difference: Mapping[str, Any], unit: str, good: int, *, is_detail: bool = False) -> Row:
+    """Format one difference: scores and shares change in absolute terms, the rest in % of the baseline if that can be.
+
+    Args:
+        unit: score, share, count, tokens or usd.
+        good: the sign of a change for the better; 0 where there is none.
+    """
+    interval, relative = difference.get("change_interval"), difference.get("relative_interval")
+    is_absolute = unit in ("score", "share") or difference.get("relative") is None or bool(interval and not relative)
     change = difference.get("change") if is_absolute else difference.get("relative")
-    interval = difference.get("change_interval") if is_absolute else difference.get("relative_interval")
+    interval = interval if is_absolute else relative
     shown = unit if is_absolute else "relative"
     verdict = ""
     if interval and good and not interval[0] <= 0 <= interval[1]:
         verdict = "better" if interval[0] * good > 0 else "worse"
     return Row(
         label=label,
-        baseline=_level(difference.get("baseline"), unit),
-        candidate=_level(difference.get("candidate"), unit),
-        change=_signed(change, shown),
-        interval=f"[{_signed(interval[0], shown)}, {_signed(interval[1], shown)}]" if interval else "n/a",
+        baseline=format_level(difference.get("baseline"), unit),
+        candidate=format_level(difference.get("candidate"), unit),
+        change=format_change(change, shown),
+        interval=f"[{format_change(interval[0], shown)}, {format_change(interval[1], shown)}]" if interval else "n/a",
         verdict=verdict,
         is_detail=is_detail,
     )
 
 
-def _level(value: float | None, unit: str) -> str:
+def format_level(value: float | None, unit: str) -> str:
+    """For example 0.485, 48.3 %, 98.3, $0.0012."""
     if value is None or not math.isfinite(value):
         return "n/a"
     if unit == "share":
         return f"{100 * value:.1f} %"
+    if unit == "usd":
+        return f"${value:.4g}"
     return f"{value:.3f}" if unit == "score" else f"{value:.1f}" if unit == "tokens" else f"{value:.2f}"
 
 
-def _signed(value: float | None, unit: str) -> str:
+def format_change(value: float | None, unit: str) -> str:
+    """For example +0.213, +21.3 pp, -41.5 %."""
     if value is None or not math.isfinite(value):
         return "n/a"
     if unit in ("share", "relative"):
         return f"{100 * value:+.1f} {'pp' if unit == 'share' else '%'}"
+    if unit == "usd":
+        return f"{'-' if value < 0 else '+'}${abs(value):.4g}"
     return f"{value:+.3f}" if unit == "score" else f"{value:+.2f}"

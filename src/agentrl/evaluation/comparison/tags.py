@@ -1,0 +1,71 @@
+"""Subsets of the items by their tags, each a comparison of its own, and how many there were to choose from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from agentrl.evaluation.comparison.figures import Figure, mean_figure
+from agentrl.evaluation.comparison.measures import is_success
+from agentrl.evaluation.comparison.pairs import Pairs
+from agentrl.evaluation.comparison.significance import holm, sign_flip_p_values
+from agentrl.types import Task
+
+TAGS = "tags"
+"""Key of a row of the data set: a list of words, or one."""
+
+
+@dataclass(frozen=True)
+class TagChange:
+    """The items with one tag."""
+
+    tag: str
+    reward: Figure
+    success_rate: Figure
+    tool_calls: Figure
+    p_value: float
+    """Of no change of the reward, by flipping items' signs."""
+    p_holm: float
+    """The same, allowing for all tags."""
+
+
+@dataclass(frozen=True)
+class TagChanges:
+    """All tags; an item with several is counted under each."""
+
+    looks: int
+    untagged: int
+    """Items without a tag."""
+    rows: tuple[TagChange, ...] = field(repr=False)
+    """By name."""
+
+
+def tags_of(task: Task) -> tuple[str, ...]:
+    """The task's tags, sorted; none where it has none, or something else stands there."""
+    found = task.item.get(TAGS)
+    words = [found] if isinstance(found, str) else found if isinstance(found, list) else []
+    return tuple(sorted({word for word in words if isinstance(word, str) and word}))
+
+
+def tag_changes(pairs: Pairs) -> TagChanges:
+    """Compare tag by tag."""
+    tags = [tags_of(pairs.voting[0][task_id][0].task) for task_id in pairs.task_ids]
+    names = sorted({tag for each in tags for tag in each})
+    reward = pairs.item_means(lambda rollout: rollout.grade.score)
+    success = pairs.item_means(lambda rollout: is_success(rollout, pairs.pass_threshold))
+    calls = pairs.item_means(lambda rollout: len(rollout.tool_calls))
+    members = {name: [name in each for each in tags] for name in names}
+    p_values = [
+        float(sign_flip_p_values((reward[chosen, 1] - reward[chosen, 0])[:, None])[0]) for chosen in members.values()
+    ]
+    rows = tuple(
+        TagChange(
+            tag=name,
+            reward=mean_figure(reward[members[name]]),
+            success_rate=mean_figure(success[members[name]]),
+            tool_calls=mean_figure(calls[members[name]]),
+            p_value=p_value,
+            p_holm=adjusted,
+        )
+        for name, p_value, adjusted in zip(names, p_values, holm(p_values), strict=True)
+    )
+    return TagChanges(len(rows), sum(not each for each in tags), rows)

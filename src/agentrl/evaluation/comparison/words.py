@@ -1,0 +1,98 @@
+"""Sentences that the page, the Markdown summary and the terminal share."""
+
+from __future__ import annotations
+
+from agentrl.evaluation.comparison.layout import p_value
+from agentrl.evaluation.comparison.losses import MIN_HIT, Losses
+from agentrl.evaluation.comparison.patterns import MIN_ITEMS, NO_CALL, PatternChange
+from agentrl.evaluation.comparison.policies import PolicyComparison
+from agentrl.evaluation.evaluation_files import Evaluation
+from agentrl.evaluation.intervals import RESAMPLES, SEED
+from agentrl.runs.identity import ABSENT
+
+ROWS = {"better": "higher reward", "equal": "equal reward", "worse": "lower reward"}
+COLUMNS = {"fewer": "fewer calls", "equal": "equal calls", "more": "more calls"}
+PATTERNS = {
+    "tool_2grams": "Two tools in a row",
+    "tool_3grams": "Three tools in a row",
+    "loops": "Loops",
+    "first_tool": "First tool of an episode",
+    "last_tool": "Last tool of an episode",
+}
+SHOWN_VALUE_CHARS = 120
+
+
+def side_sentence(evaluation: Evaluation) -> str:
+    """Who it is and how much of it there is."""
+    policy, report = evaluation.policy, evaluation.report
+    who = [str(policy[key]) for key in ("model", "evaluation", "name") if policy.get(key)][:1]
+    if policy.get("step") is not None:
+        who.append(f"step {policy['step']}")
+    lost = f", {report.ungraded} without a grade" if report.ungraded else ""
+    known = f" ({', '.join(each for each in who if each != evaluation.name)})" if who else ""
+    return f"{evaluation.name}{known}: {len(evaluation.rollouts)} rollouts{lost}"
+
+
+def allowed_lines(comparison: PolicyComparison) -> list[str]:
+    """The conditions that differ all the same."""
+    return [f"{each.key}: {_shown(each.before)} in A, {_shown(each.after)} in B" for each in comparison.allowed]
+
+
+def _shown(value: object) -> str:
+    shown = "absent" if value is ABSENT else repr(value)
+    return shown if len(shown) <= SHOWN_VALUE_CHARS else f"{shown[: SHOWN_VALUE_CHARS - 3]}..."
+
+
+def test_sentences(comparison: PolicyComparison) -> list[str]:
+    """Items won and lost, and McNemar's test where it applies."""
+    wins, mcnemar = comparison.wins, comparison.mcnemar
+    found = [
+        f"B is better on {wins.win} items, equal on {wins.tie}, worse on {wins.loss} "
+        f"(sign test: p {_equals(wins.p_value)})."
+    ]
+    if mcnemar.p_value is not None:
+        found.append(
+            f"B solves {mcnemar.gained} items that A fails, and fails {mcnemar.lost} that A solves "
+            f"(exact McNemar: p {_equals(mcnemar.p_value)})."
+        )
+    return found
+
+
+def _equals(value: float) -> str:
+    shown = p_value(value)
+    return shown if shown.startswith("<") else f"= {shown}"
+
+
+def habit(row: PatternChange) -> str:
+    """For example `cat cat 470 -> 58`."""
+    return f"{' '.join(row.tools)} {row.counts[0]} -> {row.counts[1]}"
+
+
+def lost_sentence(losses: Losses) -> str:
+    """What was lost of a side, by class, and whether that follows difficulty."""
+    if not losses.lost:
+        return "nothing was lost."
+    classes = ", ".join(f"{name} {count}" for name, count in losses.by_class.items())
+    correlation = ""
+    if losses.correlation is not None:
+        correlation = f" (Spearman's correlation of loss and reward {losses.correlation:+.2f})"
+    return f"{losses.lost} of {losses.rollouts} rollouts have no vote ({classes}); {losses.verdict}{correlation}."
+
+
+def method_notes(comparison: PolicyComparison) -> list[str]:
+    """What the figures mean, for whoever reads the page alone."""
+    return [
+        "Figures are means over items of means over an item's graded episodes, so every item has one vote. Rollouts "
+        "that infrastructure broke have none; stop reasons and losses are of all episodes.",
+        f"Intervals: 95 %, percentile bootstrap over items, both policies drawn together ({RESAMPLES:,} resamples, "
+        f"seed {SEED}). Each is of one figure and not corrected for the others beside it.",
+        f"A success is a score of at least {comparison.pairs.pass_threshold:g}. Cost and tokens per success are sums "
+        "over sums, failures included, and n/a without a success.",
+        f"Habits: all patterns in at least {MIN_ITEMS} items are looked at. p: signs of items' changes flipped at "
+        f"random, then Holm's correction within the table. Counts are of graded episodes; {NO_CALL} is an episode "
+        "without a call.",
+        "A loop is one tool three times in a row, or a round of two to five tools at least twice; turned rounds are "
+        "one. An identical call has the tool and the arguments of an earlier one of its episode.",
+        f"Losses follow difficulty where the items that lost something ({MIN_HIT} at least) scored differently under "
+        "the other policy, and the interval says so.",
+    ]
