@@ -1,0 +1,169 @@
+"""Which items teach something: those whose samples are not all scored alike. Now, and with more samples.
+
+A group-relative advantage of equal scores is zero, and a critic learns nothing from them that it does not know. With
+success rate p an item's n samples are equal by chance p^n + (1 - p)^n, so more samples make more items useful. How many
+depends on how the rates differ between items, and that is fitted: a beta distribution of p where scores are two (the
+beta-binomial), its generalisation to several levels (the Dirichlet-multinomial) where there are more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from agentrl.evaluation.intervals import Interval
+from agentrl.evaluation.probe.best_of import Estimate
+from agentrl.evaluation.probe.bounds import share_interval, weighted_interval
+from agentrl.evaluation.probe.samples import Floats, ItemScores, complete, voting
+
+PRECISIONS = np.geomspace(1e-2, 1e4, 121)
+"""Grid on which the fit looks for the precision: from all-or-nothing items to items that are all alike."""
+DRAWS = 400
+WANTED_SHARE = 0.30
+"""Below it training warns, see `ppo.guards.warn_zero_variance_fraction`: too many groups teach nothing."""
+WORTH_DOUBLING = 0.05
+"""A doubling of the samples that adds less than this is not worth its price."""
+FEWEST = 2
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The share of items whose samples differ, as it was seen."""
+
+    n_items: int
+    """Complete items."""
+    varied: int
+    all_worst: int
+    """Items all of whose samples got the lowest score that there is."""
+    all_best: int
+
+    @property
+    def share(self) -> float:
+        return self.varied / self.n_items if self.n_items else 0.0
+
+    @property
+    def interval(self) -> Interval:
+        """Clopper and Pearson's."""
+        return share_interval(self.varied, self.n_items)
+
+
+def groups(items: Sequence[ItemScores]) -> Groups:
+    """Counts over the complete items."""
+    whole = complete(items)
+    return Groups(
+        len(whole),
+        sum(item.varies for item in whole),
+        sum(item.best <= 0 for item in whole),
+        sum(min(item.scores) >= 1 for item in whole),
+    )
+
+
+def expected_shares(items: Sequence[ItemScores], sizes: Sequence[int]) -> dict[int, Estimate]:
+    """Size of a group -> share of items that would vary in it; empty where no item has two votes.
+
+    Every vote counts, of incomplete items too. The interval is over items, with one more that is as bad, or as good, as
+    an item can be: where nothing varied, it does not say that nothing ever will.
+    """
+    seen = [item for item in voting(items) if len(item.grades) > 1]
+    if not seen:
+        return {}
+    levels = sorted({score for item in seen for score in item.scores})
+    counts = np.array([[item.scores.count(level) for level in levels] for item in seen], dtype=np.float64)
+    n_most = int(counts.sum(1).max())
+    if len(levels) == 1:  # what another score would be is not known; that there is one is what the upper end is about
+        counts = np.hstack([counts, np.zeros((len(seen), 1))])
+    same = np.zeros(counts.shape[1])
+    same[int(counts.sum(0).argmax())] = n_most
+    mixed = _evenly(n_most, counts.shape[1], counts.sum(0))
+    found = {}
+    for size in sizes:
+        value = _share(counts, np.ones(len(seen)), size)
+        low = weighted_interval(len(seen) + 1, _weighted(np.vstack([counts, same]), size), DRAWS).low
+        high = weighted_interval(len(seen) + 1, _weighted(np.vstack([counts, mixed]), size), DRAWS).high
+        found[size] = Estimate(value, Interval(min(low, value), max(high, value)))
+    return found
+
+
+def _weighted(counts: Floats, size: int) -> Any:
+    return lambda weights: _share(counts, weights * len(counts), size)
+
+
+def _evenly(n: int, levels: int, popularity: Floats) -> Floats:
+    """The counts of an item whose samples fall apart into the two most popular levels."""
+    row = np.zeros(levels)
+    first, second = np.argsort(-popularity, kind="stable")[:2]
+    row[first], row[second] = n - n // 2, n // 2
+    return row
+
+
+def _share(counts: Floats, weights: Floats, size: int) -> float:
+    """1 - E[sum of p_k^size] under the fitted Dirichlet distribution of the levels' rates.
+
+    Args:
+        counts: [items, levels] samples of each level.
+        weights: [items] how often each item counts.
+    """
+    alphas = fit(counts, weights)
+    total, steps = alphas.sum(), np.arange(size)
+    # E[p_k^size] = rising factorials: (a_k)_size / (total)_size
+    log_equal = np.log(alphas[:, None] + steps).sum(1) - np.log(total + steps).sum()
+    return float(1 - np.exp(log_equal).sum())
+
+
+def fit(counts: Floats, weights: Floats) -> Floats:
+    """[levels] alphas of the Dirichlet distribution that items' rates are taken to come from.
+
+    The mean rates are the pooled ones; their precision, the sum of the alphas, has the largest likelihood of the
+    Dirichlet-multinomial. A level that nobody reached gets nothing.
+    """
+    means = weights @ counts
+    means = means / means.sum()
+    reached = means > 0
+    if reached.sum() == 1:
+        return np.where(reached, 1.0, 1e-12)
+    alphas = PRECISIONS[:, None] * means[reached]  # [grid, levels]
+    likelihood = np.zeros(len(PRECISIONS))
+    for step in range(int(counts.max())):
+        # how many items have more than `step` samples of each level: each adds log(alpha + step)
+        likelihood += np.log(alphas + step) @ (weights @ (counts[:, reached] > step))
+    totals = counts.sum(1)
+    for step in range(int(totals.max())):
+        likelihood -= np.log(PRECISIONS + step) * float(weights @ (totals > step))
+    found = np.full(counts.shape[1], 1e-12)
+    found[reached] = alphas[int(likelihood.argmax())]
+    return found
+
+
+@dataclass(frozen=True)
+class Advice:
+    """How many samples of a task to plan, and why."""
+
+    samples_per_task: int
+    reason: str
+
+
+def recommended(planned: int, shares: dict[int, Estimate]) -> Advice | None:
+    """The planned number, doubled once or twice where that makes enough more items useful; None where nobody knows."""
+    chosen = max(FEWEST, planned)
+    if chosen not in shares:
+        return None
+    more = ""
+    while (doubled := 2 * chosen) in shares and shares[chosen].value < WANTED_SHARE:
+        if shares[doubled].value - shares[chosen].value < WORTH_DOUBLING:
+            break
+        more = f"{shares[doubled].value:.0%} of the items would vary, with {planned} it is {shares[planned].value:.0%}"
+        chosen = doubled
+    if more:
+        return Advice(chosen, more)
+    share = f"{shares[chosen].value:.0%} of the items vary"
+    if shares[chosen].value >= WANTED_SHARE:
+        return Advice(chosen, f"{share}, which is enough")
+    return Advice(chosen, f"only {share}, and twice as many samples would add less than {WORTH_DOUBLING:.0%}")
+
+
+def sizes_of(planned: int) -> tuple[int, ...]:
+    """The planned number of samples, twice and four times as many, and the fewest that can differ."""
+    return tuple(dict.fromkeys(max(FEWEST, each) for each in (planned, 2 * planned, 4 * planned)))

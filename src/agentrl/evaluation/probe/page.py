@@ -1,0 +1,139 @@
+"""A probe's report as one static page that works offline, and as a fragment for notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from agentrl.evaluation.probe.lines import figures, large, rows
+from agentrl.evaluation.probe.picture import by_mean, picture
+from agentrl.evaluation.probe.report import ProbeReport
+from agentrl.evaluation.probe.samples import ItemScores
+from agentrl.evaluation.samples import text
+from agentrl.evaluation.style import CSS
+
+KINDS = {"trainable": "better", "not": "worse"}
+SAID = {
+    "trainable": "Trainable: answers differ, the best of them are better, and the grader means it.",
+    "weak": "Weak: there is something to learn, but read the reasons first.",
+    "not": "Not trainable as it is.",
+    "unmeasured": "Not measured: what was seen cannot decide it.",
+}
+MORE_CSS = """
+.reasons { margin: 12px 0 0; padding: 0; list-style: none; }
+.reasons li { margin: 0 0 10px; overflow-wrap: anywhere; }
+.reasons b { margin-right: 8px; } .reasons i { display: block; font-style: normal; color: var(--quiet); }
+td.said, th.said { text-align: left; white-space: normal; }
+details > summary { cursor: pointer; margin: 36px 0 12px; font-size: 18px; font-weight: 700; }
+.chart { max-width: 680px; }
+"""
+MAX_ROWS = 500
+
+
+def page(report: ProbeReport) -> str:
+    """The page; nothing in it runs or loads."""
+    title = text(f"{report.name}: agentrl probe")
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        f"<title>{title}</title><style>{CSS}{MORE_CSS}</style></head><body>{_header(report)}{_pictures(report)}"
+        f"{_figures(report)}{_plan(report)}{_items(report)}</body></html>\n"
+    )
+
+
+def fragment(report: ProbeReport) -> str:
+    """Verdict and pictures for a notebook's cell; a frame of its own keeps the styles apart."""
+    body = f"<style>{CSS}{MORE_CSS}</style>{_header(report)}{_pictures(report)}{_figures(report)}"
+    source = text(f'<!doctype html><html lang="en"><meta charset="utf-8">{body}</html>')
+    return f'<iframe title="agentrl probe" sandbox srcdoc="{source}" style="width:100%;height:900px;border:0"></iframe>'
+
+
+def _header(report: ProbeReport) -> str:
+    facts = [
+        f"policy {report.policy}",
+        f"{len(report.items)} items x {report.samples}",
+        f"{report.conduct.rollouts} rollouts in {report.seconds:.0f} s",
+    ]
+    spans = "".join(f"<span>{text(fact)}</span>" for fact in facts)
+    return (
+        f'<header><h1>{text(report.name)}: can it be learned?</h1><p class="facts">{spans}</p>'
+        f'<div class="verdict {KINDS.get(report.verdict, "")}"><p>{text(SAID[report.verdict])}</p></div>'
+        f'<ul class="reasons">{"".join(_reasons(report))}</ul></header>'
+    )
+
+
+def _reasons(report: ProbeReport) -> Iterator[str]:
+    for reason in report.reasons:
+        said = f"{text(reason.text)}.<i>{text(reason.advice)}</i>"
+        yield f"<li><b>{text(reason.weight)}: {text(reason.code)}</b>{said}</li>"
+
+
+def _pictures(report: ProbeReport) -> str:
+    panels = [picture(split.split, _of(report, split.split), report.samples) for split in report.splits]
+    return (
+        f'<h2>Variance</h2><div class="pair">{"".join(panels)}</div><p class="note">Each item once, the lowest mean '
+        f"score first. Where the best of {report.samples} lies above the mean, there is something to learn; scores are "
+        "shares of the grader's range.</p>"
+    )
+
+
+def _figures(report: ProbeReport) -> str:
+    head = "".join(f'<th scope="col">{text(split.split)}</th>' for split in report.splits)
+    body = "".join(
+        f'<tr><th scope="row">{text(name)}</th>{"".join(f"<td>{text(cell)}</td>" for cell in cells)}</tr>'
+        for name, cells in rows(report)
+    )
+    more = "".join(
+        f'<tr><th scope="row">{text(name)}</th><td class="said">{text(said)}</td></tr>'
+        for name, said in figures(report)
+    )
+    return (
+        f'<h2>Figures</h2><div class="wide"><table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table>'
+        '</div><p class="note">In brackets: 95 % intervals over items.</p>'
+        f'<div class="wide"><table><tbody>{more}</tbody></table></div>'
+    )
+
+
+def _plan(report: ProbeReport) -> str:
+    if report.plan is None:
+        return ""
+    lines = []
+    for found in report.plan.figures:
+        low, high = found.interval
+        around = "" if low == high else f"{large(low)} to {large(high)}"
+        name = f"{found.figure.name.replace('_', ' ')}{f', {found.figure.unit}' if found.figure.unit else ''}"
+        lines.append(
+            f'<tr><th scope="row">{text(name)}</th><td>{large(found.figure.value)}</td><td>{around}</td>'
+            f'<td class="said">{text(found.figure.note)}</td></tr>'
+        )
+    given = "".join(
+        f'<tr><th scope="row">{text(name.replace("_", " "))}</th><td>{large(each.value)}</td>'
+        f'<td class="said">{text(each.source)}</td></tr>'
+        for name, each in vars(report.plan.assumptions).items()
+    )
+    return (
+        '<h2>The run that is planned</h2><div class="wide"><table><thead><tr><th></th><th scope="col">expected</th>'
+        f'<th scope="col">95 %</th><th></th></tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+        f'<details><summary>What this rests on</summary><div class="wide"><table><tbody>{given}</tbody></table></div>'
+        "</details>"
+    )
+
+
+def _items(report: ProbeReport) -> str:
+    found = [(split.split, item) for split in report.splits for item in by_mean(_of(report, split.split))]
+    lines = "".join(
+        f'<tr><th scope="row">{text(item.task_id)}</th><td>{text(split)}</td><td>{item.mean:.3f}</td>'
+        f"<td>{item.best:.3f}</td><td>{item.spread:.3f}</td>"
+        f'<td class="said">{text(", ".join(f"{score:.3g}" for score in item.scores))}</td></tr>'
+        for split, item in found[:MAX_ROWS]
+    )
+    cut = f'<p class="note">{len(found) - MAX_ROWS} more in the JSON file.</p>' if len(found) > MAX_ROWS else ""
+    columns = "".join(f'<th scope="col">{name}</th>' for name in ("split", "mean", "best", "deviation", "scores"))
+    return (
+        f'<details><summary>Items</summary><div class="wide"><table><thead><tr><th scope="col">item</th>{columns}</tr>'
+        f"</thead><tbody>{lines}</tbody></table></div>{cut}</details>"
+    )
+
+
+def _of(report: ProbeReport, split: str) -> list[ItemScores]:
+    return [item for item in report.items if item.split == split]
