@@ -474,8 +474,8 @@ def test_tools_are_told_when_a_run_is_cancelled() -> None:
 
 def test_a_prompt_is_encoded_once_for_all_samples_of_a_task() -> None:
     engine = make_engine(Script("x"))
-    plain, seen = engine._prompt_ids, list[str]()
-    engine._prompt_ids = lambda task: seen.append(task.id) or plain(task)  # type: ignore[method-assign,func-returns-value]
+    plain, seen = engine.prompt_ids, list[str]()
+    engine.prompt_ids = lambda task: seen.append(task.id) or plain(task)  # type: ignore[method-assign,func-returns-value]
     rollouts = run(engine, make_task("a"), make_task("b"), samples_per_task=4)
     assert sorted(seen) == ["a", "b"]
     assert len({rollout.prompt_ids for rollout in rollouts}) == 2

@@ -25,6 +25,7 @@ from agentrl.inference.engine import InferenceEngine
 from agentrl.phases import Phases, Watched
 from agentrl.rollout.api_model import ApiModel
 from agentrl.rollout.api_turns import ApiTurns
+from agentrl.rollout.beginning import Beginning
 from agentrl.rollout.episode import Episode
 from agentrl.rollout.sampled_turns import SampledTurns
 from agentrl.rollout.speaker import Speaker
@@ -47,6 +48,10 @@ class _Plan(NamedTuple):
     seed: int
     is_watched: bool = False
     """Hold-out graders score it too."""
+    beginning: Beginning | None = None
+    """What it goes on from; None to begin with the task."""
+    replays: bool = False
+    """The beginning's calls are made again."""
 
 
 class RolloutEngine:
@@ -153,7 +158,7 @@ class RolloutEngine:
         limit = self._config.max_context_tokens
         for task in tasks:
             try:
-                length = len(self._prompt_ids(task))
+                length = len(self.prompt_ids(task))
             except Exception as error:  # a template is a program: it may raise anything
                 raise ConfigError(f"task {task.id!r}: the chat template refuses its messages ({error})") from error
             if length >= limit:
@@ -211,6 +216,24 @@ class RolloutEngine:
         """The same tasks and samples with the seeds that they had, under new ids."""
         return await self._run([_Plan(each.task, each.sample_index, each.seed, is_watched) for each in rollouts], None)
 
+    async def continue_from(
+        self,
+        beginnings: Sequence[Beginning],
+        *,
+        replays: bool = False,
+        on_done: Callable[[Rollout], None] | None = None,
+    ) -> list[Rollout]:
+        """Go on from each beginning to a graded episode, under a new id; limits count the beginning too.
+
+        Args:
+            replays: the beginning's calls are made again first, their outputs not shown. Always so where tools keep
+                something for each episode: a sandbox, a session.
+        """
+        replays = replays or self._lifecycle is not None or self._toolbox.keeps_state
+        return await self._run(
+            [_Plan(each.task, each.sample_index, each.seed, False, each, replays) for each in beginnings], on_done
+        )
+
     async def _run(self, plans: Sequence[_Plan], on_done: Callable[[Rollout], None] | None) -> list[Rollout]:
         if self._lifecycle is not None:
             await self._lifecycle.close_leftovers()
@@ -221,9 +244,10 @@ class RolloutEngine:
             rollout_id, lost = f"trace_{uuid.uuid4()}", ""
             try:
                 async with places:
-                    if plan.task.id not in prompts:
-                        prompts[plan.task.id] = tuple(self._prompt_ids(plan.task))
-                    rollout = await self._roll_out(plan, rollout_id, prompts[plan.task.id])
+                    if plan.beginning is None and plan.task.id not in prompts:
+                        prompts[plan.task.id] = tuple(self.prompt_ids(plan.task))
+                    prompt_ids = plan.beginning.prompt_ids if plan.beginning else prompts[plan.task.id]
+                    rollout = await self._roll_out(plan, rollout_id, prompt_ids)
                 rollout = replace(rollout, grade=await self._grade(rollout))
                 if plan.is_watched:
                     rollout = replace(rollout, grade=await self._holdout.watch(rollout))
@@ -243,9 +267,9 @@ class RolloutEngine:
                 job.cancel()
             await asyncio.gather(*jobs, return_exceptions=True)
 
-    def _prompt_ids(self, task: Task) -> list[int]:
-        """Empty where a server turns messages into ids."""
-        return self._chat.prompt_ids(self._messages(task), tools=self._described(task)) if self._chat else []
+    def prompt_ids(self, task: Task) -> list[int]:
+        """What an episode of the task begins with; empty where a server turns messages into ids."""
+        return self._chat.prompt_ids(self._messages(task), tools=self.described(task)) if self._chat else []
 
     def _messages(self, task: Task) -> list[Message]:
         messages = list(task.messages)
@@ -256,9 +280,9 @@ class RolloutEngine:
         if isinstance(self.inference, ApiModel):
             return ApiTurns(self.inference, self._messages(task), self.offered(task), rollout_id)
         assert self._chat is not None  # an engine of tokens has one
-        return SampledTurns(self.inference, self._chat, self._described(task), rollout_id)
+        return SampledTurns(self.inference, self._chat, self.described(task), rollout_id)
 
-    def _described(self, task: Task) -> list[dict[str, Any]] | None:
+    def described(self, task: Task) -> list[dict[str, Any]] | None:
         """The tool objects that the task, or else the config, describes to the policy."""
         return task.item.get("tools") or self._toolbox.descriptions or None
 
@@ -269,6 +293,8 @@ class RolloutEngine:
     async def _roll_out(self, plan: _Plan, rollout_id: str, prompt_ids: tuple[int, ...]) -> Rollout:
         """One episode, not graded yet; `error` says why it must not be."""
         episode = Episode(self._config, prompt_ids)
+        for turn in plan.beginning.turns if plan.beginning else ():
+            episode.recall(turn)
         turns = TurnLoop(self._speaker(plan.task, rollout_id), self._toolbox)
         failure: RolloutError | None = None
         stop, clock = StopReason.INFRASTRUCTURE, asyncio.timeout(self._config.max_seconds)
@@ -278,6 +304,8 @@ class RolloutEngine:
                 await self._lifecycle.open(rollout_id, plan.task.item)
                 clock, started = asyncio.timeout(self._config.max_seconds), time.monotonic()
             async with clock:
+                if plan.replays:
+                    await turns.replay(episode, plan.task, rollout_id=rollout_id)
                 stop = await turns.run(episode, plan.task, rollout_id=rollout_id, seed=plan.seed)
         except TimeoutError:
             if not clock.expired():  # somebody else's, that should have been a RolloutError: a bug

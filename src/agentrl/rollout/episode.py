@@ -73,6 +73,15 @@ class Episode:
         self.context += observation_ids
         self._read += len(observation_ids)
 
+    def recall(self, turn: Turn) -> None:
+        """Add a turn that an earlier episode took, with its answer; budgets count it as if it were taken now."""
+        self.is_stuck(turn.tool_calls)
+        self.calls_made += min(len(turn.tool_calls), self.calls_left)
+        self.calls_counted += len(turn.tool_calls) + turn.malformed_calls
+        self.say(turn)
+        self.context += turn.observation_ids
+        self._read += len(turn.observation_ids)
+
     def is_stuck(self, calls: Sequence[ToolCall]) -> bool:
         """Whether these calls, which follow all earlier ones, repeat one identical call once too often."""
         if self.config.max_repeated_calls is None:

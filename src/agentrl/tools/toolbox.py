@@ -90,6 +90,11 @@ class Toolbox:
         return {name: version for name, version in told.items() if version}
 
     @property
+    def keeps_state(self) -> bool:
+        """Whether a tool keeps something for each rollout, such as a session."""
+        return any(hasattr(tool, "end_rollout") for tool in self._tools.values())
+
+    @property
     def endpoints(self) -> list[Endpoint]:
         """Of the tools that are reached over HTTP in the wire format of Agent RFT."""
         found = (getattr(tool, "endpoint", None) for tool in self._tools.values())
