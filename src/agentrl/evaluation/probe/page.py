@@ -22,7 +22,7 @@ MORE_CSS = """
 .reasons { margin: 12px 0 0; padding: 0; list-style: none; }
 .reasons li { margin: 0 0 10px; overflow-wrap: anywhere; }
 .reasons b { margin-right: 8px; } .reasons i { display: block; font-style: normal; color: var(--quiet); }
-td.said, th.said { text-align: left; white-space: normal; }
+td.words { text-align: left; white-space: normal; overflow-wrap: anywhere; } .wide + .wide { margin-top: 12px; }
 details > summary { cursor: pointer; margin: 36px 0 12px; font-size: 18px; font-weight: 700; }
 .chart { max-width: 680px; }
 """
@@ -80,18 +80,23 @@ def _pictures(report: ProbeReport) -> str:
 def _figures(report: ProbeReport) -> str:
     head = "".join(f'<th scope="col">{text(split.split)}</th>' for split in report.splits)
     body = "".join(
-        f'<tr><th scope="row">{text(name)}</th>{"".join(f"<td>{text(cell)}</td>" for cell in cells)}</tr>'
-        for name, cells in rows(report)
+        f'<tr><th scope="row">{text(name)}</th>{"".join(map(_cell, cells))}</tr>' for name, cells in rows(report)
     )
     more = "".join(
-        f'<tr><th scope="row">{text(name)}</th><td class="said">{text(said)}</td></tr>'
+        f'<tr><th scope="row">{text(name)}</th><td class="words">{text(said)}</td></tr>'
         for name, said in figures(report)
     )
     return (
         f'<h2>Figures</h2><div class="wide"><table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table>'
-        '</div><p class="note">In brackets: 95 % intervals over items.</p>'
-        f'<div class="wide"><table><tbody>{more}</tbody></table></div>'
+        f'</div><div class="wide"><table><tbody>{more}</tbody></table></div>'
+        '<p class="note">In brackets: 95 % intervals over items.</p>'
     )
+
+
+def _cell(said: str) -> str:
+    """The interval apart from the figure: below it where there is no room beside it."""
+    value, bracket, interval = said.partition(" (")
+    return f"<td>{text(value)}{f' <small>({text(interval)}</small>' if bracket else ''}</td>"
 
 
 def _plan(report: ProbeReport) -> str:
@@ -104,11 +109,11 @@ def _plan(report: ProbeReport) -> str:
         name = f"{found.figure.name.replace('_', ' ')}{f', {found.figure.unit}' if found.figure.unit else ''}"
         lines.append(
             f'<tr><th scope="row">{text(name)}</th><td>{large(found.figure.value)}</td><td>{around}</td>'
-            f'<td class="said">{text(found.figure.note)}</td></tr>'
+            f'<td class="words">{text(found.figure.note)}</td></tr>'
         )
     given = "".join(
         f'<tr><th scope="row">{text(name.replace("_", " "))}</th><td>{large(each.value)}</td>'
-        f'<td class="said">{text(each.source)}</td></tr>'
+        f'<td class="words">{text(each.source)}</td></tr>'
         for name, each in vars(report.plan.assumptions).items()
     )
     return (
@@ -124,7 +129,7 @@ def _items(report: ProbeReport) -> str:
     lines = "".join(
         f'<tr><th scope="row">{text(item.task_id)}</th><td>{text(split)}</td><td>{item.mean:.3f}</td>'
         f"<td>{item.best:.3f}</td><td>{item.spread:.3f}</td>"
-        f'<td class="said">{text(", ".join(f"{score:.3g}" for score in item.scores))}</td></tr>'
+        f'<td class="words">{text(", ".join(f"{score:.3g}" for score in item.scores))}</td></tr>'
         for split, item in found[:MAX_ROWS]
     )
     cut = f'<p class="note">{len(found) - MAX_ROWS} more in the JSON file.</p>' if len(found) > MAX_ROWS else ""
