@@ -90,7 +90,10 @@ class Line(NamedTuple):
 
 def lines(comparison: PolicyComparison) -> dict[str, list[Line]]:
     """Every figure, by group."""
-    return {group: [line for each in shown for line in _of(comparison, each)] for group, shown in GROUPS.items()}
+    return {
+        group: [line for each in shown for line in _of(comparison, each) if not _is_unused(each, line)]
+        for group, shown in GROUPS.items()
+    }
 
 
 def brief(comparison: PolicyComparison) -> list[Row]:
@@ -101,8 +104,13 @@ def brief(comparison: PolicyComparison) -> list[Row]:
         for each in every
         if each.metric in BRIEF
         for line in _of(comparison, each)
-        if each.metric != "reasoning_tokens" or line.figure.baseline or line.figure.candidate
+        if not _is_unused(each, line)
     ]
+
+
+def _is_unused(shown: Shown, line: Line) -> bool:
+    """Policies that do not think have no thoughts to count."""
+    return shown.metric == "reasoning_tokens" and not line.figure.baseline and not line.figure.candidate
 
 
 def _of(comparison: PolicyComparison, shown: Shown) -> list[Line]:

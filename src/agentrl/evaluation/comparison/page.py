@@ -38,9 +38,8 @@ def to_html(comparison: PolicyComparison, *, episodes: int) -> str:
     body = "".join(
         [
             _header(comparison),
-            _figures(comparison),
             _quadrants(comparison),
-            f'<div class="two">{comparison.latency_plot().figure}{comparison.tool_plot().figure}</div>',
+            _figures(comparison),
             _patterns(comparison),
             _losses(comparison),
             _tags(comparison),
@@ -96,14 +95,16 @@ def _figures(comparison: PolicyComparison) -> str:
             body += f'<tr class="group"><th scope="colgroup" colspan="4">{text(group)}</th></tr>'
             body += "".join(map(_figure_row, found))
     return (
-        '<h2>Figures</h2><div class="wide"><table><thead><tr><th scope="col"></th><th scope="col">A</th>'
-        f'<th scope="col">B</th><th scope="col">change</th></tr></thead><tbody>{body}</tbody></table></div>'
+        '<h2>Figures</h2><div class="wide"><table class="figures"><thead><tr><th scope="col"></th>'
+        '<th scope="col">A</th><th scope="col">B</th><th scope="col">change</th></tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
     )
 
 
 def _figure_row(line: Line) -> str:
     row, figure = line.row, line.figure
-    interval = f" <small>{text(row.interval)}</small>" if row.interval != "n/a" else ""
+    ends = row.interval.replace(" pp", "").replace(" %", "")
+    interval = f" <small>{text(ends)}</small>" if row.interval != "n/a" else ""
     return (
         f'<tr{" class=detail" if row.is_detail else ""}><th scope="row">{text(row.label)}</th>'
         f"<td>{text(row.baseline)}{_of_level(figure.baseline_interval, line.unit)}</td>"
@@ -140,7 +141,10 @@ def _quadrants(comparison: PolicyComparison) -> str:
         f'<p class="note">All {comparison.n_items} items by what became of their reward and their tool calls, with '
         "Wilson's 95 % interval of each share. In the plot a point is as large as the items in it are many.</p>"
     )
-    return f'<h2>Items</h2><div class="two">{comparison.quadrant_plot().figure}<div>{table}{note}</div></div>'
+    plots = "".join(
+        plot.figure for plot in (comparison.quadrant_plot(), comparison.latency_plot(), comparison.tool_plot())
+    )
+    return f'<h2>Items</h2><div class="two">{plots}<div>{table}{note}</div></div>'
 
 
 def _patterns(comparison: PolicyComparison) -> str:

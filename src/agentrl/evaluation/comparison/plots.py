@@ -39,15 +39,16 @@ class Plane:
     """Two axes of numbers, and where a point lies between them."""
 
     def __init__(self, xs: Sequence[float], ys: Sequence[float], x_label: str, y_label: str) -> None:
-        self.x_ticks, self.y_ticks = ticks(min(xs), max(xs), 6), ticks(min(ys), max(ys), 6)
+        self.x_range, self.y_range = (min(xs), max(xs)), (min(ys), max(ys))
+        self.x_ticks, self.y_ticks = _ticks_within(self.x_range), _ticks_within(self.y_range)
         self.x_label, self.y_label = x_label, y_label
 
     def x(self, value: float) -> float:
-        low, high = self.x_ticks[0], self.x_ticks[-1]
+        low, high = self.x_range
         return LEFT + (value - low) / (high - low) * (WIDTH - LEFT - RIGHT)
 
     def y(self, value: float) -> float:
-        low, high = self.y_ticks[0], self.y_ticks[-1]
+        low, high = self.y_range
         return TOP + (high - value) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
     def axes(self) -> str:
@@ -72,19 +73,23 @@ class Plane:
         return f'<rect class="{kind}" x="{left:.1f}" y="{top:.1f}" {size}/>'
 
 
+def _ticks_within(ends: tuple[float, float]) -> list[float]:
+    low, high = ends
+    return [tick for tick in ticks(low, high, 6) if low <= tick <= high]
+
+
 def quadrant_plot(comparison: PolicyComparison) -> Plot:
     """Change of reward against change of calls; items with the same changes are one point, and make it large."""
     points: dict[tuple[float, float], list[ItemChange]] = {}
     for item in comparison.items:
         points.setdefault((round(item.calls_change, 6), round(item.reward_change, 6)), []).append(item)
-    x_end = 1.08 * max((abs(x) for x, _ in points), default=0.0) or 1.0
-    y_end = 1.08 * max((abs(y) for _, y in points), default=0.0) or 1.0
+    x_end = 1.1 * max((abs(x) for x, _ in points), default=0.0) or 1.0
+    y_end = 1.3 * max((abs(y) for _, y in points), default=0.0) or 1.0
     plane = Plane((-x_end, x_end), (-y_end, y_end), "change of tool calls", "change of reward")
-    low_x, high_x, low_y, high_y = plane.x_ticks[0], plane.x_ticks[-1], plane.y_ticks[0], plane.y_ticks[-1]
     counts = comparison.quadrants()
     parts = [
-        plane.box("wanted", (low_x, 0.0), (0.0, high_y)),
-        plane.box("unwanted", (0.0, high_x), (low_y, 0.0)),
+        plane.box("wanted", (-x_end, 0.0), (0.0, y_end)),
+        plane.box("unwanted", (0.0, x_end), (-y_end, 0.0)),
         plane.axes(),
         *(
             f'<text class="corner" x="{x}" y="{y}" text-anchor="{anchor}">{label}: {counts[key]}</text>'
@@ -131,8 +136,10 @@ def latency_plot(comparison: PolicyComparison) -> Plot:
     """Every item under both policies, a little apart where rewards are equal; the means with their intervals."""
     xs = [seconds for item in comparison.items for seconds in item.latency_seconds]
     ys = [reward for item in comparison.items for reward in item.reward]
-    room = 0.05 * (max(ys) - min(ys)) or 0.05
-    plane = Plane((0.0, max(xs) or 1.0), (min(ys) - room, max(ys) + room), "seconds an episode", "reward")
+    room = 0.05 * (max(ys) - min(ys)) or 0.05  # items of one reward are told apart
+    plane = Plane(
+        (0.0, 1.04 * max(xs) or 1.0), (min(ys) - 2 * room, max(ys) + 2 * room), "seconds an episode", "reward"
+    )
     parts = [plane.axes()]
     for side, name in enumerate("AB"):
         for item in comparison.items:

@@ -28,5 +28,10 @@ details.part { margin-top: 14px; }
 details.part > summary { cursor: pointer; font-weight: 600; overflow-wrap: anywhere; }
 details.part > summary small { color: var(--quiet); font-weight: 400; }
 td.clear { font-weight: 600; }
+@media (max-width: 560px) {
+  table.figures :is(th, td):not(:first-child) { padding-left: 6px; }
+  .two svg text { font-size: 13px; }
+  table.figures small { font-size: 11px; letter-spacing: -.2px; }
+}
 """
 )
