@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agentrl.config import RunConfig, training_sections
 from agentrl.data.tasks import Splits, load_tasks
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BASELINE = "baseline"
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,16 @@ def _called(identity: Mapping[str, Any]) -> str:
     """An API model where others have a digest."""
     served = identity["served"][0] if identity["served"] else "not told"
     return f"{identity['model']} at {identity['host']} (served: {served})"
+
+
+def from_anywhere(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    """Run a coroutine to its end, in a thread of its own where an event loop is running already: a notebook's is."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work())
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: asyncio.run(work())).result()
 
 
 def _load(config: RunConfig, source: PolicySource) -> Policy:

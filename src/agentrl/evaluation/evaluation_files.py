@@ -49,6 +49,8 @@ class Evaluation:
     rollouts: tuple[Rollout, ...] = field(repr=False)
     created_at: str = ""
     """ISO 8601, UTC."""
+    selection: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Which items: `split`, `seed`, `tags` chosen, `tags_looked_at`, and `suite` by name and digest; {} of a run."""
 
     @cached_property
     def report(self) -> EvalReport:
@@ -73,6 +75,7 @@ def write_evaluation(path: Path, evaluation: Evaluation) -> Path:
         "name": evaluation.name,
         "created_at": evaluation.created_at or datetime.now(UTC).isoformat(timespec="seconds"),
         "policy": evaluation.policy,
+        "selection": evaluation.selection,
         "conditions": evaluation.conditions,
         "pass_threshold": evaluation.pass_threshold,
         "tools": evaluation.tools,
@@ -115,6 +118,7 @@ def read_evaluation(path: Path) -> Evaluation:
             tools=tuple(record["tools"]),
             rollouts=tuple(read_traces(rollouts, from_trace)),
             created_at=str(record["created_at"]),
+            selection=record.get("selection", {}),
         )
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error

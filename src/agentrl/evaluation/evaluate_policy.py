@@ -1,0 +1,159 @@
+"""Any policy on any frozen or configured set of tasks: the rollouts, as an `Evaluation`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agentrl.config import RunConfig, training_sections
+from agentrl.data.tasks import SPLITS, Splits, load_tasks
+from agentrl.errors import ConfigError
+from agentrl.evaluation.comparison.tags import tags_of
+from agentrl.evaluation.contender import (
+    BASELINE,
+    Contender,
+    PolicySource,
+    from_anywhere,
+    open_contender,
+    served,
+)
+from agentrl.evaluation.evaluation_files import Evaluation
+from agentrl.evaluation.suites import read_suite, with_tags
+from agentrl.progress import Reporter, SilentReporter
+from agentrl.rollout.outage import OutageGuard
+from agentrl.types import Rollout, Task
+
+TOLD = 10
+"""Times that it says how far it is."""
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """What is measured on, and how often."""
+
+    split: str = "validation"
+    suite: Path | None = None
+    """In place of a split."""
+    tags: tuple[str, ...] = ()
+    """Only items that have one of them; none is all items."""
+    samples: int | None = None
+    """Rollouts an item; None is what the config's first and last evaluation take."""
+    items: int | None = None
+    """The first so many; None is all, of validation `evaluation.validation_items`."""
+    seed: int | None = None
+    """None is the config's: then two policies draw the same numbers, which makes their comparison sharper."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The items of a measurement."""
+
+    tasks: tuple[Task, ...]
+    splits: Splits
+    samples: int
+    selection: dict[str, Any]
+    """As `Evaluation.selection` keeps it."""
+
+
+def evaluate_policy(
+    config: RunConfig,
+    *,
+    policy: str | PolicySource = BASELINE,
+    options: EvalOptions | None = None,
+    reporter: Reporter | None = None,
+) -> Evaluation:
+    """Roll a policy out as training does: same engine, tools, limits, grader and hold-outs.
+
+    Args:
+        policy: `baseline`, a folder of weights, `RUN@best`, or a source such as `PolicySource.of_api(...)`.
+
+    Raises:
+        ConfigError: data, endpoints, items or model do not fit.
+        BaselineError, CheckpointError: the weights cannot be loaded.
+        Outage: too much of it has no grade, and the endpoints did not recover.
+    """
+    options, reporter = options or EvalOptions(), reporter or SilentReporter()
+    source = PolicySource.find(policy) if isinstance(policy, str) else policy
+    chosen = choose(config, options)
+
+    async def work(base_url: str) -> Evaluation:
+        reporter.phase(f"loading {source.name}")
+        async with open_contender(config, source, base_url, splits=chosen.splits) as contender:
+            return await _measure(contender, chosen, reporter)
+
+    with served(config) as base_url:
+        return from_anywhere(lambda: work(base_url))
+
+
+def choose(config: RunConfig, options: EvalOptions) -> Chosen:
+    """The items that the options mean.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    evaluation, suite, limit = config.evaluation, None, options.items
+    if options.suite is not None:
+        suite = read_suite(options.suite)
+        split, splits, tasks = suite.split, suite.splits, suite.tasks
+    else:
+        if options.split not in SPLITS:
+            raise ConfigError(f"split: found {options.split!r}; allowed: {', '.join(SPLITS)}")
+        split, splits = options.split, load_tasks(training_sections(config).data)
+        tasks = getattr(splits, split)
+        if limit is None and split == "validation":
+            limit = evaluation.validation_items
+    if not tasks:
+        raise ConfigError(f"split {split}: the config's data has no such tasks")
+    looked_at = len({tag for task in tasks for tag in tags_of(task)})
+    tasks = with_tags(tasks, options.tags)[:limit]
+    default = evaluation.test_samples_per_item if split == "test" else evaluation.samples_per_item
+    return Chosen(
+        tasks=tasks,
+        splits=splits,
+        samples=default if options.samples is None else options.samples,
+        selection={
+            "split": split,
+            "seed": config.seed if options.seed is None else options.seed,
+            "tags": options.tags,
+            "tags_looked_at": looked_at,
+            "suite": suite and suite.identity(),
+        },
+    )
+
+
+async def _measure(contender: Contender, chosen: Chosen, reporter: Reporter) -> Evaluation:
+    config = contender.config
+    sections = training_sections(config)
+    total = len(chosen.tasks) * chosen.samples
+    reporter.phase(f"rolling out {len(chosen.tasks)} items x {chosen.samples}")
+    every, done = max(1, total // TOLD), 0
+
+    def tell(_: Rollout) -> None:
+        nonlocal done
+        done += 1
+        if done % every == 0 or done == total:
+            reporter.step(min(done, total), total, {})
+
+    guard = OutageGuard(
+        contender.engine,
+        max_lost_fraction=config.ppo.guards.max_ungraded_fraction,
+        max_outage_seconds=config.ppo.guards.max_outage_seconds,
+        tell=reporter.message,
+    )
+    rollouts = await guard.run(
+        chosen.tasks,
+        samples_per_task=chosen.samples,
+        seed=f"{chosen.selection['seed']}/{chosen.selection['split']}",  # as a run draws it
+        on_done=tell,
+        is_watched=True,
+    )
+    return Evaluation(
+        name=str(contender.policy["name"]),
+        policy=contender.policy,
+        conditions=contender.conditions(chosen.tasks),
+        pass_threshold=sections.grading.pass_threshold,
+        tools=contender.engine.tools,
+        rollouts=tuple(rollouts),
+        selection=chosen.selection,
+    )
