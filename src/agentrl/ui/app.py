@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException
 from agentrl.evaluation.style import CSS
 from agentrl.ui.guard import Guard
 from agentrl.ui.index import RunsIndex
-from agentrl.ui.pages import runs
+from agentrl.ui.pages import compare, run, runs
 from agentrl.ui.templating import page
 
 STATIC = Path(__file__).parent / "static"
@@ -56,9 +56,10 @@ def create_app(runs_dir: Path, *, hosts: frozenset[str] = frozenset()) -> FastAP
     app.state.index, app.state.runs_dir = index, runs_dir
     app.add_middleware(Guard, hosts=hosts)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    app.include_router(runs.router)
     if importlib.util.find_spec("agentrl.ui.pages.episodes"):
         app.include_router(importlib.import_module("agentrl.ui.pages.episodes").router)
+    for each in (runs, run, compare):
+        app.include_router(each.router)
 
     @app.get("/report.css")
     def report_css() -> Response:

@@ -26,7 +26,7 @@ def _run(run: str, index: Index) -> str:
         HTTPException: 404, there is none of that name.
     """
     name = run_name(run)
-    if not any(row.name == name for row in index.runs()):
+    if index.run_path(name) is None:
         raise HTTPException(404, f"There is no run {name!r:.200} here.")
     return name
 

@@ -34,7 +34,8 @@ def shown(value: object) -> object:
 
 
 def environment() -> Environment:
-    """Filters: `shown`, `number` (short, n/a for None). Functions: `run_url`, `with_query`."""
+    """Filters: `shown`; `number`, `score`, `percent`, `moment` and `duration` for people. Functions: `run_url`,
+    `with_query`."""
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -43,13 +44,33 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"shown": shown, "number": _number}
+    made.filters |= {"shown": shown, "number": _number, "score": _score, "percent": _percent}
+    made.filters |= {"moment": _moment, "duration": _duration}
     made.globals |= {"run_url": run_url, "with_query": with_query}
     return made
 
 
 def _number(value: float | None) -> str:
     return "n/a" if value is None else number(value)
+
+
+def _score(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}"
+
+
+def _percent(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.1%}"
+
+
+def _moment(iso: str) -> str:
+    """2026-11-21T18:36:12+00:00 as 2026-11-21 18:36."""
+    return iso[:16].replace("T", " ")
+
+
+def _duration(minutes: float) -> str:
+    if minutes < 1:
+        return f"{60 * minutes:.0f} s"
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
 ENVIRONMENT = environment()

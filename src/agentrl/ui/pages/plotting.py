@@ -1,0 +1,40 @@
+"""Figures on pages: the drawing with its legend, its notes and its downloads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi.responses import Response
+from markupsafe import Markup
+
+from agentrl.ui.charts import Limit, draw
+from agentrl.ui.csv_text import to_csv
+from agentrl.ui.figures import Figure
+from agentrl.ui.parts import digest, part
+
+
+def plot_part(figure: Figure, csv_url: str, file_name: str, limits: Sequence[Limit] = (), **facts: Any) -> Markup:
+    """The figure as HTML; empty where it has no point."""
+    drawing = draw(figure, limits)
+    if drawing is None:
+        return Markup("")
+    values = {"figure": figure, "drawing": drawing, "csv_url": csv_url, "file_name": plain(file_name), **facts}
+    plot_id = figure.name if re.fullmatch(r"[a-z][a-z0-9_-]*", figure.name) else digest(figure.name)
+    html = part("plot.html", plot_id=f"plot-{plot_id}", digest="", **values)
+    return part("plot.html", plot_id=f"plot-{plot_id}", digest=digest(html), **values)
+
+
+def csv_answer(figure: Figure, file_name: str) -> Response:
+    """The figure's numbers as a file."""
+    return Response(
+        to_csv(figure).encode("utf-8", "replace"),
+        media_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="{plain(file_name)}.csv"'},
+    )
+
+
+def plain(name: str) -> str:
+    """A name for a file on any system."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:100] or "metrics"

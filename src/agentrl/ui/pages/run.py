@@ -1,0 +1,199 @@
+"""GET /runs/NAME: one run, followed while it trains."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import Response
+from markupsafe import Markup
+
+from agentrl.evaluation.outcome import finite, verdict
+from agentrl.ppo.rules import Rule
+from agentrl.ui.dependencies import Index, RunName
+from agentrl.ui.figures import Curves, Figure, run_figure
+from agentrl.ui.guard_states import guard_states, limits_of, rules_of
+from agentrl.ui.index import RunRow, RunsIndex
+from agentrl.ui.links import run_url
+from agentrl.ui.pages.plotting import csv_answer, plot_part
+from agentrl.ui.parts import Followed, followed_page, followed_parts, part, tag, unchanged
+from agentrl.ui.plots import OTHER, SECTIONS, Section, find_plot, sections_of
+from agentrl.ui.run_files import RunFiles, changed_at, read_run_files, stamp
+
+router = APIRouter()
+
+RECENT_STEPS = 10
+"""Whose mean duration says how long the rest will take."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A run as it is now."""
+
+    name: str
+    row: RunRow
+    files: RunFiles
+    curves: Curves
+    rules: tuple[Rule, ...]
+
+
+@router.get("/runs/{run}")
+def show_run(index: Index, name: RunName) -> Response:
+    """The page."""
+    return followed_page("run.html", run_url(name, "live"), _followed(_read(index, name), _path(index, name)))
+
+
+@router.get("/runs/{run}/live")
+def live_run(request: Request, index: Index, name: RunName) -> Response:
+    """Its parts."""
+    etag = tag(stamp(_path(index, name)), _row(index, name))
+    if unchanged(request, etag):
+        return Response(status_code=304, headers={"ETag": etag})
+    return followed_parts(_followed(_read(index, name), _path(index, name)), etag)
+
+
+@router.get("/runs/{run}/metrics.csv")
+def download(index: Index, name: RunName, plot: str = "") -> Response:
+    """The numbers of one plot, or of all metrics.
+
+    Raises:
+        HTTPException: 404, there is no such plot.
+    """
+    curves = _read(index, name).curves
+    if not plot:
+        keys = [key for key in curves.keys if not key.endswith(("_low", "_high"))]
+        every = Figure("metrics", "Metrics", tuple(curves.series(key, key) for key in keys), tuple(keys))
+        return csv_answer(every, f"{name}-metrics")
+    found = find_plot(plot, curves.keys)
+    if found is None:
+        raise HTTPException(404, f"The run has nothing for a plot {plot!r:.100}.")
+    return csv_answer(run_figure(found, curves), f"{name}-{found.name}")
+
+
+def _path(index: RunsIndex, name: str) -> Path:
+    path = index.run_path(name)
+    if path is None:  # it went while it was asked for
+        raise HTTPException(404, f"There is no run {name!r:.200} any more.")
+    return path
+
+
+def _row(index: RunsIndex, name: str) -> RunRow:
+    row = next((each for each in index.runs() if each.name == name), None)
+    if row is None:
+        raise HTTPException(404, f"There is no run {name!r:.200} any more.")
+    return row
+
+
+def read_curves(index: RunsIndex, name: str) -> tuple[RunFiles, Curves]:
+    """Everything that a run has written beside its rollouts."""
+    files = read_run_files(_path(index, name))
+    return files, Curves(index.metrics(name), files.baseline)
+
+
+def _read(index: RunsIndex, name: str) -> Shown:
+    files, curves = read_curves(index, name)
+    return Shown(name, _row(index, name), files, curves, rules_of(files.config))
+
+
+def _followed(shown: Shown, path: Path) -> Followed:
+    changed = changed_at(path)
+    parts = {
+        "status": _status(shown),
+        "guards": _guards(shown),
+        **_sections(shown),
+        "evaluations": part("run_evaluations.html", run=shown.name, evaluations=shown.files.evaluations),
+        "records": _records(shown),
+    }
+    return Followed(
+        parts,
+        said=_said(shown),
+        age_seconds=None if changed is None else max(0.0, time.time() - changed),
+        is_live=shown.row.state == "running",
+        facts={"run": shown.name, "row": shown.row},
+    )
+
+
+def _said(shown: Shown) -> str:
+    row = shown.row
+    steps = f"Step {row.steps} of {row.planned_steps}" if row.planned_steps else f"Step {row.steps}"
+    reward = "" if row.reward_latest is None else f", validation reward {row.reward_latest:.3g}"
+    state = "" if row.state == "running" else f" The run is {row.state}."
+    return f"{steps}{reward}.{state}"
+
+
+def _status(shown: Shown) -> Markup:
+    row, files = shown.row, shown.files
+    seconds = finite(files.summary.get("wall_seconds")) if row.state != "running" else None
+    _, sentences = verdict(files.summary, str(row.steps)) if files.summary else ("", [])
+    stop = files.stop if row.state != "running" else {}
+    return part(
+        "run_status.html",
+        row=row,
+        name=str(files.config.get("name") or row.name),
+        seed=files.config.get("seed"),
+        commit=str(files.manifest.get("git_commit") or "")[:10],
+        has_changes=bool(files.manifest.get("git_has_changes")),
+        minutes=None if seconds is None else seconds / 60,
+        minutes_left=_minutes_left(shown) if row.state == "running" else None,
+        sentences=sentences if row.state != "running" else [],
+        stop=stop,
+        problems=[*row.problems, *(each for each in files.problems if each not in row.problems)],
+    )
+
+
+def _minutes_left(shown: Shown) -> float | None:
+    """By the mean of the last steps."""
+    row = shown.row
+    minutes = [minute for minute, _ in shown.curves.points("seconds_update", "minutes")][-RECENT_STEPS - 1 :]
+    if row.planned_steps is None or len(minutes) < 2:
+        return None
+    return (minutes[-1] - minutes[0]) / (len(minutes) - 1) * max(0, row.planned_steps - row.steps)
+
+
+def _guards(shown: Shown) -> Markup:
+    stop_rule = str(shown.files.stop.get("rule", "")) if shown.row.state == "stopped" else ""
+    states = guard_states(shown.rules, shown.curves.rows, stop_rule)
+    return part("run_guards.html", states=states, warnings=shown.files.warnings, has_config=bool(shown.files.config))
+
+
+def _sections(shown: Shown) -> dict[str, Markup]:
+    """A part for each section that there can be."""
+    found = {section.title: section for section in sections_of(shown.curves.keys)}
+    titles = [*(section.title for section in SECTIONS), OTHER]
+    return {
+        f"section-{number}": _section(shown, found.get(title), is_folded=title == OTHER)
+        for number, title in enumerate(titles)
+    }
+
+
+def _section(shown: Shown, section: Section | None, *, is_folded: bool) -> Markup:
+    if section is None:
+        return Markup("")
+    plots = [
+        plot_part(
+            run_figure(plot, shown.curves),
+            run_url(shown.name, "metrics.csv", plot=plot.name),
+            f"{shown.name}-{plot.name}",
+            limits_of(shown.rules, plot.rule) if plot.rule else (),
+        )
+        for plot in section.plots
+    ]
+    return part("section.html", title=section.title, plots=plots, is_folded=is_folded)
+
+
+def _records(shown: Shown) -> Markup:
+    def text(record: Any) -> str:
+        return json.dumps(record, indent=2, ensure_ascii=False) if record else ""
+
+    records = [
+        ("config.yaml", shown.files.config_text),
+        ("manifest.json", text(shown.files.manifest)),
+        ("summary.json", text(shown.files.summary)),
+        ("stop.json", text(shown.files.stop)),
+    ]
+    csv_url = run_url(shown.name, "metrics.csv")
+    return part("run_records.html", records=[each for each in records if each[1]], csv_url=csv_url)
