@@ -190,7 +190,9 @@ def toy(side: str, *, gain: float, samples: int, seed: int) -> Evaluation:
 def test_every_number_of_a_larger_pair(samples: int, tmp_path: Path) -> None:
     ours = check(tmp_path, toy("a", gain=0.0, samples=samples, seed=1), toy("b", gain=0.3, samples=samples, seed=2))
     assert ours["differences"]["reward"]["change_interval"][0] > 0
-    assert ours["patterns"]["tool_2grams"]["looks"] == 16  # made-up tools are one: unknown
+    assert ours["patterns"]["tool_2grams"]["looks"] >= 10
+    assert "tool_calls_unknown" in ours["differences"]
+    assert "made_up" not in json.dumps(ours)
     assert (ours["mcnemar"]["p_value"] is None) == (samples > 1)
     quantile = Recomputed(tmp_path / "a.rollouts.jsonl.gz", tmp_path / "b.rollouts.jsonl.gz", THRESHOLD, set(TOOLS))
     drawn = quantile.quantile(95)["first_draws"]
