@@ -177,6 +177,11 @@ class RolloutEngine:
         """Names of the tools that do not say what they are."""
         return self._toolbox.undescribed
 
+    @property
+    def keeps_state(self) -> bool:
+        """Whether tools keep something for each episode: a sandbox, a session."""
+        return self._lifecycle is not None or self._toolbox.keeps_state
+
     clock = staticmethod(time.monotonic)
     """In seconds: what its users decide by time is decided by this."""
 
@@ -212,9 +217,16 @@ class RolloutEngine:
         ]
         return await self._run(plans, on_done)
 
-    async def run_again(self, rollouts: Iterable[Rollout], *, is_watched: bool = False) -> list[Rollout]:
+    async def run_again(
+        self,
+        rollouts: Iterable[Rollout],
+        *,
+        is_watched: bool = False,
+        on_done: Callable[[Rollout], None] | None = None,
+    ) -> list[Rollout]:
         """The same tasks and samples with the seeds that they had, under new ids."""
-        return await self._run([_Plan(each.task, each.sample_index, each.seed, is_watched) for each in rollouts], None)
+        plans = [_Plan(each.task, each.sample_index, each.seed, is_watched) for each in rollouts]
+        return await self._run(plans, on_done)
 
     async def continue_from(
         self,
@@ -229,7 +241,7 @@ class RolloutEngine:
             replays: the beginning's calls are made again first, their outputs not shown. Always so where tools keep
                 something for each episode: a sandbox, a session.
         """
-        replays = replays or self._lifecycle is not None or self._toolbox.keeps_state
+        replays = replays or self.keeps_state
         return await self._run(
             [_Plan(each.task, each.sample_index, each.seed, False, each, replays) for each in beginnings], on_done
         )
