@@ -7,9 +7,7 @@ who conjecture that it covers for every bounded distribution). Of zeros and ones
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -29,7 +27,7 @@ def mean_interval(values: ArrayLike, *, low: float = 0.0, high: float = 1.0, lev
     found = np.sort(np.asarray(values, dtype=np.float64))
     if not len(found):
         return Interval(low, high)
-    weights = _weights(len(found) + 1, DRAWS)
+    weights = weights_of(len(found) + 1, DRAWS)
     tail = (1 - level) / 2
     lower = float(np.quantile(weights @ np.concatenate([[low], found]), tail))
     upper = float(np.quantile(weights @ np.concatenate([found, [high]]), 1 - tail))
@@ -53,21 +51,14 @@ def ratio_interval(numerator: ArrayLike, denominator: ArrayLike, level: float = 
     top, bottom = (np.asarray(values, dtype=np.float64) for values in (numerator, denominator))
     if not len(top) or bottom.sum() <= 0:
         return None
-    weights = _weights(len(top), DRAWS)
+    weights = weights_of(len(top), DRAWS)
     below = weights @ bottom
     ratios = (weights @ top)[below > 0] / below[below > 0]
     low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))
 
 
-def weighted_interval(n_items: int, statistic: Callable[[Floats], Any], draws: int, level: float = LEVEL) -> Interval:
-    """Of anything that is computed from weights of the items, [n_items] that sum to 1."""
-    found = [float(statistic(weights)) for weights in _weights(n_items, draws)]
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high))
-
-
 @lru_cache(maxsize=4)
-def _weights(n: int, draws: int) -> Floats:
-    """[draws, n] spacings of uniform numbers, the same ones at each call; one row sums to 1."""
+def weights_of(n: int, draws: int) -> Floats:
+    """[draws, n] spacings of uniform numbers: random weights that sum to 1, the same ones at each call."""
     return np.random.default_rng(SEED).dirichlet(np.ones(n), size=draws)

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from agentrl.evaluation.intervals import Interval
+from agentrl.evaluation.intervals import LEVEL, Interval
 from agentrl.evaluation.probe.best_of import Estimate
-from agentrl.evaluation.probe.bounds import share_interval, weighted_interval
+from agentrl.evaluation.probe.bounds import share_interval, weights_of
 from agentrl.evaluation.probe.samples import Floats, ItemScores, complete, voting
 
-PRECISIONS = np.geomspace(1e-2, 1e4, 121)
+PRECISIONS = np.geomspace(1e-2, 1e4, 91)
 """Grid on which the fit looks for the precision: from all-or-nothing items to items that are all alike."""
 DRAWS = 400
+AT_ONCE = 50
+"""Of them: what is computed at a time stays small where there are many levels."""
 WANTED_SHARE = 0.30
 """Below it training warns, see `ppo.guards.warn_zero_variance_fraction`: too many groups teach nothing."""
 WORTH_DOUBLING = 0.05
@@ -78,17 +79,16 @@ def expected_shares(items: Sequence[ItemScores], sizes: Sequence[int]) -> dict[i
     same = np.zeros(counts.shape[1])
     same[int(counts.sum(0).argmax())] = n_most
     mixed = _evenly(n_most, counts.shape[1], counts.sum(0))
+    whole = fit(counts, np.ones((1, len(seen))))
+    bad = fit(np.vstack([counts, same]), weights_of(len(seen) + 1, DRAWS))
+    good = fit(np.vstack([counts, mixed]), weights_of(len(seen) + 1, DRAWS))
+    tail = (1 - LEVEL) / 2
     found = {}
     for size in sizes:
-        value = _share(counts, np.ones(len(seen)), size)
-        low = weighted_interval(len(seen) + 1, _weighted(np.vstack([counts, same]), size), DRAWS).low
-        high = weighted_interval(len(seen) + 1, _weighted(np.vstack([counts, mixed]), size), DRAWS).high
-        found[size] = Estimate(value, Interval(min(low, value), max(high, value)))
+        value = float(_shares(whole, size)[0])
+        low, high = np.quantile(_shares(bad, size), tail), np.quantile(_shares(good, size), 1 - tail)
+        found[size] = Estimate(value, Interval(min(float(low), value), max(float(high), value)))
     return found
-
-
-def _weighted(counts: Floats, size: int) -> Any:
-    return lambda weights: _share(counts, weights * len(counts), size)
 
 
 def _evenly(n: int, levels: int, popularity: Floats) -> Floats:
@@ -99,42 +99,43 @@ def _evenly(n: int, levels: int, popularity: Floats) -> Floats:
     return row
 
 
-def _share(counts: Floats, weights: Floats, size: int) -> float:
-    """1 - E[sum of p_k^size] under the fitted Dirichlet distribution of the levels' rates.
-
-    Args:
-        counts: [items, levels] samples of each level.
-        weights: [items] how often each item counts.
-    """
-    alphas = fit(counts, weights)
-    total, steps = alphas.sum(), np.arange(size)
-    # E[p_k^size] = rising factorials: (a_k)_size / (total)_size
-    log_equal = np.log(alphas[:, None] + steps).sum(1) - np.log(total + steps).sum()
-    return float(1 - np.exp(log_equal).sum())
+def _shares(alphas: Floats, size: int) -> Floats:
+    """[draws] 1 - E[sum of p_k^size] under Dirichlet distributions of the levels' rates, [draws, levels]."""
+    totals, log_equal, log_any = alphas.sum(1), np.zeros(alphas.shape), np.zeros(len(alphas))
+    with np.errstate(divide="ignore"):  # a level that nobody reaches: the logarithm of nothing, and a share of 0
+        for step in range(size):  # E[p_k^size] is the rising factorial of alpha_k by that of the total
+            log_equal += np.log(alphas + step)
+            log_any += np.log(totals + step)
+    return np.asarray(np.clip(1 - np.exp(log_equal - log_any[:, None]).sum(1), 0.0, 1.0))
 
 
 def fit(counts: Floats, weights: Floats) -> Floats:
-    """[levels] alphas of the Dirichlet distribution that items' rates are taken to come from.
+    """[draws, levels] alphas of the Dirichlet distribution that items' rates are taken to come from.
 
     The mean rates are the pooled ones; their precision, the sum of the alphas, has the largest likelihood of the
-    Dirichlet-multinomial. A level that nobody reached gets nothing.
+    Dirichlet-multinomial. A level that nobody reached gets 0.
+
+    Args:
+        counts: [items, levels] samples of each level.
+        weights: [draws, items] how much each item counts.
     """
+    return np.concatenate([_fit(counts, weights[at : at + AT_ONCE]) for at in range(0, len(weights), AT_ONCE)])
+
+
+def _fit(counts: Floats, weights: Floats) -> Floats:
     means = weights @ counts
-    means = means / means.sum()
-    reached = means > 0
-    if reached.sum() == 1:
-        return np.where(reached, 1.0, 1e-12)
-    alphas = PRECISIONS[:, None] * means[reached]  # [grid, levels]
-    likelihood = np.zeros(len(PRECISIONS))
+    means = means / means.sum(1, keepdims=True)
+    alphas = PRECISIONS[:, None] * means[:, None, :]  # [draws, grid, levels]
+    likelihood = np.zeros(alphas.shape[:2])
     for step in range(int(counts.max())):
-        # how many items have more than `step` samples of each level: each adds log(alpha + step)
-        likelihood += np.log(alphas + step) @ (weights @ (counts[:, reached] > step))
+        # how many items have more than `step` samples of a level: each adds log(alpha + step)
+        more = weights @ (counts > step)
+        logs = np.log(alphas + step, where=alphas > 0, out=np.zeros_like(alphas))
+        likelihood += np.einsum("dgl,dl->dg", logs, more)
     totals = counts.sum(1)
     for step in range(int(totals.max())):
-        likelihood -= np.log(PRECISIONS + step) * float(weights @ (totals > step))
-    found = np.full(counts.shape[1], 1e-12)
-    found[reached] = alphas[int(likelihood.argmax())]
-    return found
+        likelihood -= np.log(PRECISIONS + step) * (weights @ (totals > step))[:, None]
+    return np.asarray(alphas[np.arange(len(weights)), likelihood.argmax(1)])
 
 
 @dataclass(frozen=True)

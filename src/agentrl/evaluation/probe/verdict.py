@@ -87,7 +87,10 @@ def judge(evidence: Evidence) -> tuple[Verdict, tuple[Reason, ...]]:
     order = ("not", "unmeasured", "weak", "note")
     found = [*_leaks(evidence), *_infrastructure(evidence)]
     if not any(reason.weight == "unmeasured" for reason in found):
-        found += [*_signal(evidence), *_noise(evidence), *_validation(evidence)]
+        noise = [*_noise(evidence)]
+        # where scores are noise, what they say of differences and gains is noise as well
+        more = [] if codes(noise, "not") else [*_differences(evidence), *_validation(evidence)]
+        found += [*_signal(evidence), *noise, *more]
     found.sort(key=lambda reason: order.index(reason.weight))
     if not found or found[0].weight == "note":
         return "trainable", (_learnable(evidence), *found)
@@ -142,8 +145,14 @@ def _signal(found: Evidence) -> Iterator[Reason]:
             yield Reason("few_items_vary", "weak", f"{seen} (at most {share.high:.1%})", FEW_VARY)
     elif share.high < FEW_SHARE and not (is_full or fails):
         yield Reason("few_items_vary", "weak", f"{seen} (at most {share.high:.1%})", FEW_VARY)
+
+
+def _differences(found: Evidence) -> Iterator[Reason]:
+    """Samples that differ, and are hardly better for it."""
+    if found.mean is None or found.best_of is None or found.mean.interval.low >= NEARLY_FULL:
+        return
     gain = found.best_of.headroom
-    if share.low >= DEAD_SHARE and gain.interval.high < DEAD_SHARE and mean.interval.low < NEARLY_FULL:
+    if found.groups.interval.low >= DEAD_SHARE and gain.interval.high < DEAD_SHARE:
         text = f"the best of {found.samples} is {_shown(gain)} above the mean: samples differ, but by very little"
         yield Reason("small_differences", "weak", text, "Let the grader tell answers apart more clearly.")
 
