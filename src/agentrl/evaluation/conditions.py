@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from agentrl.errors import ConfigError
-from agentrl.runs.identity import Change, changes
+from agentrl.runs.identity import ABSENT, Change, changes
 from agentrl.types import Task
 
 SAMPLING = ("temperature", "top_p", "top_k")
@@ -86,5 +86,5 @@ def _named(declared: Any) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return "absent" if text.startswith("<object") else text if len(text) <= 80 else f"{text[:77]}..."
+    text = "absent" if value is ABSENT else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

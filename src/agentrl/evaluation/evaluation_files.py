@@ -22,6 +22,7 @@ from agentrl.disk import file_digest, replacing, write_text
 from agentrl.errors import CheckpointError, ConfigError
 from agentrl.evaluation.conditions import conditions
 from agentrl.evaluation.metrics import EvalReport, evaluate_rollouts
+from agentrl.evaluation.past import as_it_was
 from agentrl.runs.files import CONFIG, MANIFEST, ROLLOUTS, SUMMARY, read_json, rollouts_path, to_json
 from agentrl.runs.trace_files import SUFFIX, read_traces
 from agentrl.runs.traces import from_trace, to_trace
@@ -110,12 +111,15 @@ def read_evaluation(path: Path) -> Evaluation:
             raise ConfigError(
                 f"{rollouts}: found digest {found}; {path.name} was written with {record['rollouts_digest']}"
             )
+        for key in ("policy", "conditions"):
+            if not isinstance(record[key], dict):
+                raise ConfigError(f"{path}: {key}: found {type(record[key]).__name__}; allowed: an object")
         return Evaluation(
             name=str(record["name"]),
             policy=record["policy"],
             conditions=record["conditions"],
             pass_threshold=float(record["pass_threshold"]),
-            tools=tuple(record["tools"]),
+            tools=tuple(map(str, record["tools"])),
             rollouts=tuple(read_traces(rollouts, from_trace)),
             created_at=str(record["created_at"]),
             selection=record.get("selection", {}),
@@ -135,8 +139,11 @@ def find_evaluation(source: str | Path) -> Evaluation:
         ConfigError: there is no such file, run or evaluation; the message lists those that there are.
     """
     text = str(source)
-    if Path(text).is_file():
-        return read_evaluation(Path(text))
+    try:
+        if Path(text).is_file():
+            return _file(Path(text))
+    except OSError as error:  # a name that is too long for one, for example
+        raise ConfigError(f"{text[:100]}: cannot be read ({error.strerror or error})") from error
     run, at, which = text.rpartition(AT)
     if not at:
         hint = f"; of a run, say which evaluation: {text}{AT}best" if Path(text).is_dir() else ""
@@ -149,26 +156,34 @@ def find_evaluation(source: str | Path) -> Evaluation:
         raise ConfigError(str(error)) from error
 
 
+def _file(path: Path) -> Evaluation:
+    if path.name.endswith((".jsonl", SUFFIX)):
+        run = f"; of a run, write RUN{AT}{path.name.removesuffix(SUFFIX)}" if path.parent.name == ROLLOUTS else ""
+        raise ConfigError(f"{path}: rollouts alone do not say what they were made under: give NAME.json{run}")
+    return read_evaluation(path)
+
+
 def recorded_name(run: Path, which: str) -> str:
     """The file of rollouts that `baseline`, `best`, `final`, a step such as `5`, or its own name means.
 
     Where best and last policy are one, or the best is the baseline, an evaluation is not repeated: its twin is meant.
+    Of a run that was interrupted, the last and the best policy were measured on the way, with fewer samples an item.
 
     Raises:
         ConfigError: the run has none; lists those that it has.
     """
-    summary = read_json(run, SUMMARY) or {}
+    summary = _summary(run)
     steps, best_step = summary.get("steps"), summary.get("best_step")
     wanted: Sequence[str] = (which,)
-    if which == "baseline" or (which.isdigit() and int(which) == 0):
+    if which == "baseline" or (is_step(which) and int(which) == 0):
         wanted = ("validation-baseline",)
     elif which == "final":
-        wanted = ("validation-final",) if steps else ("validation-baseline",)
+        wanted = ("validation-baseline",) if steps == 0 else ("validation-final", *_on_the_way(steps))
     elif which == "best" and best_step is not None:
         twin = "validation-final" if best_step == steps else "validation-best"
-        wanted = ("validation-baseline",) if best_step == 0 else (twin,)
-    elif which.isdigit():
-        wanted = (f"validation-{int(which):06d}", *(("validation-final",) if steps == int(which) else ()))
+        wanted = ("validation-baseline",) if best_step == 0 else (twin, *_on_the_way(best_step))
+    elif is_step(which):
+        wanted = (*_on_the_way(int(which)), *(("validation-final",) if steps == int(which) else ()))
     for name in wanted:
         if re.fullmatch(r"\w[\w-]*", name) and rollouts_path(run, name).is_file():
             return name
@@ -180,23 +195,40 @@ def recorded_name(run: Path, which: str) -> str:
     )
 
 
+def _summary(run: Path) -> dict[str, Any]:
+    """Empty before the run has one."""
+    found = read_json(run, SUMMARY)
+    if not isinstance(found, dict | None):
+        raise ConfigError(f"{run / SUMMARY}: found {type(found).__name__}; allowed: an object")
+    return found or {}
+
+
+def _on_the_way(step: int | None) -> tuple[str, ...]:
+    return () if step is None else (f"validation-{step:06d}",)
+
+
+def is_step(text: str) -> bool:
+    """Whether it is a number in plain digits."""
+    return bool(re.fullmatch(r"[0-9]{1,9}", text))
+
+
 def _of_run(run: Path, which: str, text: str) -> Evaluation:
     name = recorded_name(run, which)
+    file = rollouts_path(run, name)
     try:
-        config = yaml.safe_load((run / CONFIG).read_text("utf-8"))
         manifest = read_json(run, MANIFEST)
-        rollouts = tuple(read_traces(rollouts_path(run, name), from_trace))
-        versions = dict([manifest, *manifest.get("resumed", [])][-1]["versions"])
+        config, versions = as_it_was(yaml.safe_load((run / CONFIG).read_text("utf-8")), manifest, file)
+        rollouts = tuple(read_traces(file, from_trace))
         return Evaluation(
             name=text,
-            policy={"kind": "run", "run": str(run), "evaluation": name, "step": step_of(run, name)},
+            policy={"kind": "run", "run": str(run), "evaluation": name, "step": _checked_step(run, name, rollouts)},
             conditions=conditions(config, versions, (rollout.task for rollout in rollouts)),
             pass_threshold=float(config["grading"]["pass_threshold"]),
             tools=tuple(versions.get("tools") or ()),
             rollouts=rollouts,
             created_at=str(manifest.get("started_at", "")),
         )
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{run}: is no whole run ({type(error).__name__}: {error})") from error
@@ -207,8 +239,23 @@ def step_of(run: Path, name: str) -> int | None:
     split, _, which = name.partition("-")
     if split not in ("validation", "test"):
         return None
-    if which.isdigit():
+    if is_step(which):
         return int(which)
-    summary = read_json(run, SUMMARY) or {}
+    summary = _summary(run)
     found = {"baseline": 0, "best": summary.get("best_step"), "final": summary.get("steps")}.get(which)
     return None if found is None else int(found)
+
+
+def _checked_step(run: Path, name: str, rollouts: Sequence[Rollout]) -> int | None:
+    """`step_of`, held against the weights that sampled the rollouts.
+
+    Raises:
+        ConfigError: they are of another step: the run was taken up again since, and has not been measured anew.
+    """
+    step, sampled = step_of(run, name), {version for rollout in rollouts for version in rollout.policy_versions}
+    if step is not None and len(sampled) == 1 and sampled != {step}:
+        raise ConfigError(
+            f"{run}: {name} was sampled at step {sampled.pop()}, and the run's summary says {step}: it was resumed and "
+            f"has not ended since; give a step that was evaluated"
+        )
+    return step
