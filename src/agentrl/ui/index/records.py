@@ -57,7 +57,7 @@ class EpisodeRow:
     sample_index: int
     split: str
     step: int | None
-    """Whose weights sampled it; None where the file's name does not say."""
+    """Of training: that learned from it, or after which it was measured; 0 the baseline, None where nothing says."""
     score: float | None
     outcome: str
     stop_reason: str

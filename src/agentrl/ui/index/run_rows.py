@@ -47,6 +47,8 @@ class _Facts:
     state: str
     """If no process works there."""
     stopped_by: str
+    best_step: int | None
+    final_step: int | None
     problems: tuple[str, ...]
 
 
@@ -58,11 +60,7 @@ class RunFacts:
 
     def row(self, name: str, run: Path, counts: Counts, *, is_running: bool) -> RunRow:
         """What is known of one run."""
-        seen = tuple(_stamp(run / file) for file in _FILES)
-        known = self._known.get(run)
-        if known is None or known[0] != seen:
-            known = self._known[run] = (seen, _facts(run))
-        facts = known[1]
+        facts = self._look(run)
         return RunRow(
             name=name,
             state="running" if is_running else facts.state,
@@ -78,6 +76,22 @@ class RunFacts:
             problems=(*facts.problems, *counts.problems),
         )
 
+    def step_of(self, run: Path, which: str) -> int | None:
+        """The step of the `best` or the `final` policy of a run that has ended."""
+        facts = self._look(run)
+        return {"best": facts.best_step, "final": facts.final_step}.get(which)
+
+    def forget(self, runs: set[Path]) -> None:
+        """Keep what is known of these runs only."""
+        self._known = {run: known for run, known in self._known.items() if run in runs}
+
+    def _look(self, run: Path) -> _Facts:
+        seen = tuple(_stamp(run / file) for file in _FILES)
+        known = self._known.get(run)
+        if known is None or known[0] != seen:
+            known = self._known[run] = (seen, _facts(run))
+        return known[1]
+
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
     try:
@@ -90,7 +104,7 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 def _facts(run: Path) -> _Facts:
     problems: list[str] = []
     manifest, summary, stop, baseline = (_read(run, name, problems) for name in (MANIFEST, SUMMARY, STOP, BASELINE))
-    rows = list(_told_rows(_bytes(run, METRICS, problems)))
+    rows = list(_told_rows(_bytes(run, METRICS, problems), problems))
     steps = _last_step(rows)
     planned = _PLANNED.search(_bytes(run, CONFIG, problems))
     validated = [found for row in rows if (found := _number(row.get("reward_validation"))) is not None]
@@ -108,6 +122,8 @@ def _facts(run: Path) -> _Facts:
         reward_best=best if best is not None else max([*validated, *([] if first is None else [first])], default=None),
         state=state,
         stopped_by=stopped_by,
+        best_step=_whole(summary.get("best_step")),
+        final_step=_whole(summary.get("steps")),
         problems=tuple(problems),
     )
 
@@ -125,17 +141,20 @@ def _ended(summary: Mapping[str, Any], stop: Mapping[str, Any], steps: int) -> t
     return (INTERRUPTED, "") if stopped_by == INTERRUPTED else ("stopped", stopped_by)
 
 
-def _told_rows(metrics: bytes) -> Iterator[dict[str, Any]]:
+def _told_rows(metrics: bytes, problems: list[str]) -> Iterator[dict[str, Any]]:
     """Of a long file, only the rows that tell of validation, and the last one that is whole."""
     lines = metrics[: metrics.rfind(b"\n") + 1].split(b"\n")[:-1]
     for number, line in enumerate(lines, start=1):
         if number == len(lines) or _VALIDATED in line:
             try:
                 row = json.loads(line)
-            except (ValueError, RecursionError):  # MetricsTail tells of it
+            except (ValueError, RecursionError) as error:
+                problems.append(f"{METRICS}:{number} is damaged: {error}")
                 continue
             if isinstance(row, dict):
                 yield row
+            else:
+                problems.append(f"{METRICS}:{number} is no JSON object")
 
 
 def _last_step(rows: Sequence[Mapping[str, Any]]) -> int:
@@ -184,8 +203,12 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) else None
+
+
 def _count(value: Any) -> int:
-    return value if isinstance(value, int) else 0
+    return _whole(value) or 0
 
 
 def _string(value: Any) -> str:

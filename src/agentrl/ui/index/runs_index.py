@@ -1,167 +1,199 @@
-"""RunsIndex: what the pages ask."""
+"""RunsIndex: what the pages ask of a directory of runs."""
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
+
+from agentrl.errors import ConfigError
 from agentrl.runs.files import rollouts_path
-from agentrl.ui.index.episodes import DamagedFile, Episode, read_episodes, read_trace
+from agentrl.ui.index.builder import Builder, Stop
+from agentrl.ui.index.catalog import Catalog
+from agentrl.ui.index.episodes import DamagedFile, read_trace
+from agentrl.ui.index.folder import IndexFolder, index_folder
 from agentrl.ui.index.locks import HeldLocks
 from agentrl.ui.index.metrics import MetricsTail
 from agentrl.ui.index.places import FoundFile, find_files, find_runs
-from agentrl.ui.index.records import EpisodePage, EpisodeQuery, EpisodeRow, Order, RunRow
+from agentrl.ui.index.records import EpisodePage, EpisodeQuery, EpisodeRow, RunRow
 from agentrl.ui.index.run_rows import Counts, RunFacts
+from agentrl.ui.index.snapshot import EVALUATED, Snapshot, split_of
 
-SPLITS = ("train", "validation", "test")
+OPENING_SECONDS = 0.5
+"""That opening spends on files which are not in the index yet; `refresh` takes the rest."""
+
+Answer = TypeVar("Answer")
 
 
 class RunsIndex:
+    """Runs and episodes below a directory. Safe to ask from several threads, and from several processes at once.
+
+    Args:
+        runs_dir: holds run directories, at any depth up to four; or is one.
+
+    Raises:
+        ConfigError: it is no directory, duckdb is not installed, or the index can be written nowhere.
+    """
+
     def __init__(self, runs_dir: Path) -> None:
         self.root = Path(runs_dir).resolve()
-        self._files: dict[FoundFile, list[Episode]] = {}
-        self._problems: dict[FoundFile, str] = {}
+        if not self.root.is_dir():
+            raise ConfigError(f"{runs_dir}: no such directory; give one that holds runs, such as runs/")
+        try:
+            self._folder = IndexFolder(index_folder(self.root))
+        except OSError as error:
+            raise ConfigError(
+                f"{runs_dir}: its index can be written neither there nor in your cache ({error}); set XDG_CACHE_HOME"
+            ) from error
         self._paths: dict[str, Path] = {}
+        self._found: list[FoundFile] = []
         self._metrics, self._facts = MetricsTail(), RunFacts()
-        self.refresh()
+        self._refreshing = threading.Lock()
+        self._is_closed = False
+        self._stamp: tuple[int, int, int] | None = None
+        self._snapshot = Snapshot(self._folder, Catalog(), ())
+        self.refresh(seconds=OPENING_SECONDS)
 
-    def refresh(self) -> int:
-        self._paths = find_runs(self.root)
-        found = [file for run, path in self._paths.items() for file in find_files(run, path)]
-        read = 0
-        files, problems = {}, {}
-        for file in found:
-            if file in self._files:
-                files[file] = self._files[file]
-            elif file in self._problems:
-                problems[file] = self._problems[file]
-            else:
-                read += 1
-                try:
-                    files[file] = list(read_episodes(rollouts_path(self._paths[file.run], file.name)))
-                except (DamagedFile, OSError) as error:
-                    problems[file] = f"{file.name}: {error}"
-        self._files, self._problems = files, problems
-        return read
+    def __repr__(self) -> str:
+        return f"RunsIndex({str(self.root)!r}, {len(self._paths)} runs, {self._snapshot.n_rows} episodes)"
+
+    def refresh(self, seconds: float = float("inf")) -> int:
+        """Look for what is new, changed or gone; what is built is seen at once, and kept if time runs out.
+
+        Where another process builds this index, its work is seen and nothing is done twice.
+
+        Args:
+            seconds: after which no further file is begun.
+
+        Returns:
+            Files that were read.
+
+        Raises:
+            OSError: the index can no longer be written.
+        """
+        stop = Stop(time.monotonic() + seconds, lambda: self._is_closed)
+        with self._refreshing:
+            self._paths = find_runs(self.root)
+            self._found = [file for run, path in self._paths.items() for file in find_files(run, path)]
+            self._metrics.forget(set(self._paths.values()))
+            self._facts.forget(set(self._paths.values()))
+            self._load()
+            if self._snapshot.is_whole(self._found):
+                return 0
+            with self._folder.writing() as may_write:
+                return Builder(self._folder, self._paths, self._publish).update(self._found, stop) if may_write else 0
+
+    @property
+    def unread(self) -> int:
+        """Files of rollouts that are on disk and not yet in the index."""
+        known = self._snapshot.catalog.known()
+        return sum(file not in known for file in self._found)
+
+    def _load(self, *, anew: bool = False) -> None:
+        """Take over what this or another process has written."""
+        stamp = self._folder.stamp()
+        if anew or stamp != self._stamp or not self._snapshot.is_true(self._found):
+            self._stamp = stamp
+            self._snapshot = Snapshot(self._folder, self._folder.read(), self._found)
+
+    def _publish(self, catalog: Catalog) -> None:
+        self._stamp = self._folder.stamp()
+        self._snapshot = Snapshot(self._folder, catalog, self._found)
+
+    def _ask(self, question: Callable[[Snapshot], Answer]) -> Answer:
+        """Of the newest snapshot; once more where its files went away meanwhile, as another process may do."""
+        import duckdb
+
+        try:
+            return question(self._snapshot)
+        except (OSError, ValueError, duckdb.IOException):
+            with self._refreshing:
+                self._load(anew=True)
+            return question(self._snapshot)
 
     def runs(self) -> list[RunRow]:
-        locks = HeldLocks()
-        rows = []
-        for name, path in self._paths.items():
-            episodes = [each for file, found in self._files.items() if file.run == name for each in found]
-            counts = Counts(
-                len(episodes),
-                sum(each.outcome == "infra_failed" for each in episodes),
-                tuple(text for file, text in self._problems.items() if file.run == name),
-            )
-            rows.append(self._facts.row(name, path, counts, is_running=locks.is_held(path)))
-        return rows
+        """All runs, by name."""
+        counts, locks = self._snapshot.counts(), HeldLocks()
+        return [
+            self._facts.row(name, path, counts.get(name, Counts()), is_running=locks.is_held(path))
+            for name, path in self._paths.items()
+        ]
 
     def run_path(self, run: str) -> Path | None:
-        """Where the run lies; None where there is none of that name."""
+        """Where the run of that name lies; None where there is none."""
         return self._paths.get(run)
 
     def metrics(self, run: str) -> list[dict[str, Any]]:
-        return self._metrics.rows(self._paths[run]) if run in self._paths else []
+        """Rows of its metrics.jsonl so far, in order; only what is new is parsed. Empty where there is no such run."""
+        path = self.run_path(run)
+        return self._metrics.rows(path) if path else []
 
     def files(self, run: str) -> list[str]:
-        return [file.name for file in self._files if file.run == run]
+        """Its files of rollouts that are in the index, by name."""
+        return sorted(name for owner, name in self._snapshot.files if owner == run)
 
     def episodes(self, query: EpisodeQuery) -> EpisodePage:
-        rows = self._ordered(query)
-        return EpisodePage(tuple(rows[query.offset : query.offset + query.limit]), len(rows))
+        """A page of the episodes that match, and how many match in all."""
+        start, end = max(0, query.offset), max(0, query.offset) + max(0, query.limit)
+
+        def page(snapshot: Snapshot) -> EpisodePage:
+            found = snapshot.positions(query)
+            return EpisodePage(tuple(self._told(snapshot.rows(found[start:end].tolist()))), len(found))
+
+        return self._ask(page)
 
     def episode(self, run: str, rollout_id: str) -> tuple[EpisodeRow, dict[str, Any]] | None:
-        for row, _ in self._rows():
-            if row.run == run and row.rollout_id == rollout_id:
-                try:
-                    return row, read_trace(rollouts_path(self._paths[run], row.file), row.line)
-                except (DamagedFile, OSError):
-                    return None
-        return None
+        """The row and the whole trace of one episode; None where there is none."""
+        row = self._ask(lambda snapshot: snapshot.find(run, rollout_id))
+        path = self.run_path(run)
+        if row is None or path is None:
+            return None
+        try:
+            trace = read_trace(rollouts_path(path, row.file), row.line)
+        except (DamagedFile, OSError):  # gone or replaced since the last look
+            return None
+        return (self._told([row])[0], trace) if trace.get("id") == rollout_id else None
 
     def siblings(self, run: str, task_id: str) -> list[EpisodeRow]:
-        rows = self._ordered(EpisodeQuery(runs=(run,), task_id=task_id))
-        return sorted((row for row in rows if row.split != "train"), key=lambda row: (row.file, row.line))
+        """All episodes of an item in the run's evaluations: by file, then by sample."""
+        query = EpisodeQuery(runs=(run,), task_id=task_id)
+        rows = self._ask(lambda snapshot: snapshot.rows(snapshot.positions(query).tolist()))
+        measured = [row for row in rows if row.split in EVALUATED]
+        return sorted(self._told(measured), key=lambda row: (row.file, row.sample_index, row.line))
 
     def neighbours(self, query: EpisodeQuery, row: EpisodeRow) -> tuple[EpisodeRow | None, EpisodeRow | None]:
-        rows = self._ordered(query)
-        keys = [(each.run, each.file, each.line) for each in rows]
-        if (row.run, row.file, row.line) not in keys:
-            return None, None
-        at = keys.index((row.run, row.file, row.line))
-        return rows[at - 1] if at else None, rows[at + 1] if at + 1 < len(rows) else None
+        """The episodes before and after one in the order of a question; None at its ends, and where it is not there."""
+
+        def beside(snapshot: Snapshot) -> list[EpisodeRow | None]:
+            found, position = snapshot.positions(query), snapshot.position_of(row)
+            places = [] if position is None else np.flatnonzero(found == position).tolist()
+            if not places:
+                return [None, None]
+            wanted = [place for place in (places[0] - 1, places[0] + 1) if 0 <= place < len(found)]
+            rows = dict(zip(wanted, self._told(snapshot.rows(found[wanted].tolist())), strict=True))
+            return [rows.get(places[0] - 1), rows.get(places[0] + 1)]
+
+        before, after = self._ask(beside)
+        return before, after
 
     def close(self) -> None:
-        pass
+        """Ends a `refresh` that is under way; what it has built is kept."""
+        self._is_closed = True
 
-    def _rows(self) -> list[tuple[EpisodeRow, Episode]]:
-        changes = self._changes()
-        out = []
-        for file in sorted(self._files, key=lambda f: (-f.mtime_ns, f.run, f.name)):
-            split, _, which = file.name.partition("-")
-            step = int(which) if which.isdigit() else {"baseline": 0}.get(which)
-            for line, each in enumerate(self._files[file]):
-                out.append(
-                    (
-                        EpisodeRow(
-                            file.run, file.name, line, each.rollout_id, each.task_id, each.sample_index,
-                            split if split in SPLITS else "", step, each.score, each.outcome, each.stop_reason,
-                            each.failure_class, len(each.tools), each.repeated_tools, each.output_tokens,
-                            each.seconds, each.cost_usd, changes.get((file.run, split, each.task_id)), each.tools,
-                            each.question, each.answer,
-                        ),
-                        each,
-                    )
-                )  # fmt: skip
-        return out
+    def _told(self, rows: Iterable[EpisodeRow]) -> list[EpisodeRow]:
+        """With their steps: of the best and the final policy the summary knows them."""
+        return [replace(row, step=self._step(row.run, row.file)) for row in rows]
 
-    def _changes(self) -> dict[tuple[str, str, str], float]:
-        changes = {}
-        for run in self._paths:
-            by_name = {file.name: found for file, found in self._files.items() if file.run == run}
-            for split in ("validation", "test"):
-                steps = sorted(
-                    name for name in by_name if name.startswith(f"{split}-") and name.split("-")[1].isdigit()
-                )
-                last = next((n for n in (f"{split}-best", f"{split}-final", *reversed(steps)) if n in by_name), None)
-                if last and f"{split}-baseline" in by_name:
-                    before, after = _means(by_name[f"{split}-baseline"]), _means(by_name[last])
-                    changes |= {(run, split, item): after[item] - before[item] for item in before.keys() & after.keys()}
-        return changes
-
-    def _ordered(self, q: EpisodeQuery) -> list[EpisodeRow]:
-        needle = q.contains.casefold()
-        rows = [
-            row
-            for row, each in self._rows()
-            if (not q.runs or row.run in q.runs)
-            and (not q.split or row.split == q.split)
-            and (not q.file or row.file == q.file)
-            and (not q.task_id or row.task_id == q.task_id)
-            and (not q.outcome or row.outcome == q.outcome)
-            and (not q.failure_class or row.failure_class == q.failure_class)
-            and (not q.tool or q.tool in row.tools)
-            and (q.min_score is None or (row.score is not None and row.score >= q.min_score))
-            and (q.max_score is None or (row.score is not None and row.score <= q.max_score))
-            and (not needle or any(needle in text.casefold() for text in each.texts))
-        ]
-        keys = {
-            Order.LOWEST_REWARD: lambda r: (r.score is None, r.score or 0.0),
-            Order.HIGHEST_REWARD: lambda r: (r.score is None, -(r.score or 0.0)),
-            Order.LARGEST_CHANGE: lambda r: (r.change is None, -abs(r.change or 0.0)),
-            Order.LONGEST: lambda r: -r.output_tokens,
-            Order.SLOWEST: lambda r: -r.seconds,
-            Order.MOST_CALLS: lambda r: -r.tool_calls,
-            Order.REPEATED_TOOLS: lambda r: -r.repeated_tools,
-        }
-        return sorted(rows, key=keys[q.order]) if q.order in keys else rows
-
-
-def _means(episodes: list[Episode]) -> dict[str, float]:
-    scores: dict[str, list[float]] = {}
-    for each in episodes:
-        if each.outcome != "infra_failed" and each.score is not None:
-            scores.setdefault(each.task_id, []).append(each.score)
-    return {item: fmean(found) for item, found in scores.items()}
+    def _step(self, run: str, file: str) -> int | None:
+        which = file.partition("-")[2]
+        if which.isdigit():
+            return int(which)
+        if which == "baseline" and split_of(file) in EVALUATED:
+            return 0
+        path = self.run_path(run)
+        return self._facts.step_of(path, which) if path else None

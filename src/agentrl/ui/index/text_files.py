@@ -1,0 +1,148 @@
+"""The texts of a segment on disk: where every token stands, and which rows hold which text.
+
+Each distinct text is numbered and written once, however many rows hold it (tools answer the same over and over). The
+tokens of all texts stand in one line, one place left free after each text.
+
+    words.bin          every token once                word_starts.npy     where each begins
+    places.npy         places of token 0, of 1, ...    place_ends.npy      where those of a token end
+    text_ends.npy      the free place after each text
+    row_texts.npy      texts of row 0, of row 1, ...   row_ends.npy        where those of a row end
+"""
+
+from __future__ import annotations
+
+import mmap
+from array import array
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agentrl.ui.index.tokens import BETWEEN, fold, tokens
+
+Array = Any
+"""Of numpy; of integers where nothing else is said."""
+WORDS = "words.bin"
+
+
+class TextWriter:
+    """Takes the texts of row after row, then writes them."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, int] = {}
+        self._words: dict[str, int] = {"": 0}  # the first stands for the free places
+        self._line, self._text_ends = array("I"), array("I")
+        self._row_texts, self._row_ends = array("I"), array("I")
+
+    @property
+    def n_places(self) -> int:
+        """Size of what was taken so far, in tokens."""
+        return len(self._line)
+
+    def add(self, texts: Iterable[str]) -> None:
+        """The texts of the next row."""
+        numbers = {self._number(fold(text)) for text in texts} or {self._number("")}
+        self._row_texts.extend(sorted(numbers))
+        self._row_ends.append(len(self._row_texts))
+
+    def _number(self, folded: str) -> int:
+        number = self._texts.get(folded)
+        if number is None:
+            number = self._texts[folded] = len(self._texts)
+            words = self._words
+            self._line.extend([words.setdefault(token, len(words)) for token in tokens(folded)])
+            self._text_ends.append(len(self._line))
+            self._line.append(0)
+        return number
+
+    def write(self, folder: Path) -> None:
+        """All files; the folder is there.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        packed = [word.encode() for word in self._words]
+        (folder / WORDS).write_bytes(BETWEEN + b"".join(word + BETWEEN for word in packed))
+        lengths = np.fromiter((len(word) + 1 for word in packed), np.int64, len(packed))
+        line = np.frombuffer(self._line, np.uint32)
+        arrays = {
+            "word_starts": 1 + np.cumsum(lengths) - lengths,
+            "places": np.argsort(line, kind="stable"),
+            "place_ends": np.cumsum(np.bincount(line, minlength=len(packed))),
+            "text_ends": np.frombuffer(self._text_ends, np.uint32),
+            "row_texts": np.frombuffer(self._row_texts, np.uint32),
+            "row_ends": np.frombuffer(self._row_ends, np.uint32),
+        }
+        for name, values in arrays.items():
+            smallest = np.min_scalar_type(int(values.max(initial=0)))
+            np.save(folder / f"{name}.npy", values.astype(smallest, copy=False), allow_pickle=False)
+
+
+class TextFiles:
+    """What a TextWriter wrote, mapped when it is first needed.
+
+    Raises, when it is:
+        OSError, ValueError: the files are not there, or not whole.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def words(self) -> mmap.mmap:
+        """All tokens, each between two BETWEEN."""
+        with (self.folder / WORDS).open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    @cached_property
+    def word_starts(self) -> Array:
+        """[words] offset in `words`."""
+        return self._mapped("word_starts")
+
+    @cached_property
+    def places(self) -> Array:
+        """Where tokens stand; those of one token ascend."""
+        return self._mapped("places")
+
+    @cached_property
+    def place_ends(self) -> Array:
+        """[words] offset in `places`."""
+        return self._mapped("place_ends").astype(np.int64)
+
+    @cached_property
+    def text_ends(self) -> Array:
+        """[texts]"""
+        return np.asarray(self._mapped("text_ends"))
+
+    @cached_property
+    def row_texts(self) -> Array:
+        """Numbers of texts, at least one for every row."""
+        return self._mapped("row_texts")
+
+    @cached_property
+    def row_starts(self) -> Array:
+        """[rows] offset in `row_texts`."""
+        ends = self._mapped("row_ends").astype(np.int64)
+        return np.concatenate([[0], ends[:-1]]) if len(ends) else ends
+
+    def _mapped(self, name: str) -> Array:
+        return np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+
+    def places_of(self, words: Array) -> Array:
+        """All places of these words."""
+        starts, ends = self._ranges(words)
+        if len(words) == 1:
+            return self.places[starts[0] : ends[0]]
+        lengths = ends - starts
+        skips = np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
+        return self.places[skips + np.arange(len(skips))]
+
+    def counts_of(self, words: Array) -> Array:
+        """[words] how often each of them stands."""
+        starts, ends = self._ranges(words)
+        return ends - starts
+
+    def _ranges(self, words: Array) -> tuple[Array, Array]:
+        return np.where(words > 0, self.place_ends[words - 1], 0), self.place_ends[words]

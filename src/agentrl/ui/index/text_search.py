@@ -1,0 +1,102 @@
+"""Which rows of a segment contain something, exactly and without reading a text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from agentrl.ui.index.text_files import Array, TextFiles
+from agentrl.ui.index.tokens import BETWEEN, Sought, fold, sequences
+
+_AT_ONCE = 1 << 18
+"""Places that are read before it is asked whether any row is left to be found."""
+_FEW_WORDS = 8
+
+
+def rows_with(files: TextFiles, contains: str) -> Array:
+    """[rows] bool: whether a text of the row contains it, whatever its case."""
+    search = _Search(files)
+    for sought in sequences(fold(contains)):
+        search.find(sought)
+    return search.rows()
+
+
+class _Search:
+    def __init__(self, files: TextFiles) -> None:
+        self.files = files
+        self.has = np.zeros(len(files.text_ends), bool)
+        """[texts] those that were found so far."""
+
+    def rows(self) -> Array:
+        """[rows] bool"""
+        starts = self.files.row_starts
+        if not self.has.any():
+            return np.zeros(len(starts), bool)
+        return np.logical_or.reduceat(self.has[self.files.row_texts], starts)
+
+    def find(self, sought: tuple[Sought, ...]) -> None:
+        """Texts in which tokens follow one another so."""
+        words: list[Any] = []
+        for each in sought:
+            words.append(self._words(each.pattern))
+            if not len(words[-1]):
+                return
+        counts = [int(self.files.counts_of(found).sum()) for found in words]
+        if len(sought) == 1:
+            self._find_one(words[0])
+            return
+        by_count = sorted(range(len(words)), key=counts.__getitem__)
+        first = by_count[0]
+        starts = self.files.places_of(words[first]).astype(np.int64) - first
+        starts = starts[starts >= 0]
+        for number in by_count[1:]:
+            starts = starts[self._stand(words[number], counts[number], starts + number)]
+            if not len(starts):
+                return
+        self._found(starts)
+
+    def _find_one(self, words: Array) -> None:
+        """Texts with one of these words: the most frequent ones first, until every row has one."""
+        counts = self.files.counts_of(words)
+        order = np.argsort(-counts)
+        chunks = np.cumsum(counts[order]) // _AT_ONCE
+        for chunk in np.unique(chunks):
+            self._found(self.files.places_of(words[order[chunks == chunk]]))
+            if chunk != chunks[-1] and self.rows().all():
+                return
+
+    def _found(self, places: Array) -> None:
+        ends = self.files.text_ends
+        if len(places) < len(ends):
+            self.has[np.searchsorted(ends, places)] = True
+        else:
+            line = np.zeros(int(ends[-1]) + 1, bool)
+            line[places] = True
+            self.has |= np.logical_or.reduceat(line, np.concatenate([[0], ends[:-1].astype(np.int64) + 1]))
+
+    def _stand(self, words: Array, count: int, places: Array) -> Array:
+        """[places] bool: whether one of the words stands there."""
+        if len(words) > _FEW_WORDS or count < len(places):
+            line = np.zeros(int(self.files.text_ends[-1]) + 1 + 1, bool)
+            line[self.files.places_of(words)] = True
+            return line[np.minimum(places, len(line) - 1)]
+        is_there = np.zeros(len(places), bool)
+        for word in words:
+            standing = self.files.places_of(np.array([word]))
+            at = np.minimum(np.searchsorted(standing, places), len(standing) - 1)
+            is_there |= standing[at] == places
+        return is_there
+
+    def _words(self, pattern: bytes) -> Array:
+        """Numbers of the words in which the pattern stands."""
+        words, inside = self.files.words, int(pattern.startswith(BETWEEN))
+        if len(pattern) == 1:
+            at = np.flatnonzero(np.frombuffer(words, np.uint8) == pattern[0])
+        else:
+            found, place = [], words.find(pattern)
+            while place >= 0:
+                found.append(place + inside)
+                place = words.find(pattern, place + 1)
+            at = np.array(found, np.int64)
+        return np.unique(np.searchsorted(self.files.word_starts, at, side="right") - 1)
