@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -130,11 +131,11 @@ def test_a_damaged_trace_is_named_by_file_and_line(tmp_path: Path) -> None:
         read_evaluation(path)
 
 
-def a_run(path: Path, names: dict[str, int], summary: dict[str, Any] | None, **manifest: Any) -> Path:
+def a_run(path: Path, names: dict[str, int], summary: dict[str, Any] | None) -> Path:
     """A run with evaluations: name to the step whose weights sampled it."""
     config = {"grading": {"pass_threshold": 0.75}, "rollout": {"max_turns": 4}, "tools": {}, "inference": {}}
     versions = {"tools": {"search": None}, "graders": {"g": "sha256:1"}}
-    manifest = {"started_at": "2026-01-01T00:00:00+00:00", "versions": versions, **manifest}
+    manifest = {"started_at": "2026-01-01T00:00:00+00:00", "versions": versions}
     with RunDirectory.create(path, config_yaml=yaml.safe_dump(config), manifest=manifest) as run:
         for name, step in names.items():
             run.write_rollouts(name, [make_rollout("a", policy_version=step), make_rollout("b", policy_version=step)])
@@ -155,6 +156,18 @@ WHOLE = {
 }
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, to be looked at only."""
+    return a_run(tmp_path_factory.mktemp("whole") / "run", WHOLE, {"steps": 4, "best_step": 2})
+
+
+@pytest.fixture
+def run(whole: Path, tmp_path: Path) -> Path:
+    """A copy, to do with as one likes."""
+    return shutil.copytree(whole, tmp_path / "run")
+
+
 @pytest.mark.parametrize(
     ("which", "name", "step"),
     [
@@ -169,12 +182,12 @@ WHOLE = {
         ("train-000001", "train-000001", None),
     ],
 )
-def test_a_name_means_one_evaluation_of_the_run(which: str, name: str, step: int | None, tmp_path: Path) -> None:
-    run = a_run(tmp_path / "run", WHOLE, {"steps": 4, "best_step": 2})
-    found = find_evaluation(f"{run}@{which}")
-    assert recorded_name(run, which) == name
-    assert found.policy == {"kind": "run", "run": str(run), "evaluation": name, "step": step}
-    assert (found.name, found.pass_threshold, found.tools) == (f"{run}@{which}", 0.75, ("search",))
+def test_a_name_means_one_evaluation_of_the_run(which: str, name: str, step: int | None, whole: Path) -> None:
+    found = find_evaluation(f"{whole}@{which}")
+    assert recorded_name(whole, which) == name
+    assert step_of(whole, name) == step
+    assert found.policy == {"kind": "run", "run": str(whole), "evaluation": name, "step": step}
+    assert (found.name, found.pass_threshold, found.tools) == (f"{whole}@{which}", 0.75, ("search",))
     assert found.conditions["rollout"] == {"max_turns": 4}
     assert found.report.n_items == 2
 
@@ -209,23 +222,21 @@ def test_an_evaluation_from_before_the_run_was_resumed_is_not_taken_for_its_end(
 
 
 @pytest.mark.parametrize("which", ["", "7", "²", "٣", "../secret", "/etc", ".hidden", "validation-000009", "a/b"])
-def test_what_a_run_lacks_is_listed_beside_what_it_has(which: str, tmp_path: Path) -> None:
-    run = a_run(tmp_path / "run", WHOLE, {"steps": 4, "best_step": 2})
+def test_what_a_run_lacks_is_listed_beside_what_it_has(which: str, whole: Path) -> None:
     with pytest.raises(ConfigError, match="test-baseline, test-best, validation-000002") as raised:
-        find_evaluation(f"{run}@{which}")
+        find_evaluation(f"{whole}@{which}")
     assert "train-" not in str(raised.value)
 
 
-def test_no_run_and_no_file_is_told_with_the_repair(tmp_path: Path) -> None:
-    run = a_run(tmp_path / "run", WHOLE, {"steps": 4, "best_step": 2})
-    with pytest.raises(ConfigError, match=f"say which evaluation: {run}@best"):
-        find_evaluation(run)
+def test_no_run_and_no_file_is_told_with_the_repair(tmp_path: Path, whole: Path) -> None:
+    with pytest.raises(ConfigError, match=f"say which evaluation: {whole}@best"):
+        find_evaluation(whole)
     with pytest.raises(ConfigError, match="holds no run"):
         find_evaluation(f"{tmp_path}@best")
     with pytest.raises(ConfigError, match="no such evaluation file"):
         find_evaluation(tmp_path / "none.json")
     with pytest.raises(ConfigError, match="RUN@validation-best"):
-        find_evaluation(run / "rollouts" / "validation-best.jsonl.gz")
+        find_evaluation(whole / "rollouts" / "validation-best.jsonl.gz")
     with pytest.raises(ConfigError, match="too long"):
         find_evaluation("x" * 5000)
 
@@ -239,20 +250,20 @@ DAMAGED = [
 
 
 @pytest.mark.parametrize(("name", "content"), DAMAGED)
-def test_a_damaged_run_is_told_by_its_file(name: str, content: bytes, tmp_path: Path) -> None:
-    run = a_run(tmp_path / "run", WHOLE, {"steps": 4, "best_step": 2})
+def test_a_damaged_run_is_told_by_its_file(name: str, content: bytes, run: Path) -> None:
     (run / name).write_bytes(content)
     with pytest.raises(ConfigError, match=str(run)):
         find_evaluation(f"{run}@best")
 
 
-def test_a_run_from_before_graders_had_versions_is_read(tmp_path: Path) -> None:
-    run = a_run(tmp_path / "run", WHOLE, {"steps": 4, "best_step": 2}, versions={"model": "sha256:1"})
+def test_a_run_from_before_graders_had_versions_is_read(run: Path) -> None:
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps({**manifest, "versions": {"model": "sha256:1"}}))
     found = find_evaluation(f"{run}@best")
     assert (found.tools, found.conditions["graders"]) == ((), {"version": None})
 
 
-def test_each_evaluation_of_a_resumed_run_has_the_conditions_that_it_was_made_under(tmp_path: Path) -> None:
+def test_each_evaluation_of_a_resumed_run_has_the_conditions_that_it_was_made_under(run: Path) -> None:
     """It was taken up again on 2 January with other limits and a newer tool; the baseline is from the day before."""
     resumed = {
         "started_at": "2026-01-02T00:00:00+00:00",
@@ -263,7 +274,8 @@ def test_each_evaluation_of_a_resumed_run_has_the_conditions_that_it_was_made_un
             {"key": "versions.tools.search", "before": None, "after": "new"},
         ],
     }
-    run = a_run(tmp_path / "run", WHOLE, {"steps": 4, "best_step": 2}, resumed=[resumed])
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps({**manifest, "resumed": [resumed]}))
     day = 1767225600  # 2026-01-01T00:00:00Z
     os.utime(run / "rollouts/validation-baseline.jsonl.gz", (day + 60, day + 60))
     os.utime(run / "rollouts/validation-best.jsonl.gz", (day + 90_000, day + 90_000))
