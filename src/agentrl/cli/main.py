@@ -8,6 +8,7 @@ import typer
 
 from agentrl.cli.audit import audit
 from agentrl.cli.check import check
+from agentrl.cli.compare import compare
 from agentrl.cli.doctor import doctor
 from agentrl.cli.dpo import dpo
 from agentrl.cli.endpoints import endpoints
@@ -17,10 +18,12 @@ from agentrl.cli.import_job import import_verbs
 from agentrl.cli.labels import labels
 from agentrl.cli.pairs import pairs
 from agentrl.cli.plan import plan
+from agentrl.cli.probe import probe
 from agentrl.cli.reward_model import reward_model
 from agentrl.cli.rollouts import rollouts
 from agentrl.cli.sft import sft
 from agentrl.cli.train import train
+from agentrl.cli.ui import ui
 
 app = typer.Typer(
     cls=Verbs,
@@ -31,7 +34,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 good, 1 the run failed, 2 usage or config, 3 a gate failed, 4 a gate is inconclusive, "
     "130 interrupted (a checkpoint was saved).",
 )
-for verb in (check, plan, rollouts, sft, train, audit, pairs, dpo):
+for verb in (check, plan, probe, rollouts, sft, train, compare, ui, audit, pairs, dpo):
     app.command()(verb)
 app.add_typer(doctor, name="doctor")
 app.add_typer(endpoints, name="endpoints")
