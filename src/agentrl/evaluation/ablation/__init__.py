@@ -1,0 +1,15 @@
+"""Turn usefulness: what it costs to take one turn's thought or observation away and go on with the same policy.
+
+cuts.py       a recorded turn, whole and without a part          trials.py    both gone on from, with the same seeds
+figures.py    what the part was worth, with intervals            run.py       from a config and recorded rollouts
+result.py     all of it as text, JSON and files                  lines.py, page.py   how it is written and drawn
+
+Read `cuts.py` first: it defines what is removed. May import: floors 0-4, and the rest of evaluation.
+"""
+
+from __future__ import annotations
+
+from agentrl.evaluation.ablation.result import Ablation
+from agentrl.evaluation.ablation.run import AblateOptions, ablate_policy
+
+__all__ = ["AblateOptions", "Ablation", "ablate_policy"]

@@ -1,0 +1,178 @@
+"""An ablation from a config and recorded rollouts: choose turns, go on from them with the policy, measure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from agentrl.config import RunConfig, training_sections
+from agentrl.errors import ConfigError
+from agentrl.evaluation.ablation.cuts import Cut, cuts_of
+from agentrl.evaluation.ablation.result import Ablation
+from agentrl.evaluation.ablation.trials import choose, episodes, run_trials
+from agentrl.evaluation.contender import Contender, PolicySource, from_anywhere, open_contender, served
+from agentrl.evaluation.evaluation_files import AT, find_evaluation
+from agentrl.progress import Reporter, SilentReporter
+from agentrl.runs.trace_files import read_traces
+from agentrl.runs.traces import from_trace
+from agentrl.types import Rollout
+
+TOLD = 10
+"""Times that it says how far it is."""
+
+
+@dataclass(frozen=True)
+class AblateOptions:
+    """How much is run."""
+
+    items: int = 20
+    """At most so many items, one episode of each."""
+    turns: int = 4
+    """At most so many turns of an episode."""
+    samples: int = 4
+    """New episodes of each arm of a turn: the control, and one arm for each part that is removed."""
+    seed: int | None = None
+    """None is the config's."""
+    replays: bool = False
+    """Make the kept turns' calls again first. Always so where tools keep something for each episode."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Episodes to take turns from."""
+
+    name: str
+    rollouts: tuple[Rollout, ...]
+    policy: PolicySource | None
+    """Who sampled them, where that is known and can be loaded."""
+
+
+def read_recorded(source: str) -> Recorded:
+    """`RUN@best` and the like, an evaluation file, or a file of rollouts (.jsonl, .jsonl.gz).
+
+    Raises:
+        ConfigError: there is none, or a model behind an API made it.
+    """
+    path = Path(source)
+    if path.is_file() and ".jsonl" in path.suffixes:
+        rollouts, written = tuple(read_traces(path, from_trace)), None
+    else:
+        evaluation = find_evaluation(source)
+        rollouts, name = evaluation.rollouts, str(evaluation.policy.get("name", ""))
+        written = source if AT in source and not path.is_file() else name
+    if any(turn.unseen_tokens for rollout in rollouts for turn in rollout.turns):
+        raise ConfigError(
+            f"{source}: a model behind an API made these episodes; allowed: those of a policy whose tokens are known, "
+            "as what came before a turn is kept token by token"
+        )
+    policy = None
+    if written:
+        try:
+            policy = PolicySource.find(written)
+        except ConfigError:  # its weights are not kept, or elsewhere: somebody has to say whose are to go on
+            policy = None
+    return Recorded(source, rollouts, policy)
+
+
+def ablate_policy(
+    config: RunConfig,
+    recorded: str,
+    *,
+    policy: str | None = None,
+    options: AblateOptions | None = None,
+    reporter: Reporter | None = None,
+) -> Ablation:
+    """Remove one part of one turn at a time, and go on with the policy.
+
+    Args:
+        recorded: see `read_recorded`.
+        policy: who goes on, see `PolicySource.find`; None is who recorded.
+
+    Raises:
+        ConfigError: data, endpoints, rollouts or model do not fit, or there is nothing to remove.
+        BaselineError, CheckpointError: the weights cannot be loaded.
+    """
+    options, reporter = options or AblateOptions(), reporter or SilentReporter()
+    found = read_recorded(recorded)
+    source = found.policy if policy is None else PolicySource.find(policy)
+    if source is None:
+        raise ConfigError(f"{recorded}: does not say which weights sampled it, or they are not there; add --policy")
+
+    async def work(base_url: str) -> Ablation:
+        reporter.phase(f"loading {source.name}")
+        async with open_contender(config, source, base_url) as contender:
+            return await _ablate(contender, found, options, reporter)
+
+    with served(config) as base_url:
+        return from_anywhere(lambda: work(base_url))
+
+
+async def _ablate(contender: Contender, found: Recorded, options: AblateOptions, reporter: Reporter) -> Ablation:
+    config = contender.config
+    seed = config.seed if options.seed is None else options.seed
+    cuts = choose(found.rollouts, cutter(contender), items=options.items, turns=options.turns, seed=seed)
+    if not cuts:
+        raise ConfigError(
+            f"{found.name}: none of its {len(found.rollouts)} episodes has a grade, and a turn with calls that "
+            "another turn follows: there is nothing to remove"
+        )
+    total = episodes(cuts, options.samples)
+    n_items = len({cut.rollout.task.id for cut in cuts})
+    reporter.phase(
+        f"{total} episodes: {len(cuts)} turns of {n_items} items, {options.samples} samples with all parts and "
+        "without each"
+    )
+    trials = await run_trials(
+        contender.engine,
+        cuts,
+        samples=options.samples,
+        seed=seed,
+        replays=options.replays,
+        on_done=_counted(total, reporter),
+    )
+    return Ablation(
+        name=config.name,
+        recorded=found.name,
+        policy=contender.policy,
+        samples=options.samples,
+        seed=seed,
+        replays=options.replays or contender.engine.keeps_state,
+        pass_threshold=training_sections(config).grading.pass_threshold,
+        trials=tuple(trials),
+    )
+
+
+def cutter(contender: Contender) -> Callable[[Rollout], list[Cut]]:
+    """Finds the cuts of an episode in the tokens of this policy.
+
+    Raises:
+        ConfigError: the episode has other tokens.
+    """
+    engine, network = contender.engine, contender.network
+    if network is None:
+        raise ConfigError(
+            "a model behind an API cannot go on from the middle of an episode; allowed: a policy whose tokens are known"
+        )
+
+    def cuts(rollout: Rollout) -> list[Cut]:
+        if tuple(engine.prompt_ids(rollout.task)) != rollout.prompt_ids:
+            raise ConfigError(
+                f"rollout {rollout.id}: its prompt is not what this config writes for task {rollout.task.id!r}: the "
+                "tokenizer, the chat template, the tools' descriptions or rollout.max_tool_calls differ"
+            )
+        return cuts_of(rollout, network.chat, engine.described(rollout.task))
+
+    return cuts
+
+
+def _counted(total: int, reporter: Reporter) -> Callable[[Rollout], None]:
+    every, done = max(1, total // TOLD), 0
+
+    def tell(_: Rollout) -> None:
+        nonlocal done
+        done += 1
+        if done % every == 0 or done == total:
+            reporter.step(done, total, {})
+
+    return tell
