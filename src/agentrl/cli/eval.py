@@ -79,9 +79,10 @@ def evaluate(
     items. Exits with 1 where no rollout could be graded.
     """
     from agentrl.config import load_config, training_sections
-    from agentrl.errors import ConfigError
+    from agentrl.errors import ConfigError, TrainingStopped
     from agentrl.evaluation.evaluate_policy import EvalOptions, evaluate_policy
     from agentrl.evaluation.evaluation_files import write_evaluation
+    from agentrl.evaluation.partial import partial_beside
     from agentrl.evaluation.policy_figures import policy_figures
     from agentrl.progress import reporter_for
     from agentrl.runs.files import to_json
@@ -95,14 +96,22 @@ def evaluate(
     source = policy_source(policy, api_model, api_url, api_key_env)
     # Read when torch loads: idle threads that spin would fight the servers of this run for the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    reporter = reporter_for()
+    reporter, keep = reporter_for(), partial_beside(out)
+    if force:
+        keep.unlink(missing_ok=True)
     try:
         options = EvalOptions(split=split, suite=suite, tags=tuple(tag), samples=samples, items=items, seed=seed)
-        found = evaluate_policy(resolved, policy=source, options=options, reporter=reporter)
+        found = evaluate_policy(resolved, policy=source, options=options, reporter=reporter, keep=keep)
+    except (KeyboardInterrupt, TrainingStopped):
+        reporter.close()
+        if keep.exists():
+            print(f"what is done is kept in {printable(str(keep))}: the same command goes on", file=sys.stderr)
+        raise
     finally:
         reporter.close()
     try:
         write_evaluation(out, found)
+        keep.unlink()
     except OSError as error:
         raise ConfigError(f"--out {out}: cannot be written ({error.strerror or error})") from error
     figures = policy_figures(found)

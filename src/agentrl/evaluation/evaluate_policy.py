@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from agentrl.evaluation.contender import (
     served,
 )
 from agentrl.evaluation.evaluation_files import Evaluation
+from agentrl.evaluation.partial import Partial
 from agentrl.evaluation.suites import read_suite, with_tags
 from agentrl.progress import Reporter, SilentReporter
 from agentrl.rollout.outage import OutageGuard
@@ -62,11 +65,13 @@ def evaluate_policy(
     policy: str | PolicySource = BASELINE,
     options: EvalOptions | None = None,
     reporter: Reporter | None = None,
+    keep: Path | None = None,
 ) -> Evaluation:
     """Roll a policy out as training does: same engine, tools, limits, grader and hold-outs.
 
     Args:
         policy: `baseline`, a folder of weights, `RUN@best`, or a source such as `PolicySource.of_api(...)`.
+        keep: a file for the rollouts while they are made; one of an attempt that was interrupted is gone on with.
 
     Raises:
         ConfigError: data, endpoints, items or model do not fit.
@@ -80,7 +85,7 @@ def evaluate_policy(
     async def work(base_url: str) -> Evaluation:
         reporter.phase(f"loading {source.name}")
         async with open_contender(config, source, base_url, splits=chosen.splits) as contender:
-            return await _measure(contender, chosen, reporter)
+            return await _measure(contender, chosen, reporter, keep)
 
     with served(config) as base_url:
         return from_anywhere(lambda: work(base_url))
@@ -122,38 +127,49 @@ def choose(config: RunConfig, options: EvalOptions) -> Chosen:
     )
 
 
-async def _measure(contender: Contender, chosen: Chosen, reporter: Reporter) -> Evaluation:
-    config = contender.config
-    sections = training_sections(config)
-    total = len(chosen.tasks) * chosen.samples
-    reporter.phase(f"rolling out {len(chosen.tasks)} items x {chosen.samples}")
-    every, done = max(1, total // TOLD), 0
-
-    def tell(_: Rollout) -> None:
-        nonlocal done
-        done += 1
-        if done % every == 0 or done == total:
-            reporter.step(min(done, total), total, {})
-
-    guard = OutageGuard(
-        contender.engine,
-        max_lost_fraction=config.ppo.guards.max_ungraded_fraction,
-        max_outage_seconds=config.ppo.guards.max_outage_seconds,
-        tell=reporter.message,
-    )
-    rollouts = await guard.run(
-        chosen.tasks,
-        samples_per_task=chosen.samples,
-        seed=f"{chosen.selection['seed']}/{chosen.selection['split']}",  # as a run draws it
-        on_done=tell,
-        is_watched=True,
-    )
+async def _measure(contender: Contender, chosen: Chosen, reporter: Reporter, keep: Path | None) -> Evaluation:
+    config, total = contender.config, len(chosen.tasks) * chosen.samples
+    conditions = contender.conditions(chosen.tasks)
+    identity = {key: value for key, value in contender.policy.items() if key != "served"}
+    seed = f"{chosen.selection['seed']}/{chosen.selection['split']}"  # as a run draws it
+    partial = Partial(contender.engine, keep, {"policy": identity, "conditions": conditions, "seed": seed})
+    try:
+        if partial.kept:
+            reporter.message(f"going on with {len(partial.kept)} rollouts of {keep}")
+        reporter.phase(f"rolling out {len(chosen.tasks)} items x {chosen.samples}")
+        guard = OutageGuard(
+            partial,
+            max_lost_fraction=config.ppo.guards.max_ungraded_fraction,
+            max_outage_seconds=config.ppo.guards.max_outage_seconds,
+            tell=reporter.message,
+        )
+        rollouts = await guard.run(
+            chosen.tasks,
+            samples_per_task=chosen.samples,
+            seed=seed,
+            on_done=_told(reporter, len(partial.kept), total),
+            is_watched=True,
+        )
+    finally:
+        partial.close()
     return Evaluation(
         name=str(contender.policy["name"]),
         policy=contender.policy,
-        conditions=contender.conditions(chosen.tasks),
-        pass_threshold=sections.grading.pass_threshold,
+        conditions=conditions,
+        pass_threshold=training_sections(config).grading.pass_threshold,
         tools=contender.engine.tools,
         rollouts=tuple(rollouts),
         selection=chosen.selection,
     )
+
+
+def _told(reporter: Reporter, done: int, total: int) -> Callable[[Rollout], None]:
+    """Tells the reporter a few times how many rollouts are done, and at the first one, from which it tells the time."""
+    numbers, first, every = count(done + 1), done + 1, max(1, total // TOLD)
+
+    def tell(_: Rollout) -> None:
+        number = next(numbers)
+        if number <= total and (number in (first, total) or number % every == 0):
+            reporter.step(number, total, {})
+
+    return tell

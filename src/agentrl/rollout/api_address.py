@@ -15,6 +15,8 @@ from agentrl.errors import ConfigError
 PATH = "/chat/completions"
 RETRIES = 6
 """At least: rate limits are ordinary here."""
+HASTY_RETRIES = 1
+"""Where a user waits for the answer."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,13 @@ class ApiAddress:
         """Name and port."""
         return urlsplit(self.url).netloc
 
-    def endpoint(self, config: InferenceConfig, transport: httpx.AsyncBaseTransport | None = None) -> Endpoint:
+    def endpoint(
+        self, config: InferenceConfig, transport: httpx.AsyncBaseTransport | None = None, *, retries: int | None = None
+    ) -> Endpoint:
         """Where its chat completions are asked for.
+
+        Args:
+            retries: None is the config's, and at least 6.
 
         Raises:
             ConfigError: it must not be called, or the key is not set.
@@ -72,7 +79,7 @@ class ApiAddress:
             {"Authorization": f"Bearer ${{{self.key_env}}}"} if self.key_env else {},
             timeout_seconds=config.timeout_seconds,
             total_timeout_seconds=2 * config.timeout_seconds,
-            retries=max(config.retries, RETRIES),
+            retries=max(config.retries, RETRIES) if retries is None else retries,
             max_concurrency=config.max_batch,
             allow_private=True,  # whoever gives an address of a private network means it
             transport=transport,

@@ -18,7 +18,7 @@ from agentrl.chat import ParsedTurn
 from agentrl.config import InferenceConfig
 from agentrl.endpoint import Endpoint, EndpointFailure, Reply, excerpt
 from agentrl.errors import ConfigError, EngineError
-from agentrl.rollout.api_address import ApiAddress
+from agentrl.rollout.api_address import HASTY_RETRIES, ApiAddress
 from agentrl.rollout.api_reply import FILTERED, ApiReply, read_reply, unusable
 from agentrl.types import Message
 
@@ -60,6 +60,7 @@ class ApiModel:
         self.address = address
         self.served: list[str] = []
         self._endpoint = address.endpoint(config, transport)
+        self._hasty = address.endpoint(config, transport, retries=HASTY_RETRIES)
         self._sampling: dict[str, Any] = {"temperature": config.temperature}
         if config.top_p < 1:
             self._sampling["top_p"] = config.top_p
@@ -84,9 +85,7 @@ class ApiModel:
         """
         messages = [{"role": "user", "content": "Answer with one word: ready"}]
         try:
-            await self.complete(
-                messages, tools, rollout_id="trace_preflight", action="preflight", max_tokens=max_tokens, seed=0
-            )
+            await self._complete(self._hasty, messages, tools, "trace_preflight", "preflight", max_tokens, 0)
         except (EngineError, NoRoom) as error:
             raise ConfigError(str(error)) from error
 
@@ -110,6 +109,18 @@ class ApiModel:
             NoRoom: the conversation fills the model's context.
             ConfigError: there will never be any.
         """
+        return await self._complete(self._endpoint, messages, tools, rollout_id, action, max_tokens, seed)
+
+    async def _complete(
+        self,
+        endpoint: Endpoint,
+        messages: Sequence[Message],
+        tools: Sequence[dict[str, Any]] | None,
+        rollout_id: str,
+        action: str,
+        max_tokens: int,
+        seed: int,
+    ) -> ApiReply:
         if not self.address.is_openai:  # other servers' templates know no developer
             messages = [{**each, "role": "system"} if each["role"] == "developer" else each for each in messages]
         while True:
@@ -118,7 +129,7 @@ class ApiModel:
             if tools:
                 body["tools"] = list(tools)
             try:
-                reply = await self._endpoint.post(body, rollout_id=rollout_id, action=action, check=unusable)
+                reply = await endpoint.post(body, rollout_id=rollout_id, action=action, check=unusable)
             except EndpointFailure as failure:
                 if OUT_OF_MONEY.search(str(failure)):
                     raise ConfigError(f"{failure}; no wait mends that") from failure
@@ -135,18 +146,17 @@ class ApiModel:
             self.served.append(found.model)
             if len(self.served) > 1:
                 logger.warning("%r: answers come from several models: %s", self, ", ".join(self.served))
-        if not self._has_warned and not found.has_usage:
-            self._has_warned = True
-            logger.warning("%r: tells no usage: its tokens count as 0, and no limit on them or on cost holds", self)
-        if (
-            not self._has_warned
-            and not found.call_ids
-            and not found.is_truncated
-            and "<tool_call>" in found.parsed.text
-        ):
-            self._has_warned = True
-            logger.warning("%r: tool calls come as text: start its server with the model's tool-call parser", self)
+        if not found.has_usage:
+            self._warn("tells no usage: its tokens count as 0, and no limit on them or on cost holds")
+        elif "<tool_call>" in found.parsed.text and not (found.call_ids or found.is_truncated):
+            self._warn("tool calls come as text: start its server with the model's tool-call parser")
         return found
+
+    def _warn(self, text: str) -> None:
+        """Once: it holds for every turn."""
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning("%r: %s", self, text)
 
     def _asks_otherwise(self, reply: Reply, asked: dict[str, Any]) -> bool:
         """Whether the server refused how it was asked, and is asked in another way from now on."""
@@ -203,3 +213,4 @@ class ApiModel:
 
     async def aclose(self) -> None:
         await self._endpoint.aclose()
+        await self._hasty.aclose()

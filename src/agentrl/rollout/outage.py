@@ -8,10 +8,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Protocol
 
 from agentrl.errors import TrainingStopped
-from agentrl.rollout.engine import RolloutEngine
-from agentrl.rollout.shared import SharedRollouts
 from agentrl.types import Rollout, Task
 
 FIRST_PAUSE_SECONDS = 1.0
@@ -30,6 +29,27 @@ class Outage(TrainingStopped):
     def __init__(self, message: str, rollouts: Sequence[Rollout]) -> None:
         super().__init__(self.RULE, message)
         self.rollouts = rollouts
+
+
+class Episodes(Protocol):
+    """What is guarded: a RolloutEngine, or what stands in front of one."""
+
+    @property
+    def tools(self) -> tuple[str, ...]: ...
+
+    async def run(
+        self,
+        tasks: Sequence[Task],
+        *,
+        samples_per_task: int = 1,
+        seed: object = 0,
+        on_done: Callable[[Rollout], None] | None = None,
+        is_watched: bool = False,
+    ) -> list[Rollout]: ...
+
+    async def run_again(self, rollouts: Sequence[Rollout], *, is_watched: bool = False) -> list[Rollout]: ...
+
+    async def wait_until_healthy(self) -> None: ...
 
 
 class OutageGuard:
@@ -52,7 +72,7 @@ class OutageGuard:
 
     def __init__(
         self,
-        engine: RolloutEngine | SharedRollouts,
+        engine: Episodes,
         *,
         max_lost_fraction: float,
         max_outage_seconds: float,
