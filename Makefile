@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 VLLM := .venv-vllm
 
-.PHONY: setup train test test-vllm check baseline clean
+.PHONY: setup train test test-long test-vllm check baseline clean
 
 setup: $(STAMP)
 
@@ -29,6 +29,10 @@ train: setup
 # Two processes, a file each; one thread each, as two that spin against each other are several times slower.
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# The same with more cases: every moment to be killed at, every preset resumed, ten thousand faulty rollouts.
+test-long: export AGENTRL_LONG_TESTS = 1
+test-long: test
 
 # A real vLLM server on the CPU, in an environment of its own (3.5 GB); its tests are skipped elsewhere.
 test-vllm: setup $(VLLM)/.installed

@@ -1,4 +1,4 @@
-"""Tests marked `gpu` are skipped where there is none; a busy machine fails no property."""
+"""`gpu` tests are skipped without a GPU, `long` ones but by `make test-long`; a busy machine fails no property."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.long_runs import IS_LONG_RUN
+
 hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")
 
@@ -14,6 +16,10 @@ hypothesis.settings.load_profile("unhurried")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)  # of two processes, none is left with a long file at the end
+    if not IS_LONG_RUN:
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="long, see `make test-long`"))
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return

@@ -136,7 +136,13 @@ def test_a_rank_that_dies_ends_the_others_with_its_name_and_a_run_to_go_on_with(
     assert read_json(run, "summary.json")["steps"] == before + 1
 
 
-@pytest.mark.parametrize("mode", [(), ("ppo.overlap=true", "ppo.max_staleness=1")], ids=["in turns", "overlapped"])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        pytest.param((), id="in turns", marks=pytest.mark.long),
+        pytest.param(("ppo.overlap=true", "ppo.max_staleness=1"), id="overlapped"),
+    ],
+)
 def test_a_signal_to_one_rank_checkpoints_once_and_ends_all(toy: Path, mode: tuple[str, ...]) -> None:
     run = toy / "run"
     with two_processes(toy, run, "ppo.steps=1000", "evaluation.every_steps=1000", *mode) as started:

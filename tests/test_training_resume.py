@@ -37,6 +37,8 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
     "overlapped": {"ppo": {"overlap": True, "max_staleness": 1}},
     **{f"preset {name}": {"ppo": {"preset": name}} for name in presets()},
 }
+LONG = {"curriculum", "shared critic", *(f"preset {name}" for name in presets() if not name.endswith(("gae", "gigpo")))}
+"""They save nothing that another case does not save as well."""
 SHORT = {
     "steps": 10, "tasks_per_step": 2, "samples_per_task": 3,
     "guards": {"max_kl_per_token": 100.0, "max_clip_fraction": 1.0},  # gspo clips close to 1, these steps are wide
@@ -50,7 +52,9 @@ def children(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.long] if case in LONG else []) for case in CASES]
+)
 def test_ten_updates_are_five_a_new_process_and_five_more(children: Nursery, case: str) -> None:
     changes = {**CASES[case], "checkpoint": {"every_steps": 5}, "evaluation": {"every_steps": 5}}
     config = children.config(case, **{**changes, "ppo": {**SHORT, **changes.get("ppo", {})}})

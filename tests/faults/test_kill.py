@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 from collections import defaultdict
@@ -14,10 +13,10 @@ import pytest
 from agentrl.policy.checkpoint import newest_checkpoint, step_of
 from agentrl.runs import read_metrics
 from tests.faults.children import Nursery, nursery
+from tests.long_runs import IS_LONG_RUN
 from tests.same_runs import assert_same_run
 
-KILLS = int(os.environ.get("AGENTRL_KILLS", "18"))
-"""One of every kind below; a longer series takes 4 s a kill."""
+KILLS = 30 if IS_LONG_RUN else 10
 INTERVAL = 2
 KINDS = {
     "in rollouts", "before update", "after update", "before backward", "after backward", "before optimiser step",
