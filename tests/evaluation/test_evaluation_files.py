@@ -20,6 +20,7 @@ from agentrl.evaluation.evaluation_files import (
     read_evaluation,
     recorded_name,
     rollouts_beside,
+    step_of,
     write_evaluation,
 )
 from agentrl.runs import RunDirectory
