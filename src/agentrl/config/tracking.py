@@ -80,6 +80,10 @@ class TrackingConfig(Section):
     def problems(self) -> Iterator[Problem]:
         for index in repeated(self.trackers):
             yield Problem(("trackers", index), f"found '{self.trackers[index]}' a second time; allowed: once")
+        if self.opentelemetry and 2 * self.opentelemetry.timeout_seconds >= self.log_seconds:
+            found = f"found {self.opentelemetry.timeout_seconds:g}; allowed: less than half of tracking.log_seconds"
+            why = "a batch may take an export of spans and one of histograms"
+            yield Problem(("opentelemetry", "timeout_seconds"), f"{found} ({self.log_seconds:g}): {why}")
         for name, options in self.options.items():
             if name not in self.trackers:
                 known = ", ".join(self.trackers) or "none is listed"
