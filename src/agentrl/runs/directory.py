@@ -51,6 +51,7 @@ class RunDirectory:
         self.lost_rollouts: list[str] = []
         """Names of the traces that could not be written, and of the facts of tokens, as tokens/NAME."""
         self._lock = lock
+        self._on_kept: Callable[[str, int], None] | None = None
 
     def __repr__(self) -> str:
         return f"RunDirectory({str(self.path)!r}, {'open' if self._lock.is_held else 'closed'})"
@@ -159,11 +160,19 @@ class RunDirectory:
 
     def keep_rollouts(self, name: str, rollouts: Iterable[Rollout], tell: Callable[[str], None]) -> None:
         """As `write_rollouts`, but a run goes on without traces that cannot be written: it tells, and counts them."""
+        kept = list(rollouts)
         try:
-            self.write_rollouts(name, rollouts)
+            self.write_rollouts(name, kept)
         except OSError as error:
             self.lost_rollouts.append(name)
             tell(f"{rollouts_path(self.path, name)} cannot be written: {error.strerror}; going on without these traces")
+            return
+        if self._on_kept is not None:
+            self._on_kept(name, len(kept))
+
+    def watch_rollouts(self, on_kept: Callable[[str, int], None]) -> None:
+        """Have somebody told of every file of rollouts that is complete, and how many are in it."""
+        self._on_kept = on_kept
 
     def keep_token_facts(self, name: str, facts: Iterable[TokenFacts], tell: Callable[[str], None]) -> None:
         """tokens/NAME.jsonl.gz; a run goes on without those that cannot be written: it tells, and counts them."""

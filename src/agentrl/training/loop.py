@@ -19,6 +19,7 @@ from agentrl.data.tasks import Splits
 from agentrl.errors import CheckpointError, TrainingStopped
 from agentrl.evaluation.measure import HOLDOUT_MISSING, Measurement
 from agentrl.evaluation.report import write_report
+from agentrl.monitoring import Tracking
 from agentrl.policy.policy import Policy
 from agentrl.policy.ranks import Ranks
 from agentrl.policy.reference import ReferencePolicy
@@ -70,6 +71,7 @@ class Training:
         reporter: Reporter,
         ranks: Ranks | None = None,
         *,
+        tracking: Tracking | None = None,
         is_profiled: bool = False,
     ) -> None:
         self.config, self.run, self.splits, self.reporter = config, run, splits, reporter
@@ -96,7 +98,7 @@ class Training:
             keep=self.keep_tokens,
         )
         self.first_update = FirstUpdate(self.ppo, engine=engine_attention(config))
-        self.history = History(run)
+        self.history = History(run, tracking.metrics if tracking else None)
         self.watch = Watch(config, run, lambda: self.history.rows, reporter.message, self.ranks)
         self.measurement = Measurement(config, run, splits, policy, engine, guarded, reporter, self.ranks)
         threshold = self.measurement.pass_threshold

@@ -18,6 +18,7 @@ from agentrl.evaluation.discrimination import passed_signals
 from agentrl.evaluation.versions import versions
 from agentrl.grading.build import check_graders
 from agentrl.interrupts import Stop
+from agentrl.monitoring import open_tracking
 from agentrl.policy.launch import open_ranks
 from agentrl.policy.policy import check_baseline, folder_digest, load_policy
 from agentrl.policy.ranks import Ranks
@@ -155,10 +156,24 @@ def _train(
                 "baseline_digest": folder_digest(check_baseline(config.workflow.baseline)),
                 "versions": versions(config, splits, policy.tokenizer, told, own_engine.tools, graders),
             }
-            with _open_run(config, place, manifest, ranks) as run:
+            with (
+                _open_run(config, place, manifest, ranks) as run,
+                open_tracking(config, run.path, reporter.message, is_first=ranks.is_first) as tracking,
+            ):
+                run.watch_rollouts(tracking.rollouts)
                 try:
                     await open_ledgers(own_engine, run.path, ranks, has_lifecycle=sections.tools.lifecycle is not None)
-                    training = Training(config, run, splits, policy, engine, reporter, ranks, is_profiled=is_profiled)
+                    training = Training(
+                        config,
+                        run,
+                        splits,
+                        policy,
+                        engine,
+                        reporter,
+                        ranks,
+                        tracking=tracking,
+                        is_profiled=is_profiled,
+                    )
                     if is_profiled:
                         own_engine.watch(training.phases)
                     ask = ranks.ask_to_stop if ranks.count > 1 else None
@@ -198,7 +213,10 @@ def _open_run(config: RunConfig, place: Place, manifest: dict[str, Any], ranks: 
 
 
 def _open_alone(config: RunConfig, place: Place, manifest: dict[str, Any]) -> RunDirectory:
-    manifest = {**manifest, "run_hash": run_hash(config.model_dump(mode="json"), manifest["versions"])}
+    manifest = {
+        **manifest,
+        "run_hash": run_hash(config.model_dump(mode="json", exclude={"tracking"}), manifest["versions"]),
+    }
     if place.resume:
         return RunDirectory.open(place.folder, to_yaml(config), manifest, allow_change=place.allow_change)
     return RunDirectory.create(place.folder, config_yaml=to_yaml(config), manifest=manifest)

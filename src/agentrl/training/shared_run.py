@@ -44,6 +44,10 @@ class SharedRun(RunDirectory):
         if self._run is not None:  # nobody need hear of it: a run goes on without traces, and rollouts may be ahead
             self._run.keep_rollouts(name, rollouts, tell)
 
+    def watch_rollouts(self, on_kept: Callable[[str, int], None]) -> None:
+        if self._run is not None:
+            self._run.watch_rollouts(on_kept)
+
     def keep_token_facts(self, name: str, facts: Iterable[TokenFacts], tell: Callable[[str], None]) -> None:
         if self._run is not None:  # every rank has the facts of the whole batch
             self._run.keep_token_facts(name, facts, tell)
