@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentrl.evaluation.ablation.cuts import REMOVED
+from agentrl.evaluation.ablation.cuts import REMOVED, Part
 from agentrl.evaluation.ablation.figures import MARGIN, MIN_ITEMS, Group
 from agentrl.evaluation.intervals import RESAMPLES, SEED
 from agentrl.evaluation.table import format_change, format_level
@@ -21,10 +21,11 @@ VERDICTS = (
 
 
 def label(group: Group) -> str:
-    """For example `observation, all turns`, and under it `of cat`, `turn 2`."""
+    """For example `observation, all turns`, and under it `of cat`, `turn 2`; a thought is `before cat`."""
     if group.by == "all":
         return f"{group.part.value}, {group.name}"
-    return f"  of {group.name}" if group.by == "tool" else f"  {group.name}"
+    where = "of" if group.part is Part.OBSERVATION else "before"
+    return f"  {where} {group.name}" if group.by == "tool" else f"  {group.name}"
 
 
 def cells(group: Group) -> tuple[str, ...]:
