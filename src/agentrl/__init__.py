@@ -3,7 +3,9 @@
     import agentrl as arl
 
     config = arl.load_config("configs/finqa.yaml")
+    print(arl.probe(config).verdict)
     result = arl.train(config)
+    print(arl.compare(f"{result.run_dir}@baseline", f"{result.run_dir}@best").quadrants())
 
 Names below are loaded when they are first used: `import agentrl` does no work and imports no torch.
 """
@@ -28,7 +30,12 @@ if TYPE_CHECKING:
         ToolInputError,
         TrainingStopped,
     )
+    from agentrl.evaluation.comparison import compare
+    from agentrl.evaluation.contender import PolicySource
     from agentrl.evaluation.evaluate import evaluate
+    from agentrl.evaluation.evaluate_policy import EvalOptions, evaluate_policy
+    from agentrl.evaluation.evaluation_files import Evaluation
+    from agentrl.evaluation.probe.run import ProbeOptions, probe
     from agentrl.inference.scripted import ScriptedEngine
     from agentrl.policy.policy import load_policy
     from agentrl.policy.reference import ReferencePolicy
@@ -55,7 +62,12 @@ _HOMES = {
         "ToolInputError",
         "TrainingStopped",
     ),
+    "agentrl.evaluation.comparison": ("compare",),
+    "agentrl.evaluation.contender": ("PolicySource",),
     "agentrl.evaluation.evaluate": ("evaluate",),
+    "agentrl.evaluation.evaluate_policy": ("EvalOptions", "evaluate_policy"),
+    "agentrl.evaluation.evaluation_files": ("Evaluation",),
+    "agentrl.evaluation.probe.run": ("ProbeOptions", "probe"),
     "agentrl.inference.scripted": ("ScriptedEngine",),
     "agentrl.policy.policy": ("load_policy",),
     "agentrl.policy.reference": ("ReferencePolicy",),
@@ -73,9 +85,13 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "EngineError",
+    "EvalOptions",
+    "Evaluation",
     "Grade",
     "GraderError",
     "PPOTrainer",
+    "PolicySource",
+    "ProbeOptions",
     "ReferencePolicy",
     "Rollout",
     "RolloutEngine",
@@ -88,10 +104,13 @@ __all__ = [
     "TrainingStopped",
     "Trajectory",
     "Turn",
+    "compare",
     "evaluate",
+    "evaluate_policy",
     "load_config",
     "load_policy",
     "load_tasks",
+    "probe",
     "to_trajectories",
     "train",
 ]

@@ -6,12 +6,14 @@ from typing import Annotated
 
 import typer
 
+from agentrl.cli.ablate import ablate
 from agentrl.cli.audit import audit
 from agentrl.cli.check import check
 from agentrl.cli.compare import compare
 from agentrl.cli.doctor import doctor
 from agentrl.cli.dpo import dpo
 from agentrl.cli.endpoints import endpoints
+from agentrl.cli.eval import evaluate
 from agentrl.cli.exits import Verbs
 from agentrl.cli.grader import grader
 from agentrl.cli.import_job import import_verbs
@@ -22,6 +24,7 @@ from agentrl.cli.probe import probe
 from agentrl.cli.reward_model import reward_model
 from agentrl.cli.rollouts import rollouts
 from agentrl.cli.sft import sft
+from agentrl.cli.suite import suite
 from agentrl.cli.train import train
 from agentrl.cli.ui import ui
 
@@ -34,8 +37,12 @@ app = typer.Typer(
     epilog="Exit codes: 0 good, 1 the run failed, 2 usage or config, 3 a gate failed, 4 a gate is inconclusive, "
     "130 interrupted (a checkpoint was saved).",
 )
-for verb in (check, plan, probe, rollouts, sft, train, compare, ui, audit, pairs, dpo):
+for verb in (check, plan, probe, rollouts, sft, train):
     app.command()(verb)
+app.command("eval")(evaluate)
+for verb in (compare, ablate, ui, audit, pairs, dpo):
+    app.command()(verb)
+app.add_typer(suite, name="suite")
 app.add_typer(doctor, name="doctor")
 app.add_typer(endpoints, name="endpoints")
 app.add_typer(reward_model, name="reward-model")
