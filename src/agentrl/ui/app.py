@@ -20,6 +20,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from agentrl.evaluation.style import CSS
+from agentrl.ui.figures import MetricsShelf
 from agentrl.ui.guard import Guard
 from agentrl.ui.index import RunsIndex
 from agentrl.ui.pages import compare, run, runs
@@ -53,7 +54,7 @@ def create_app(runs_dir: Path, *, hosts: frozenset[str] = frozenset()) -> FastAP
             index.close()
 
     app = FastAPI(title="agentrl", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
-    app.state.index, app.state.runs_dir = index, runs_dir
+    app.state.index, app.state.shelf, app.state.runs_dir = index, MetricsShelf(), runs_dir
     app.add_middleware(Guard, hosts=hosts)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     if importlib.util.find_spec("agentrl.ui.pages.episodes"):

@@ -9,10 +9,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from markupsafe import Markup
 
-from agentrl.evaluation.charts import BOTTOM, HEIGHT, LEFT, MAX_MARKS, RIGHT, TOP, WIDTH, Frame, Points, Series, number
-from agentrl.ui.figures import Figure
+from agentrl.evaluation.charts import BOTTOM, HEIGHT, LEFT, MAX_MARKS, RIGHT, TOP, WIDTH, Frame, Points, number
+from agentrl.ui.figures import Curve, Figure, Numbers
 from agentrl.ui.templating import shown
 
 COLOURS, DASHES, SHAPES = 12, 5, 5
@@ -28,7 +29,7 @@ USUAL, FAR = 0.9, 5.0
 """Values that lie FAR times as high as this share of all are beyond the axis."""
 SPARSE_MARKS = 8
 MIN_SPAN = 1e-9
-"""Of an axis: less is rounding."""
+"""Of an axis: less is rounding, and drawn as 0."""
 
 
 @dataclass(frozen=True)
@@ -51,71 +52,79 @@ class Drawing:
 
 def draw(figure: Figure, limits: Sequence[Limit] = ()) -> Drawing | None:
     """The figure; None where it has no point."""
-    if not any(each.points for each in figure.series):
+    if not any(len(each.x) for each in figure.curves):
         return None
     return _bars(figure) if figure.is_stack else _lines(figure, limits)
 
 
-def thinned(points: Points) -> Points:
+def thinned(x: Numbers, y: Numbers) -> tuple[Numbers, Numbers]:
     """At most MAX_POINTS: of every span of x the lowest and the highest, and both ends."""
-    if len(points) <= MAX_POINTS:
-        return points
-    spans: dict[int, list[int]] = {}
-    first, last = points[0][0], points[-1][0]
-    for index, (x, _) in enumerate(points):
-        spans.setdefault(int((x - first) / (last - first) * SPANS) if last > first else 0, []).append(index)
-
-    def height(index: int) -> float:
-        return points[index][1]
-
-    kept = {0, len(points) - 1}
-    for indices in spans.values():
-        kept |= {min(indices, key=height), max(indices, key=height)}
-    return [points[index] for index in sorted(kept)]
+    if len(x) <= MAX_POINTS:
+        return x, y
+    starts = _span_starts(x)
+    ends = [*starts[1:], len(x)]
+    kept = {0, len(x) - 1}
+    for start, end in zip(starts, ends, strict=True):
+        kept |= {start + int(y[start:end].argmin()), start + int(y[start:end].argmax())}
+    chosen = sorted(kept)
+    return x[chosen], y[chosen]
 
 
-def thinned_band(band: Sequence[tuple[float, float, float]]) -> list[tuple[float, float, float]]:
-    """At most SPANS + 1 places: the lowest and the highest bound of each span."""
-    if len(band) <= MAX_POINTS:
-        return list(band)
-    size = math.ceil(len(band) / SPANS)
-    parts = [band[start : start + size] for start in range(0, len(band), size)]
-    return [(part[0][0], min(low for _, low, _ in part), max(high for *_, high in part)) for part in parts]
+def thinned_band(x: Numbers, low: Numbers, high: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+    """At most SPANS places: the lowest and the highest bound of each span, at its beginning."""
+    if len(x) <= MAX_POINTS:
+        return x, low, high
+    starts = _span_starts(x)
+    return x[starts], np.minimum.reduceat(low, starts), np.maximum.reduceat(high, starts)
 
 
-def axis_end(values: Sequence[float]) -> float:
+def _span_starts(x: Numbers) -> list[int]:
+    """Indices at which a span begins; empty spans are left out."""
+    if x[-1] <= x[0]:
+        return [0]
+    spans = np.minimum(((x - x[0]) / (x[-1] - x[0]) * SPANS).astype(int), SPANS - 1)
+    return [0, *(np.flatnonzero(np.diff(spans)) + 1).tolist()]
+
+
+def axis_end(values: Numbers) -> float:
     """Up to where an axis goes: the highest value, or less where a few lie far above all others."""
-    ordered = sorted(values)
-    low, high = ordered[0], ordered[-1]
-    usual = ordered[math.ceil(USUAL * len(ordered)) - 1]
+    ordered = np.sort(values)
+    low, high = float(ordered[0]), float(ordered[-1])
+    usual = float(ordered[math.ceil(USUAL * len(ordered)) - 1])
     is_far = len(ordered) >= MIN_VALUES and usual > low and high - low > FAR * (usual - low)
     return low + 1.5 * (usual - low) if is_far else high
 
 
 def _lines(figure: Figure, limits: Sequence[Limit]) -> Drawing:
-    every = [value for each in figure.series for _, value in each.points]
-    end = axis_end(every)
-    far = [(x, value) for each in figure.series for x, value in each.points if value > end]
-    bounds = [bound for each in figure.series for _, *pair in each.band for bound in pair]
-    low, high = min([*every, *bounds]), max([end, *(bound for bound in bounds if not far)])
+    places, values = (np.concatenate([getattr(each, name) for each in figure.curves]) for name in ("x", "y"))
+    end = axis_end(values)
+    is_far = values > end
+    bounds = np.concatenate([bound for each in figure.curves for bound in each.band[1:]])
+    low = float(min(values.min(), bounds.min(initial=math.inf)))
+    high = end if is_far.any() else float(max(end, bounds.max(initial=-math.inf)))
     if figure.y_range:
         low, high = min(low, figure.y_range[0]), max(high, figure.y_range[1])
     elif 0 < low < 0.6 * high:
         low = 0.0
-    if high - low < MIN_SPAN:
-        high = low + MIN_SPAN if low == 0.0 else low + abs(low)
-    frame = Frame([x for each in figure.series for x, _ in each.points], low, high, x_label=figure.x)
+    if 0.0 < max(abs(low), abs(high)) < MIN_SPAN:
+        low, high = min(low, 0.0), MIN_SPAN
+    elif high - low < MIN_SPAN:
+        high = low + (abs(low) or 1.0)
+    thin = [thinned(each.x, each.y) for each in figure.curves]
+    frame = Frame(np.concatenate([x for x, _ in thin]).tolist(), low, high, x_label=figure.x)
     parts = [Markup(frame.axes()), *(_limit(frame, limit) for limit in limits)]
-    parts += [_band(frame, index, each) for index, each in enumerate(figure.series)]
-    parts += [_curve(frame, index, each) for index, each in enumerate(figure.series)]
+    parts += [_band(frame, index, each) for index, each in enumerate(figure.curves)]
+    parts += [
+        _curve(frame, index, each.label, list(zip(x.tolist(), y.tolist(), strict=True)))
+        for index, (each, (x, y)) in enumerate(zip(figure.curves, thin, strict=True))
+    ]
     notes = []
-    if far:
-        most = max(far, key=lambda point: point[1])
-        where = f"{figure.x} {number(most[0])}"
-        count = "1 value lies" if len(far) == 1 else f"{len(far):,} values lie"
-        notes.append(f"{count} above the axis (\u25b2), the highest {number(most[1])} at {where}.")
-    longest = max(len(each.points) for each in figure.series)
-    if longest > MAX_POINTS:
+    if count := int(is_far.sum()):
+        most = int(values.argmax())
+        said = "1 value lies" if count == 1 else f"{count:,} values lie"
+        where = f"{figure.x} {number(places[most])}"
+        notes.append(f"{said} above the axis (\u25b2), the highest {number(values[most])} at {where}.")
+    if (longest := max(len(each.x) for each in figure.curves)) > MAX_POINTS:
         notes.append(f"Of {longest:,} values, the lowest and the highest of each of {SPANS} spans are drawn.")
     return Drawing(_svg(figure, frame, parts), _legend(figure, _line_sample), tuple(notes))
 
@@ -128,10 +137,9 @@ def _clamped(frame: Frame, points: Points) -> Points:
     return [(x, min(max(value, frame.low), frame.high)) for x, value in points]
 
 
-def _curve(frame: Frame, index: int, series: Series) -> Markup:
-    if not series.points:
+def _curve(frame: Frame, index: int, label: str, points: Points) -> Markup:
+    if not points:
         return Markup("")
-    points = thinned(series.points)
     inside = _clamped(frame, points)
     parts = [f'<polyline class="line" points="{frame.path(inside)}"/>'] if len(points) > 1 else []
     every = 1 if len(points) <= MAX_MARKS else math.ceil(len(points) / SPARSE_MARKS)
@@ -139,9 +147,14 @@ def _curve(frame: Frame, index: int, series: Series) -> Markup:
     parts.append(f'<path class="mark" d="{marks}"/>')
     far = "".join(_beyond(frame.x(x), TOP) for x, value in points if value > frame.high)
     parts += [f'<path class="mark far" d="{far}"/>'] * bool(far)
+    return _group(index, label, points, parts)
+
+
+def _group(index: int, label: str, points: Points, parts: Sequence[str]) -> Markup:
+    """With its numbers, which charts.js shows."""
     data = " ".join(f"{x:.7g},{value:.5g}" for x, value in points)
     return Markup('<g class="curve {}" data-label="{}" data-points="{}">{}</g>').format(
-        _style(index), shown(series.label), data, Markup("".join(parts))
+        _style(index), shown(label), data, Markup("".join(parts))
     )
 
 
@@ -163,14 +176,13 @@ def _beyond(x: float, y: float) -> str:
     return f"M{x:.1f},{y - 4:.1f}l4,7h-8z"
 
 
-def _band(frame: Frame, index: int, series: Series) -> Markup:
-    band = thinned_band(series.band)
-    if not band:
+def _band(frame: Frame, index: int, curve: Curve) -> Markup:
+    x, low, high = (each.tolist() for each in thinned_band(*curve.band))
+    if not x:
         return Markup("")
-    upper = _clamped(frame, [(x, high) for x, _, high in band])
-    lower = _clamped(frame, [(x, low) for x, low, _ in band])
-    kind = "polygon" if len(band) > 1 else "polyline"
-    name = "band" if len(band) > 1 else "line"
+    upper = _clamped(frame, list(zip(x, high, strict=True)))
+    lower = _clamped(frame, list(zip(x, low, strict=True)))
+    kind, name = ("polygon", "band") if len(x) > 1 else ("polyline", "line")
     outline = frame.path([*upper, *reversed(lower)])
     return Markup('<{} class="{} {}" points="{}"/>').format(Markup(kind), name, _style(index), outline)
 
@@ -187,36 +199,29 @@ def _limit(frame: Frame, limit: Limit) -> Markup:
 
 def _bars(figure: Figure) -> Drawing:
     """One bar a step, or a few steps, layers from the bottom in their order."""
-    layers = [dict(each.points) for each in figure.series]
-    steps = sorted({step for layer in layers for step in layer})
+    steps = np.unique(np.concatenate([each.x for each in figure.curves]))
+    heights = np.zeros((len(figure.curves), len(steps)))
+    for layer, each in zip(heights, figure.curves, strict=True):
+        layer[np.searchsorted(steps, each.x)] = np.maximum(each.y, 0.0)
     size = math.ceil(len(steps) / MAX_BARS)
-    groups = [steps[start : start + size] for start in range(0, len(steps), size)]
-    bars = [
-        (group[len(group) // 2], [sum(layer.get(step, 0.0) for step in group) / len(group) for layer in layers])
-        for group in groups
-    ]
-    high = max(sum(max(0.0, value) for value in values) for _, values in bars)
-    frame = Frame([step for step, _ in bars], 0.0, high, margin=0.5 * size, x_label=figure.x)
+    starts = np.arange(0, len(steps), size)
+    counts = np.diff([*starts, len(steps)])
+    means = np.add.reduceat(heights, starts, axis=1) / counts
+    places = steps[starts + counts // 2].tolist()
+    frame = Frame(places, 0.0, float(means.sum(axis=0).max()), margin=0.5 * size, x_label=figure.x)
     width = max(1.0, min(26.0, 0.7 * frame.step_width))
-    drawn = [_layer(frame, index, each.label, bars, width) for index, each in enumerate(figure.series)]
+    tops = means.cumsum(axis=0)
+    drawn = []
+    for index, each in enumerate(figure.curves):
+        bars = "".join(
+            f'<rect class="bar" x="{frame.x(x) - width / 2:.1f}" y="{frame.y(top):.1f}" width="{width:.1f}" '
+            f'height="{frame.y(top - value) - frame.y(top):.1f}"/>'
+            for x, value, top in zip(places, means[index].tolist(), tops[index].tolist(), strict=True)
+            if value > 0
+        )
+        drawn.append(_group(index, each.label, list(zip(places, means[index].tolist(), strict=True)), [bars]))
     note = (f"Each bar is the mean of {size} steps.",) if size > 1 else ()
     return Drawing(_svg(figure, frame, [Markup(frame.axes()), *drawn]), _legend(figure, _bar_sample), note)
-
-
-def _layer(frame: Frame, index: int, label: str, bars: Sequence[tuple[float, list[float]]], width: float) -> Markup:
-    parts = []
-    for step, values in bars:
-        base, value = sum(max(0.0, each) for each in values[:index]), max(0.0, values[index])
-        if value > 0:
-            top, bottom = frame.y(base + value), frame.y(base)
-            x = frame.x(step) - width / 2
-            parts.append(
-                f'<rect class="bar" x="{x:.1f}" y="{top:.1f}" width="{width:.1f}" height="{bottom - top:.1f}"/>'
-            )
-    data = " ".join(f"{step:.7g},{values[index]:.5g}" for step, values in bars)
-    return Markup('<g class="curve {}" data-label="{}" data-points="{}">{}</g>').format(
-        _style(index), shown(label), data, Markup("".join(parts))
-    )
 
 
 def _svg(figure: Figure, frame: Frame, parts: Sequence[Markup]) -> Markup:
@@ -241,20 +246,17 @@ def _svg(figure: Figure, frame: Frame, parts: Sequence[Markup]) -> Markup:
 
 def summary(figure: Figure) -> str:
     """The figure for whoever does not see it: where each line starts and ends."""
+    drawn = [each for each in figure.curves if len(each.x)]
     said = []
-    for each in figure.series:
-        if each.points:
-            (first, start), (last, end) = each.points[0], each.points[-1]
-            way = f"{number(start)} at {figure.x} {number(first)}"
-            way += f" to {number(end)} at {figure.x} {number(last)}" if last > first else ""
-            said.append(f"{each.label}: {way}" if len(figure.series) > 1 else way)
-    shown_lines = said[:COLOURS]
-    return f"{figure.title} by {figure.x}. {'; '.join(shown_lines)}."
+    for each in drawn:
+        way = f"{number(each.y[0])} at {figure.x} {number(each.x[0])}"
+        way += f" to {number(each.y[-1])} at {figure.x} {number(each.x[-1])}" if len(each.x) > 1 else ""
+        said.append(f"{each.label}: {way}" if len(drawn) > 1 else way)
+    return f"{figure.title} by {figure.x}. {'; '.join(said)}."
 
 
 def _legend(figure: Figure, sample: Callable[[int], Markup]) -> tuple[tuple[Markup, str], ...]:
-    found = [(sample(index), each.label) for index, each in enumerate(figure.series) if each.points]
-    return tuple(found)
+    return tuple((sample(index), each.label) for index, each in enumerate(figure.curves) if len(each.x))
 
 
 def legend_samples(count: int) -> list[Markup]:
@@ -265,12 +267,12 @@ def legend_samples(count: int) -> list[Markup]:
 def _line_sample(index: int) -> Markup:
     mark = _mark(index, 13, 5)
     return Markup(
-        '<svg class="sample {}" viewBox="0 0 26 10" aria-hidden="true"><path class="line" d="M0,5h26"/>'
+        '<svg class="swatch {}" viewBox="0 0 26 10" aria-hidden="true"><path class="line" d="M0,5h26"/>'
         '<path class="mark" d="{}"/></svg>'
     ).format(_style(index), mark)
 
 
 def _bar_sample(index: int) -> Markup:
     return Markup(
-        '<svg class="sample {}" viewBox="0 0 26 10" aria-hidden="true"><path class="bar" d="M7,0h12v10h-12z"/></svg>'
+        '<svg class="swatch {}" viewBox="0 0 26 10" aria-hidden="true"><path class="bar" d="M7,0h12v10h-12z"/></svg>'
     ).format(_style(index))

@@ -17,13 +17,13 @@ def to_csv(figure: Figure) -> str:
     """
     heads = [figure.x]
     columns: list[dict[float, float]] = []
-    for series, name in zip(figure.series, figure.columns, strict=True):
-        heads.append(name)
-        columns.append(dict(series.points))
-        if series.band:
-            heads += [f"{name}_low", f"{name}_high"]
-            columns.append({x: low for x, low, _ in series.band})
-            columns.append({x: high for x, _, high in series.band})
+    for curve, name in zip(figure.curves, figure.columns, strict=True):
+        x, low, high = (each.tolist() for each in curve.band)
+        named = {name: (curve.x.tolist(), curve.y.tolist())} | (
+            {f"{name}_low": (x, low), f"{name}_high": (x, high)} if x else {}
+        )
+        heads += named
+        columns += [dict(zip(*pair, strict=True)) for pair in named.values()]
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow([cell(head) for head in heads])

@@ -1,4 +1,4 @@
-"""What a page asks for in its parameters: `Index`, and `RunName` where `{run}` stands in its path."""
+"""What a page asks for in its parameters: `Index`, `Shelf`, and `RunName` where `{run}` stands in its path."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
 
+from agentrl.ui.figures import MetricsShelf
 from agentrl.ui.index import RunsIndex
 from agentrl.ui.links import run_name
 
@@ -17,6 +18,15 @@ def _index(request: Request) -> RunsIndex:
 
 Index = Annotated[RunsIndex, Depends(_index)]
 """The index, as a parameter of a page."""
+
+
+def _shelf(request: Request) -> MetricsShelf:
+    shelf: MetricsShelf = request.app.state.shelf
+    return shelf
+
+
+Shelf = Annotated[MetricsShelf, Depends(_shelf)]
+"""Metrics that were read before."""
 
 
 def _run(run: str, index: Index) -> str:

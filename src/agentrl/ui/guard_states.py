@@ -16,8 +16,8 @@ from agentrl.ppo.signals import Limit as Threshold
 from agentrl.ui.charts import Limit
 from agentrl.ui.figures import Row
 
-FIRST_ROWS, LAST_ROWS = 20, 5 * WINDOW
-"""Of a long run, what rules compare with: the first rows, the last ones, and all evaluations between them."""
+FIRST_ROWS, LAST_ROWS, LAST_EVALUATIONS = 20, 5 * WINDOW, 2 * WINDOW
+"""Of a long run, what the newest values are judged by: its first rows, its last ones, its last evaluations."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,14 @@ def guard_states(found: Sequence[Rule], rows: Sequence[Row], stopped_by: str) ->
     return sorted(states, key=lambda state: order.index(state.state))
 
 
+def worst(states: Sequence[GuardState]) -> tuple[str, str]:
+    """The state that matters most, and in words who is in it."""
+    for kind, words in (("stopped", "stopped by"), ("over", "beyond the stop limit:"), ("warn", "warns:")):
+        if names := [state.rule for state in states if state.state == kind]:
+            return kind, f"{words} {', '.join(names)}"
+    return "ok", "all well"
+
+
 def limits_of(found: Sequence[Rule], name: str) -> list[Limit]:
     """The thresholds of a rule as lines to draw."""
     drawn = []
@@ -68,9 +76,9 @@ def limits_of(found: Sequence[Rule], name: str) -> list[Limit]:
 
 
 def _history(rows: Sequence[Row]) -> list[dict[str, float]]:
-    last = len(rows) - LAST_ROWS
-    kept = [row for n, row in enumerate(rows) if n < FIRST_ROWS or n >= last or "reward_validation" in row]
-    return [_numbers(row) for row in kept if row["step"] > 0]
+    evaluated = [n for n, row in enumerate(rows) if "reward_validation" in row][-LAST_EVALUATIONS:]
+    kept = {*range(min(FIRST_ROWS, len(rows))), *evaluated, *range(max(0, len(rows) - LAST_ROWS), len(rows))}
+    return [_numbers(rows[n]) for n in sorted(kept) if rows[n]["step"] > 0]
 
 
 def _numbers(row: Row) -> dict[str, float]:
@@ -105,4 +113,10 @@ def _state(rule: Rule, history: Sequence[Mapping[str, float]], stopped_by: str) 
 
 
 def _words(threshold: Threshold | None) -> str:
-    return "" if threshold is None else str(threshold)
+    if threshold is None:
+        return ""
+    once = str(threshold._replace(steps=1, within=None))
+    if threshold.steps == 1:
+        return once
+    often = f"within {threshold.within}" if threshold.within else "in a row"
+    return f"{once}, {threshold.steps} times {often}"

@@ -12,12 +12,12 @@ from markupsafe import Markup
 
 from agentrl.runs.identity import ABSENT, changes
 from agentrl.ui.charts import COLOURS, legend_samples
-from agentrl.ui.dependencies import Index
-from agentrl.ui.figures import MINUTES, STEP, Curves, compared_figure
+from agentrl.ui.dependencies import Index, Shelf
+from agentrl.ui.figures import MINUTES, STEP, Metrics, MetricsShelf, compared_figure
 from agentrl.ui.index import RunsIndex
 from agentrl.ui.links import with_query
 from agentrl.ui.pages.plotting import csv_answer, plot_part
-from agentrl.ui.pages.run import read_curves
+from agentrl.ui.pages.run import read_run
 from agentrl.ui.parts import Followed, followed_page, followed_parts, part, tag, unchanged
 from agentrl.ui.plots import OTHER, SECTIONS, expanded, sections_of
 from agentrl.ui.run_files import RunFiles, stamp
@@ -32,31 +32,31 @@ MAX_VALUE_CHARS = 300
 
 
 @router.get("/compare")
-def compare(index: Index, runs: Runs = [], x: X = "step") -> Response:  # noqa: B006 FastAPI copies it
+def compare(index: Index, shelf: Shelf, runs: Runs = [], x: X = "step") -> Response:  # noqa: B006 FastAPI copies it
     """The page; with fewer than two runs, what to do."""
     names = _names(index, runs)
     if len(names) < 2:
         return page("compare_nothing.html", names=names)
     return followed_page(
-        "compare.html", with_query("/compare.live", runs=tuple(names), x=x), _followed(index, names, x)
+        "compare.html", with_query("/compare.live", runs=tuple(names), x=x), _followed(index, shelf, names, x)
     )
 
 
 @router.get("/compare.live")
-def live_comparison(request: Request, index: Index, runs: Runs = [], x: X = "step") -> Response:  # noqa: B006
+def live_comparison(request: Request, index: Index, shelf: Shelf, runs: Runs = [], x: X = "step") -> Response:  # noqa: B006
     """Its parts."""
     names = _names(index, runs)
     etag = tag(x, [(name, stamp(path)) for name in names if (path := index.run_path(name))])
     if unchanged(request, etag):
         return Response(status_code=304, headers={"ETag": etag})
-    return followed_parts(_followed(index, names, x), etag)
+    return followed_parts(_followed(index, shelf, names, x), etag)
 
 
 @router.get("/compare.csv")
-def download(index: Index, key: str, runs: Runs = [], x: X = "step") -> Response:  # noqa: B006
+def download(index: Index, shelf: Shelf, key: str, runs: Runs = [], x: X = "step") -> Response:  # noqa: B006
     """The numbers of one plot."""
-    curves = {name: read_curves(index, name)[1] for name in _names(index, runs)}
-    return csv_answer(compared_figure(key, curves, x), f"compare-{key}")
+    metrics = {name: read_run(index, shelf, name)[1] for name in _names(index, runs)}
+    return csv_answer(compared_figure(key, metrics, x), f"compare-{key}")
 
 
 def _names(index: RunsIndex, runs: Sequence[str]) -> list[str]:
@@ -74,23 +74,23 @@ def _names(index: RunsIndex, runs: Sequence[str]) -> list[str]:
     return names
 
 
-def _followed(index: RunsIndex, names: Sequence[str], x: str) -> Followed:
-    read = {name: read_curves(index, name) for name in names}
+def _followed(index: RunsIndex, shelf: MetricsShelf, names: Sequence[str], x: str) -> Followed:
+    read = {name: read_run(index, shelf, name) for name in names}
     rows = {row.name: row for row in index.runs() if row.name in read}
-    curves = {name: found for name, (_, found) in read.items()}
+    metrics = {name: found for name, (_, found) in read.items()}
     samples = legend_samples(len(names))
     parts = {
         "runs": part("compare_runs.html", runs=[(rows.get(name), name, samples[n]) for n, name in enumerate(names)]),
         "changes": part("compare_changes.html", names=names, lines=differences({n: f for n, (f, _) in read.items()})),
-        **_sections(curves, x),
+        **_sections(metrics, x),
     }
     is_live = any(row.state == "running" for row in rows.values())
     links = [(each, with_query("/compare", runs=tuple(names), x=each)) for each in (STEP, MINUTES)]
     return Followed(parts, is_live=is_live, facts={"names": names, "x": x, "links": links})
 
 
-def _sections(runs: Mapping[str, Curves], x: str) -> dict[str, Markup]:
-    recorded = list(dict.fromkeys(key for curves in runs.values() for key in curves.keys))
+def _sections(runs: Mapping[str, Metrics], x: str) -> dict[str, Markup]:
+    recorded = list(dict.fromkeys(key for metrics in runs.values() for key in metrics.keys))
     found = {section.title: section for section in sections_of(recorded)}
     parts = {}
     for number, title in enumerate([*(section.title for section in SECTIONS), OTHER]):
@@ -101,7 +101,7 @@ def _sections(runs: Mapping[str, Curves], x: str) -> dict[str, Markup]:
     return parts
 
 
-def _plot(key: str, runs: Mapping[str, Curves], x: str) -> Markup:
+def _plot(key: str, runs: Mapping[str, Metrics], x: str) -> Markup:
     url = with_query("/compare.csv", key=key, runs=tuple(runs), x=x)
     return plot_part(compared_figure(key, runs, x), url, f"compare-{key}")
 

@@ -15,12 +15,19 @@ from agentrl.ui.figures import Figure
 from agentrl.ui.parts import digest, part
 
 
-def plot_part(figure: Figure, csv_url: str, file_name: str, limits: Sequence[Limit] = (), **facts: Any) -> Markup:
-    """The figure as HTML; empty where it has no point."""
+def plot_part(
+    figure: Figure, csv_url: str, file_name: str, limits: Sequence[Limit] = (), *, subject: str = ""
+) -> Markup:
+    """The figure as HTML; empty where it has no point.
+
+    Args:
+        subject: whom it is of, for its PNG, which leaves the page that says so.
+    """
     drawing = draw(figure, limits)
     if drawing is None:
         return Markup("")
-    values = {"figure": figure, "drawing": drawing, "csv_url": csv_url, "file_name": plain(file_name), **facts}
+    values: dict[str, Any] = {"figure": figure, "drawing": drawing, "csv_url": csv_url, "subject": subject}
+    values["file_name"] = plain(file_name)
     plot_id = figure.name if re.fullmatch(r"[a-z][a-z0-9_-]*", figure.name) else digest(figure.name)
     html = part("plot.html", plot_id=f"plot-{plot_id}", digest="", **values)
     return part("plot.html", plot_id=f"plot-{plot_id}", digest=digest(html), **values)

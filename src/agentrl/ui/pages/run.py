@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from markupsafe import Markup
 
 from agentrl.evaluation.outcome import finite, verdict
 from agentrl.ppo.rules import Rule
-from agentrl.ui.dependencies import Index, RunName
-from agentrl.ui.figures import Curves, Figure, run_figure
-from agentrl.ui.guard_states import guard_states, limits_of, rules_of
+from agentrl.ui.dependencies import Index, RunName, Shelf
+from agentrl.ui.figures import MINUTES, Figure, Metrics, MetricsShelf, run_figure
+from agentrl.ui.guard_states import GuardState, guard_states, limits_of, rules_of, worst
 from agentrl.ui.index import RunRow, RunsIndex
 from agentrl.ui.links import run_url
 from agentrl.ui.pages.plotting import csv_answer, plot_part
@@ -37,41 +38,41 @@ class Shown:
     name: str
     row: RunRow
     files: RunFiles
-    curves: Curves
+    metrics: Metrics
     rules: tuple[Rule, ...]
 
 
 @router.get("/runs/{run}")
-def show_run(index: Index, name: RunName) -> Response:
+def show_run(index: Index, shelf: Shelf, name: RunName) -> Response:
     """The page."""
-    return followed_page("run.html", run_url(name, "live"), _followed(_read(index, name), _path(index, name)))
+    return followed_page("run.html", run_url(name, "live"), _followed(_read(index, shelf, name), _path(index, name)))
 
 
 @router.get("/runs/{run}/live")
-def live_run(request: Request, index: Index, name: RunName) -> Response:
+def live_run(request: Request, index: Index, shelf: Shelf, name: RunName) -> Response:
     """Its parts."""
     etag = tag(stamp(_path(index, name)), _row(index, name))
     if unchanged(request, etag):
         return Response(status_code=304, headers={"ETag": etag})
-    return followed_parts(_followed(_read(index, name), _path(index, name)), etag)
+    return followed_parts(_followed(_read(index, shelf, name), _path(index, name)), etag)
 
 
 @router.get("/runs/{run}/metrics.csv")
-def download(index: Index, name: RunName, plot: str = "") -> Response:
+def download(index: Index, shelf: Shelf, name: RunName, plot: str = "") -> Response:
     """The numbers of one plot, or of all metrics.
 
     Raises:
         HTTPException: 404, there is no such plot.
     """
-    curves = _read(index, name).curves
+    _, metrics = read_run(index, shelf, name)
     if not plot:
-        keys = [key for key in curves.keys if not key.endswith(("_low", "_high"))]
-        every = Figure("metrics", "Metrics", tuple(curves.series(key, key) for key in keys), tuple(keys))
+        keys = [key for key in metrics.keys if not key.endswith(("_low", "_high"))]
+        every = Figure("metrics", "Metrics", tuple(metrics.curve(key, key) for key in keys), tuple(keys))
         return csv_answer(every, f"{name}-metrics")
-    found = find_plot(plot, curves.keys)
+    found = find_plot(plot, metrics.keys)
     if found is None:
         raise HTTPException(404, f"The run has nothing for a plot {plot!r:.100}.")
-    return csv_answer(run_figure(found, curves), f"{name}-{found.name}")
+    return csv_answer(run_figure(found, metrics), f"{name}-{found.name}")
 
 
 def _path(index: RunsIndex, name: str) -> Path:
@@ -88,22 +89,24 @@ def _row(index: RunsIndex, name: str) -> RunRow:
     return row
 
 
-def read_curves(index: RunsIndex, name: str) -> tuple[RunFiles, Curves]:
+def read_run(index: RunsIndex, shelf: MetricsShelf, name: str) -> tuple[RunFiles, Metrics]:
     """Everything that a run has written beside its rollouts."""
     files = read_run_files(_path(index, name))
-    return files, Curves(index.metrics(name), files.baseline)
+    return files, shelf.get(name, index.metrics(name), files.baseline)
 
 
-def _read(index: RunsIndex, name: str) -> Shown:
-    files, curves = read_curves(index, name)
-    return Shown(name, _row(index, name), files, curves, rules_of(files.config))
+def _read(index: RunsIndex, shelf: MetricsShelf, name: str) -> Shown:
+    files, metrics = read_run(index, shelf, name)
+    return Shown(name, _row(index, name), files, metrics, rules_of(files.config))
 
 
 def _followed(shown: Shown, path: Path) -> Followed:
     changed = changed_at(path)
+    stop_rule = str(shown.files.stop.get("rule", "")) if shown.row.state == "stopped" else ""
+    states = guard_states(shown.rules, shown.metrics.rows, stop_rule)
     parts = {
-        "status": _status(shown),
-        "guards": _guards(shown),
+        "status": _status(shown, states),
+        "guards": _guards(shown, states),
         **_sections(shown),
         "evaluations": part("run_evaluations.html", run=shown.name, evaluations=shown.files.evaluations),
         "records": _records(shown),
@@ -125,7 +128,7 @@ def _said(shown: Shown) -> str:
     return f"{steps}{reward}.{state}"
 
 
-def _status(shown: Shown) -> Markup:
+def _status(shown: Shown, states: Sequence[GuardState]) -> Markup:
     row, files = shown.row, shown.files
     seconds = finite(files.summary.get("wall_seconds")) if row.state != "running" else None
     _, sentences = verdict(files.summary, str(row.steps)) if files.summary else ("", [])
@@ -137,6 +140,7 @@ def _status(shown: Shown) -> Markup:
         seed=files.config.get("seed"),
         commit=str(files.manifest.get("git_commit") or "")[:10],
         has_changes=bool(files.manifest.get("git_has_changes")),
+        guards=dict(zip(("kind", "text"), worst(states), strict=True)) if states and shown.row.steps else None,
         minutes=None if seconds is None else seconds / 60,
         minutes_left=_minutes_left(shown) if row.state == "running" else None,
         sentences=sentences if row.state != "running" else [],
@@ -148,21 +152,19 @@ def _status(shown: Shown) -> Markup:
 def _minutes_left(shown: Shown) -> float | None:
     """By the mean of the last steps."""
     row = shown.row
-    minutes = [minute for minute, _ in shown.curves.points("seconds_update", "minutes")][-RECENT_STEPS - 1 :]
+    minutes = shown.metrics.curve("", "seconds_update", MINUTES).x[-RECENT_STEPS - 1 :]
     if row.planned_steps is None or len(minutes) < 2:
         return None
-    return (minutes[-1] - minutes[0]) / (len(minutes) - 1) * max(0, row.planned_steps - row.steps)
+    return float(minutes[-1] - minutes[0]) / (len(minutes) - 1) * max(0, row.planned_steps - row.steps)
 
 
-def _guards(shown: Shown) -> Markup:
-    stop_rule = str(shown.files.stop.get("rule", "")) if shown.row.state == "stopped" else ""
-    states = guard_states(shown.rules, shown.curves.rows, stop_rule)
+def _guards(shown: Shown, states: Sequence[GuardState]) -> Markup:
     return part("run_guards.html", states=states, warnings=shown.files.warnings, has_config=bool(shown.files.config))
 
 
 def _sections(shown: Shown) -> dict[str, Markup]:
     """A part for each section that there can be."""
-    found = {section.title: section for section in sections_of(shown.curves.keys)}
+    found = {section.title: section for section in sections_of(shown.metrics.keys)}
     titles = [*(section.title for section in SECTIONS), OTHER]
     return {
         f"section-{number}": _section(shown, found.get(title), is_folded=title == OTHER)
@@ -175,10 +177,11 @@ def _section(shown: Shown, section: Section | None, *, is_folded: bool) -> Marku
         return Markup("")
     plots = [
         plot_part(
-            run_figure(plot, shown.curves),
+            run_figure(plot, shown.metrics),
             run_url(shown.name, "metrics.csv", plot=plot.name),
             f"{shown.name}-{plot.name}",
             limits_of(shown.rules, plot.rule) if plot.rule else (),
+            subject=shown.name if shown.name != "." else str(shown.files.config.get("name") or ""),
         )
         for plot in section.plots
     ]

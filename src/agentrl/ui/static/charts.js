@@ -3,7 +3,7 @@
 const SVG = "http://www.w3.org/2000/svg";
 const INLINED = ["fill", "fill-opacity", "stroke", "stroke-opacity", "stroke-width", "stroke-dasharray",
   "stroke-linejoin", "stroke-linecap", "font-family", "font-size", "font-weight", "opacity"];
-const SCALE = 2, WIDTH = 760, MARGIN = 16, LINE = 20;
+const SCALE = 2, WIDTH = 560, MARGIN = 16, LINE = 20;
 
 // --- values
 
@@ -30,21 +30,22 @@ function nearest(points, x) {
 }
 
 function show(plot, x) {
-  const figure = plot.closest("figure"), data = plot.dataset;
-  const curves = curvesOf(plot), keys = [...figure.querySelectorAll(".key")];
+  const figure = plot.closest("figure"), data = plot.dataset, curves = curvesOf(plot);
   const places = curves.map((curve) => nearest(curve.points, x));
   const at = places.reduce((best, place) => (Math.abs(place[0] - x) < Math.abs(best[0] - x) ? place : best))[0];
-  curves.forEach((curve, n) => {
-    keys[n].querySelector("output").textContent = places[n][0] === at ? short(places[n][1]) : "";
-  });
-  figure.querySelector(".at").textContent = `${data.x} ${short(at)}`;
   const [first, last, left, right] = [data.first, data.last, data.left, data.right].map(Number);
-  const place = left + (last > first ? (at - first) / (last - first) : 0.5) * (right - left);
-  const line = document.createElementNS(SVG, "line");
+  const share = last > first ? (at - first) / (last - first) : 0.5;
+  const line = document.createElementNS(SVG, "line"), place = left + share * (right - left);
   for (const [key, value] of Object.entries({ x1: place, x2: place, y1: data.top, y2: data.floor })) {
     line.setAttribute(key, value);
   }
   plot.querySelector(".cross").replaceChildren(line);
+  const readout = figure.querySelector(".readout");
+  readout.replaceChildren(...[`${data.x} ${short(at)}`, ...curves.flatMap((curve, n) => {
+    const label = curves.length > 1 ? `${curve.label}: ` : "";
+    return places[n][0] === at ? [label + short(places[n][1])] : [];
+  })].map((words) => Object.assign(document.createElement("span"), { textContent: words })));
+  readout.classList.toggle("left", share > 0.5);
   plot.at = at;
   latest = { figure: figure.id, x: at };
 }
@@ -61,9 +62,9 @@ document.addEventListener("swapped", (event) => {
 });
 
 function clear(plot) {
-  const figure = plot.closest("figure");
-  figure.querySelectorAll("output").forEach((output) => { output.textContent = ""; });
-  figure.querySelector(".at").textContent = "";
+  const readout = plot.closest("figure").querySelector(".readout");
+  readout.replaceChildren();
+  readout.removeAttribute("aria-live");
   plot.querySelector(".cross").replaceChildren();
   plot.at = undefined;
   latest = { figure: "", x: 0 };
@@ -94,6 +95,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") clear(plot);
   if (next === undefined) return;
   event.preventDefault();
+  plot.closest("figure").querySelector(".readout").setAttribute("aria-live", "polite");
   plot.classList.add("shown");
   show(plot, places[Math.min(Math.max(next, 0), places.length - 1)]);
 });
@@ -127,27 +129,34 @@ async function png(figure) {
   const width = WIDTH - 2 * MARGIN, height = (width * view.height) / view.width;
   const canvas = document.createElement("canvas"), pen = canvas.getContext("2d");
   pen.font = `13px ${style.fontFamily}`;
-  const keys = [...figure.querySelectorAll(".legend:not(.alone) .key")].map((key) => ({
+  const keys = [...figure.querySelectorAll(".legend .key")].map((key) => ({
     sample: key.querySelector("svg"), label: key.querySelector("span").textContent,
   }));
+  const subject = [figure.querySelector("[data-png]").dataset.subject].filter(Boolean);
+  const notes = [...figure.querySelectorAll(".note")].map((note) => note.textContent);
   let x = 0, row = 0;
   for (const key of keys) {  // as many beside each other as there is room for
     const room = 34 + pen.measureText(key.label).width + 18;
     if (x > 0 && x + room > width) [x, row] = [0, row + 1];
-    [key.x, key.y] = [MARGIN + x, MARGIN + 24 + row * LINE];
+    [key.x, key.y] = [MARGIN + x, MARGIN + 22 + subject.length * LINE + row * LINE];
     x += room;
   }
-  const top = MARGIN + 28 + (keys.length ? (row + 1) * LINE : 0);
+  const top = MARGIN + 26 + subject.length * LINE + (keys.length ? (row + 1) * LINE : 0);
+  const whole = top + height + notes.length * LINE + MARGIN;
   canvas.width = WIDTH * SCALE;
-  canvas.height = (top + height + MARGIN) * SCALE;
+  canvas.height = whole * SCALE;
   pen.scale(SCALE, SCALE);
   pen.fillStyle = colour("--page");
-  pen.fillRect(0, 0, WIDTH, top + height + MARGIN);
+  pen.fillRect(0, 0, WIDTH, whole);
   pen.fillStyle = colour("--text");
   pen.font = `600 16px ${style.fontFamily}`;
   pen.textBaseline = "middle";
   pen.fillText(figure.querySelector("figcaption").textContent, MARGIN, MARGIN + 6, width);
   pen.font = `13px ${style.fontFamily}`;
+  pen.fillStyle = colour("--quiet");
+  subject.forEach((words) => pen.fillText(words, MARGIN, MARGIN + 6 + LINE, width));
+  notes.forEach((words, n) => pen.fillText(words, MARGIN, top + height + (n + 0.5) * LINE, width));
+  pen.fillStyle = colour("--text");
   for (const key of keys) {
     pen.drawImage(await picture(inlined(key.sample), 26, 10), key.x, key.y + 5);
     pen.fillText(key.label, key.x + 34, key.y + 10, width - 34);
