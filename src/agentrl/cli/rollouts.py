@@ -14,18 +14,20 @@ import typer
 
 from agentrl.cli.exits import RUN_FAILED
 from agentrl.cli.options import Config, Json, Set
+from agentrl.cli.policy_options import ApiKeyEnv, ApiModel, ApiUrl, Policy, policy_source
 from agentrl.cli.screen import answered, block
 from agentrl.printable import printable
 
 if TYPE_CHECKING:
     from agentrl.chat import ChatFormat
     from agentrl.config import RunConfig
+    from agentrl.evaluation.contender import PolicySource
     from agentrl.types import Rollout
 
 Episodes = Annotated[int, typer.Option("--episodes", "-n", min=1, help="Episodes to run, one a task.")]
 Split = Annotated[str, typer.Option(help="Which tasks: train, validation or test.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the sampling.  [default: the config's]")]
-Checkpoint = Annotated[Path | None, typer.Option(help="Weights of a run's checkpoint, in place of the baseline's.")]
+Checkpoint = Annotated[Path | None, typer.Option(help="A checkpoint's folder, as --policy takes it too.")]
 Full = Annotated[bool, typer.Option("--full", help="Show long texts and outputs whole.")]
 Out = Annotated[Path | None, typer.Option(help="Also write the rollouts here, one JSON object a line.")]
 
@@ -35,6 +37,10 @@ def rollouts(
     episodes: Episodes = 4,
     split: Split = "validation",
     checkpoint: Checkpoint = None,
+    policy: Policy = None,
+    api_model: ApiModel = None,
+    api_url: ApiUrl = None,
+    api_key_env: ApiKeyEnv = None,
     seed: Seed = None,
     full: Full = False,
     out: Out = None,
@@ -56,6 +62,9 @@ def rollouts(
         raise ConfigError(f"--split: found {split!r}; allowed: {', '.join(SPLITS)}")
     if checkpoint is not None and not checkpoint.is_dir():
         raise ConfigError(f"--checkpoint {checkpoint}: no such folder")
+    if checkpoint is not None and policy is not None:
+        raise ConfigError("--checkpoint and --policy: found both; allowed: one of them")
+    source = policy_source(str(checkpoint) if checkpoint else policy, api_model, api_url, api_key_env)
     resolved = load_config(config, overrides)
     try:
         training_sections(resolved)
@@ -73,7 +82,7 @@ def rollouts(
             except OSError as error:
                 raise ConfigError(f"--out {out}: cannot be written ({error.strerror})") from error
 
-        def show(rollout: Rollout, chat: ChatFormat, total: int) -> None:
+        def show(rollout: Rollout, chat: ChatFormat | None, total: int) -> None:
             done.append(rollout)
             trace = to_json(to_trace(rollout))
             if file is not None:
@@ -81,7 +90,7 @@ def rollouts(
             head = f"episode {len(done)} of {total}, task {printable(rollout.task.id)}"
             print(trace if as_json else "\n".join([head, *_lines(rollout, chat, full)]) + "\n", flush=True)
 
-        _run(resolved, split=split, episodes=episodes, checkpoint=checkpoint, seed=seed, show=show)
+        _run(resolved, source, split=split, episodes=episodes, seed=seed, show=show)
     if not as_json:
         print(_summary(done))
     if not any(rollout.is_valid for rollout in done):
@@ -91,67 +100,51 @@ def rollouts(
 
 def _run(
     config: RunConfig,
+    source: PolicySource,
     *,
     split: str,
     episodes: int,
-    checkpoint: Path | None,
     seed: int | None,
-    show: Callable[[Rollout, ChatFormat, int], None],
+    show: Callable[[Rollout, ChatFormat | None, int], None],
 ) -> None:
     """Set everything up as training does, and hand over each episode when it is done."""
     from agentrl.config import training_sections
-    from agentrl.data.tasks import load_tasks
+    from agentrl.data.tasks import Splits, load_tasks
     from agentrl.errors import ConfigError
-    from agentrl.policy.checkpoint import load_weights
-    from agentrl.policy.policy import load_policy
-    from agentrl.progress_bars import without_progress_bars
-    from agentrl.rollout.engine import RolloutEngine
-    from agentrl.tools.preflight import check_endpoints
-    from agentrl.tools.serve import serving
+    from agentrl.evaluation.contender import open_contender, served
 
-    sections = training_sections(config)
-    tasks = getattr(load_tasks(sections.data), split)[:episodes]
+    tasks = getattr(load_tasks(training_sections(config).data), split)[:episodes]
     if not tasks:
         raise ConfigError(f"--split {split}: the config's data has no {split} tasks")
-    values = {"data.path": sections.data.path} if sections.data.path else {}
-    with without_progress_bars():
-        policy = load_policy(config)
-        if checkpoint is not None:
-            load_weights(checkpoint / "policy" if (checkpoint / "policy").is_dir() else checkpoint, policy)
-    with serving(sections.tools.serve, values) as urls:
-        base_url = urls[0] if urls else ""
 
-        async def work() -> None:
-            item, messages = tasks[0].item, tasks[0].messages
-            await check_endpoints(
-                sections.tools.endpoints,
-                sections.grading,
-                item=item,
-                messages=messages,
-                base_url=base_url,
-                lifecycle=sections.tools.lifecycle,
+    async def work(base_url: str) -> None:
+        async with open_contender(config, source, base_url, splits=Splits((), tasks)) as contender:
+            chat = contender.network.chat if contender.network else None
+            await contender.engine.run(
+                tasks,
+                seed=config.seed if seed is None else seed,
+                on_done=lambda rollout: show(rollout, chat, len(tasks)),
             )
-            engine = RolloutEngine.from_config(config, policy, base_url)
-            try:
-                engine.check_prompts(tasks)
-                await engine.sync(policy)
-                await engine.run(
-                    tasks,
-                    seed=config.seed if seed is None else seed,
-                    on_done=lambda rollout: show(rollout, policy.chat, len(tasks)),
-                )
-            finally:
-                await engine.aclose()
 
-        asyncio.run(work())
+    with served(config) as base_url:
+        asyncio.run(work(base_url))
 
 
-def _lines(rollout: Rollout, chat: ChatFormat, full: bool) -> Iterator[str]:
-    """An episode to read: the question, each turn with its calls and outputs, and what came of it."""
+def _lines(rollout: Rollout, chat: ChatFormat | None, full: bool) -> Iterator[str]:
+    """An episode to read: the question, each turn with its calls and outputs, and what came of it.
+
+    Args:
+        chat: the policy's; None for a model behind an API, whose turns are kept as text.
+    """
+    from agentrl.chat import parse_turn
+
     yield from block("question", str(rollout.task.messages[-1].get("content") or ""), full)
     for number, turn in enumerate(rollout.turns):
-        yield f"  turn {number + 1}: {len(turn.token_ids)} tokens, {turn.seconds:.2f} s"
-        parsed = chat.parse(turn.token_ids, call_id_prefix="shown")
+        yield f"  turn {number + 1}: {turn.output_tokens} tokens, {turn.seconds:.2f} s"
+        if chat is None:
+            parsed = parse_turn(turn.text, call_id_prefix="shown")
+        else:
+            parsed = chat.parse(turn.token_ids, call_id_prefix="shown")
         yield from block("thinks", parsed.reasoning, full)
         yield from block("says", parsed.text, full)
         for call, result in answered(turn):

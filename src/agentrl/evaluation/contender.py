@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -75,17 +76,40 @@ class PolicySource:
 
 @dataclass(frozen=True)
 class Contender:
-    """A policy that is ready to be rolled out."""
+    """A policy that is ready to be rolled out. What takes reading all weights or tasks is done when it is asked for."""
 
     engine: RolloutEngine
-    splits: Splits
-    policy: dict[str, Any]
-    """Who it is, for an evaluation file."""
-    versions: dict[str, Any] = field(repr=False)
-    """Of all that it is measured with, as in manifest.json."""
+    source: PolicySource
+    splits: Splits = field(repr=False)
+    told: Mapping[str, str] = field(repr=False)
+    """Versions that endpoints and MCP servers told of themselves."""
     config: RunConfig = field(repr=False)
     network: Policy | None = field(default=None, repr=False)
     """The weights and their chat format; None for an API model."""
+
+    @cached_property
+    def policy(self) -> dict[str, Any]:
+        """Who it is, for an evaluation file."""
+        return {"kind": self.source.kind, "name": self.source.name, **self._identity}
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        if isinstance(model := self.engine.inference, ApiModel):
+            # one list for good: it grows where a server lets several models answer
+            return {"model": model.address.model, "host": model.address.host, "served": model.served}
+        return {"digest": self.network.digest()} if self.network is not None else {}
+
+    @cached_property
+    def versions(self) -> dict[str, Any]:
+        """Of all that it is measured with, as in manifest.json; of an API model, what its server tells of it."""
+        told = {**self.told, **{f"tool {name}": version for name, version in self.engine.tool_versions.items()}}
+        tokenizer = None if self.network is None else self.network.tokenizer
+        model = None
+        if isinstance(api := self.engine.inference, ApiModel):
+            model = f"{api.address.model} at {api.address.host} (served: {(api.served or ['not told'])[0]})"
+        return versions(
+            self.config, self.splits, tokenizer, told, self.engine.tools, self.engine.grader_versions, model
+        )
 
     def conditions(self, tasks: tuple[Task, ...]) -> dict[str, Any]:
         """Those of a measurement on these tasks."""
@@ -129,45 +153,22 @@ async def open_contender(
     engine = RolloutEngine.from_config(config, policy, base_url)
     try:
         if isinstance(policy, ApiModel):
-            identity = await _check_api(config, engine, policy, probe)
+            await _check_api(config, engine, policy, probe)
         else:
             engine.check_prompts((*splits.train, *splits.validation, *splits.test))
             await engine.sync(policy)
-            identity = {"digest": policy.digest()}
-        told |= {f"tool {name}": version for name, version in engine.tool_versions.items()}
         network = None if isinstance(policy, ApiModel) else policy
-        tokenizer, model = (network.tokenizer, None) if network else (None, _called(identity))
-        yield Contender(
-            engine=engine,
-            splits=splits,
-            policy={"kind": source.kind, "name": source.name, **identity},
-            versions=versions(config, splits, tokenizer, told, engine.tools, engine.grader_versions, model),
-            config=config,
-            network=network,
-        )
+        yield Contender(engine, source, splits, told, config, network)
     finally:
         await engine.aclose()
 
 
-async def _check_api(config: RunConfig, engine: RolloutEngine, model: ApiModel, task: Task) -> dict[str, Any]:
-    """Ask the model for a word, with the tools that it will have; who it is."""
+async def _check_api(config: RunConfig, engine: RolloutEngine, model: ApiModel, task: Task) -> None:
+    """Ask the model for a word, with the tools that it will have."""
     await model.check(engine.offered(task), config.rollout.max_turn_tokens)
-    if not task.item.get("tools") and (names := engine.undescribed_tools):
-        logger.warning(
-            "tools without a description: %s; the model behind the API knows of them what the prompt says",
-            ", ".join(names),
-        )
-    return {
-        "model": model.address.model,
-        "host": model.address.host,
-        "served": model.served,
-    }  # the list goes on growing
-
-
-def _called(identity: Mapping[str, Any]) -> str:
-    """An API model where others have a digest."""
-    served = identity["served"][0] if identity["served"] else "not told"
-    return f"{identity['model']} at {identity['host']} (served: {served})"
+    if not task.item.get("tools") and (names := ", ".join(engine.undescribed_tools)):
+        what = "the model behind the API knows of them what the prompt says"
+        logger.warning("tools without a description: %s; %s", names, what)
 
 
 def from_anywhere(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
