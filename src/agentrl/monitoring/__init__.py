@@ -11,9 +11,3 @@
 
 May import: floors 0-4; of the run, only what it wrote. accelerate and OpenTelemetry are loaded in those processes.
 """
-
-from __future__ import annotations
-
-from agentrl.monitoring.tracking import Tracking, open_tracking
-
-__all__ = ["Tracking", "open_tracking"]

@@ -1,7 +1,7 @@
 """The other end of a courier: the loop of a process that passes messages on and answers each.
 
 It ends itself where a call takes longer than it may, be it in C with Python's lock held, and be the run dead meanwhile:
-a watchdog that needs neither is set before every call.
+a watchdog that needs neither is set before every call. Nothing but the standard library is loaded here.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from agentrl.config.tracking import SECRET_NAME
-from agentrl.endpoint.address import MIN_SECRET_CHARS, strike_out
-
 GRACE_SECONDS = 5.0
 """More than the run waits: it gives the call up first, and can say so."""
 ORPHAN_SECONDS = 30.0
 """For a process whose run was killed to send what it has."""
+SECRET_VARIABLE = re.compile(r"auth|cookie|credential|key|passw|secret|token", re.IGNORECASE)
+MIN_SECRET_CHARS = 6
 
 
 class Receiver(Protocol):
@@ -71,6 +71,8 @@ def serve(receiver: Receiver) -> None:
 
 def without_secrets(text: str, environment: Mapping[str, str]) -> str:
     """The text with `[secret]` for the values of variables that are named like secrets."""
-    secrets = [value for name, value in environment.items() if SECRET_NAME.search(name)]
-    found: str = strike_out(text, sorted((each for each in secrets if len(each) >= MIN_SECRET_CHARS), key=len)[::-1])
-    return found
+    secrets = [value for name, value in environment.items() if SECRET_VARIABLE.search(name)]
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= MIN_SECRET_CHARS:  # a shorter one stands in every text
+            text = text.replace(secret, "[secret]")
+    return text

@@ -19,7 +19,7 @@ from agentrl.data.tasks import Splits
 from agentrl.errors import CheckpointError, TrainingStopped
 from agentrl.evaluation.measure import HOLDOUT_MISSING, Measurement
 from agentrl.evaluation.report import write_report
-from agentrl.monitoring import Tracking
+from agentrl.monitoring.tracking import Tracking
 from agentrl.policy.policy import Policy
 from agentrl.policy.ranks import Ranks
 from agentrl.policy.reference import ReferencePolicy

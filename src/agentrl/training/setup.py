@@ -18,7 +18,7 @@ from agentrl.evaluation.discrimination import passed_signals
 from agentrl.evaluation.versions import versions
 from agentrl.grading.build import check_graders
 from agentrl.interrupts import Stop
-from agentrl.monitoring import open_tracking
+from agentrl.monitoring.tracking import open_tracking
 from agentrl.policy.launch import open_ranks
 from agentrl.policy.policy import check_baseline, folder_digest, load_policy
 from agentrl.policy.ranks import Ranks
