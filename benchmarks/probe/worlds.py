@@ -9,14 +9,14 @@ import asyncio
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agentrl.chat import ChatFormat
 from agentrl.config import RunConfig, training_sections
 from agentrl.data.tasks import Splits
-from agentrl.evaluation.contender import Contender, served
+from agentrl.evaluation.contender import Contender, PolicySource, served
 from agentrl.evaluation.probe.report import ProbeReport
 from agentrl.evaluation.probe.run import ProbeOptions, probe_contender
 from agentrl.grading.build import build_grader
@@ -148,10 +148,9 @@ async def _probe(config: RunConfig, world: World, seed: int, options: ProbeOptio
         build_grader(sections.grading, base_url),
         config.rollout.model_copy(update={"max_concurrent": 64}),
     )
-    policy: dict[str, Any] = {"kind": "chance", "name": "chance"}
     try:
-        contender = Contender(engine, splits, policy, {}, config)
-        result = await probe_contender(contender, options, SilentReporter(), base_url=base_url)
+        contender = Contender(engine, PolicySource("chance", "chance"), splits, told={}, config=config)
+        report, _ = await probe_contender(contender, options, SilentReporter(), base_url=base_url)
     finally:
         await engine.aclose()
-    return replace(result.report, seconds=0.0)
+    return report

@@ -57,7 +57,8 @@ def probe(
     from agentrl.config import load_config, training_sections
     from agentrl.errors import ConfigError
     from agentrl.evaluation.probe.lines import report_lines
-    from agentrl.evaluation.probe.run import ProbeOptions, run_probe
+    from agentrl.evaluation.probe.run import ProbeOptions, ProbeResult, probe_and_keep
+    from agentrl.evaluation.probe.run import probe as probe_only
     from agentrl.evaluation.probe.verdict import exit_code
     from agentrl.progress import reporter_for
     from agentrl.runs.files import to_json
@@ -77,7 +78,11 @@ def probe(
     options = ProbeOptions(samples, items, train_items, grades, seed, usd_per_hour, trained_tokens_per_second)
     reporter = reporter_for()
     try:
-        result = run_probe(resolved, policy=source, options=options, reporter=reporter)
+        if out is None:
+            report = probe_only(resolved, policy=source, options=options, reporter=reporter)
+            result = ProbeResult(report, {})
+        else:
+            result = probe_and_keep(resolved, policy=source, options=options, reporter=reporter)
     finally:
         reporter.close()
     if out is not None:
@@ -112,7 +117,7 @@ def _write(folder: Path, result: ProbeResult) -> None:
     from agentrl.runs.files import to_json
 
     try:
-        for split, evaluation in zip((each.split for each in result.report.splits), result.evaluations, strict=True):
+        for split, evaluation in result.evaluations.items():
             write_evaluation(folder / f"{split}.json", evaluation)
     except OSError as error:
         raise ConfigError(f"--out {folder}: cannot be written ({error.strerror or error})") from error

@@ -7,8 +7,9 @@ import math
 import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from agentrl.config import RunConfig, training_sections
 from agentrl.data.tasks import Splits
@@ -29,6 +30,7 @@ from agentrl.tools.lifecycle import Lifecycle
 from agentrl.tools.toolbox import Toolbox
 from agentrl.types import Rollout, Task
 
+Result = TypeVar("Result")
 WHOLE_OUTPUT = 2**20
 SPLITS = ("train", "validation")
 """The test split's one use is at the end of a run."""
@@ -60,7 +62,8 @@ class ProbeResult:
     """The report, and the rollouts that it is made of as evaluations that `agentrl compare` reads."""
 
     report: ProbeReport
-    evaluations: tuple[Evaluation, ...] = field(repr=False)
+    evaluations: dict[str, Evaluation] = field(repr=False)
+    """By split."""
 
 
 def probe(
@@ -78,47 +81,70 @@ def probe(
     Raises:
         ConfigError: data, endpoints or model do not fit the config.
     """
-    return run_probe(config, policy=policy, options=options, reporter=reporter).report
-
-
-def run_probe(
-    config: RunConfig,
-    *,
-    policy: str | PolicySource = BASELINE,
-    options: ProbeOptions | None = None,
-    reporter: Reporter | None = None,
-) -> ProbeResult:
-    """As `probe`, with the rollouts."""
     options, reporter = options or ProbeOptions(), reporter or SilentReporter()
+
+    async def work(contender: Contender, base_url: str) -> ProbeReport:
+        return (await probe_contender(contender, options, reporter, base_url=base_url))[0]
+
+    return _opened(config, policy, reporter, work)
+
+
+def probe_and_keep(
+    config: RunConfig, *, policy: str | PolicySource, options: ProbeOptions, reporter: Reporter
+) -> ProbeResult:
+    """As `probe`, with the rollouts; all weights are read once more to tell whose they are."""
+
+    async def work(contender: Contender, base_url: str) -> ProbeResult:
+        report, by_split = await probe_contender(contender, options, reporter, base_url=base_url)
+        return ProbeResult(report, {split: _evaluation(contender, split, each) for split, each in by_split.items()})
+
+    return _opened(config, policy, reporter, work)
+
+
+def _opened(
+    config: RunConfig,
+    policy: str | PolicySource,
+    reporter: Reporter,
+    work: Callable[[Contender, str], Coroutine[Any, Any, Result]],
+) -> Result:
+    """What `work` makes of the policy and the address of the config's own servers; both are gone afterwards."""
     source = PolicySource.find(policy) if isinstance(policy, str) else policy
+
+    async def opened(base_url: str) -> Result:
+        reporter.phase(f"loading {source.name}")
+        async with open_contender(config, source, base_url) as contender:
+            return await work(contender, base_url)
+
     with served(config) as base_url:
-        return _from_anywhere(lambda: _probe(config, source, base_url, options, reporter))
+        return _from_anywhere(lambda: opened(base_url))
 
 
-def _from_anywhere(work: Callable[[], Coroutine[Any, Any, ProbeResult]]) -> ProbeResult:
+def _from_anywhere(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
     """Run a coroutine to its end, in a thread of its own where an event loop is running already: a notebook's is."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(work())
-    from concurrent.futures import ThreadPoolExecutor
-
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(lambda: asyncio.run(work())).result()
 
 
-async def _probe(
-    config: RunConfig, source: PolicySource, base_url: str, options: ProbeOptions, reporter: Reporter
-) -> ProbeResult:
-    reporter.phase(f"loading {source.name}")
-    async with open_contender(config, source, base_url) as contender:
-        return await probe_contender(contender, options, reporter, base_url=base_url)
+def _evaluation(contender: Contender, split: str, rollouts: Sequence[Rollout]) -> Evaluation:
+    tasks = {rollout.task.id: rollout.task for rollout in rollouts}
+    return Evaluation(
+        name=f"{contender.source.name} on {split}",
+        policy=contender.policy,
+        conditions=contender.conditions(tuple(tasks.values())),
+        pass_threshold=training_sections(contender.config).grading.pass_threshold,
+        tools=tuple(contender.engine.tools),
+        rollouts=tuple(rollouts),
+    )
 
 
 async def probe_contender(
     contender: Contender, options: ProbeOptions, reporter: Reporter, *, base_url: str = ""
-) -> ProbeResult:
-    """The probe of a policy that is ready to be rolled out.
+) -> tuple[ProbeReport, dict[str, list[Rollout]]]:
+    """The probe of a policy that is ready to be rolled out, and the rollouts by split.
 
     Raises:
         ConfigError: no item was asked for.
@@ -148,7 +174,7 @@ async def probe_contender(
     report = measure(
         Probed(
             name=config.name,
-            policy=str(contender.policy.get("name", "")),
+            policy=contender.source.name,
             splits=by_split,
             samples=options.samples,
             min_score=sections.grading.min_score,
@@ -167,18 +193,7 @@ async def probe_contender(
             seconds=time.monotonic() - started,
         )
     )
-    evaluations = tuple(
-        Evaluation(
-            name=f"{contender.policy.get('name', '')} on {split}",
-            policy=contender.policy,
-            conditions=contender.conditions(chosen[split]),
-            pass_threshold=sections.grading.pass_threshold,
-            tools=tuple(contender.engine.tools),
-            rollouts=tuple(found),
-        )
-        for split, found in by_split.items()
-    )
-    return ProbeResult(report, evaluations)
+    return report, by_split
 
 
 def choose(
