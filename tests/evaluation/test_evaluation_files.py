@@ -94,7 +94,9 @@ def test_a_missing_key_is_named(key: str, tmp_path: Path) -> None:
         read_evaluation(path)
 
 
-@pytest.mark.parametrize("change", [{"policy": []}, {"conditions": "x"}, {"pass_threshold": "high"}, {"tools": 3}])
+@pytest.mark.parametrize(
+    "change", [{"policy": []}, {"conditions": "x"}, {"selection": 3}, {"pass_threshold": "high"}, {"tools": 3}]
+)
 def test_a_value_of_another_kind_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
     path = write_evaluation(tmp_path / "e.json", EVALUATION)
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))

@@ -111,9 +111,14 @@ def read_evaluation(path: Path) -> Evaluation:
             raise ConfigError(
                 f"{rollouts}: found digest {found}; {path.name} was written with {record['rollouts_digest']}"
             )
-        for key in ("policy", "conditions"):
-            if not isinstance(record[key], dict):
-                raise ConfigError(f"{path}: {key}: found {type(record[key]).__name__}; allowed: an object")
+        selection = record.get("selection", {})
+        for key, value in (
+            ("policy", record["policy"]),
+            ("conditions", record["conditions"]),
+            ("selection", selection),
+        ):
+            if not isinstance(value, dict):
+                raise ConfigError(f"{path}: {key}: found {type(value).__name__}; allowed: an object")
         return Evaluation(
             name=str(record["name"]),
             policy=record["policy"],
@@ -122,7 +127,7 @@ def read_evaluation(path: Path) -> Evaluation:
             tools=tuple(map(str, record["tools"])),
             rollouts=tuple(read_traces(rollouts, from_trace)),
             created_at=str(record["created_at"]),
-            selection=record.get("selection", {}),
+            selection=selection,
         )
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error

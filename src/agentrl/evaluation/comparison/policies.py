@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,7 +129,8 @@ class PolicyComparison:
     @cached_property
     def tags(self) -> TagChanges:
         """Subsets of the items."""
-        return tag_changes(self.pairs)
+        looked_at = [side.selection.get("tags_looked_at") for side in (self.a, self.b)]
+        return tag_changes(self.pairs, max((each for each in looked_at if isinstance(each, int)), default=0))
 
     def most_changed(self, k: int = SHOWN_EPISODES) -> tuple[ItemChange, ...]:
         """The items that changed most, rises and falls by turns, each with an episode of either side."""
@@ -227,6 +228,8 @@ def compare(
         ConfigError: there is no such evaluation, or the two must not be compared; the message names the difference.
     """
     first, second = (each if isinstance(each, Evaluation) else find_evaluation(each) for each in (a, b))
+    if first.name == second.name:  # two files may name one policy alike
+        first, second = (replace(each, name=f"{each.name} ({side})") for each, side in ((first, "A"), (second, "B")))
     changes = admit(first, second, tuple(allow_difference))
     first, second = without_holdouts(first, changes), without_holdouts(second, changes)
     return PolicyComparison(first, second, tuple(changes), pairs=pair(first, second))
@@ -237,6 +240,7 @@ def _side(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "name": evaluation.name,
         "policy": dict(evaluation.policy),
+        "selection": dict(evaluation.selection),
         "created_at": evaluation.created_at,
         "rollouts": len(evaluation.rollouts),
         "ungraded": report.ungraded,

@@ -33,6 +33,7 @@ class TagChanges:
     """All tags; an item with several is counted under each."""
 
     looks: int
+    """Tags that there were to choose from, those included that neither evaluation was made on."""
     untagged: int
     """Items without a tag."""
     rows: tuple[TagChange, ...] = field(repr=False)
@@ -46,8 +47,12 @@ def tags_of(task: Task) -> tuple[str, ...]:
     return tuple(sorted({word for word in words if isinstance(word, str) and word}))
 
 
-def tag_changes(pairs: Pairs) -> TagChanges:
-    """Compare tag by tag."""
+def tag_changes(pairs: Pairs, looked_at: int = 0) -> TagChanges:
+    """Compare tag by tag.
+
+    Args:
+        looked_at: tags that there were before some were chosen to be measured on.
+    """
     tags = [tags_of(pairs.voting[0][task_id][0].task) for task_id in pairs.task_ids]
     names = sorted({tag for each in tags for tag in each})
     reward = pairs.item_means(lambda rollout: rollout.grade.score)
@@ -57,6 +62,7 @@ def tag_changes(pairs: Pairs) -> TagChanges:
     p_values = [
         float(sign_flip_p_values((reward[chosen, 1] - reward[chosen, 0])[:, None])[0]) for chosen in members.values()
     ]
+    unseen = [1.0] * (looked_at - len(names))
     rows = tuple(
         TagChange(
             tag=name,
@@ -66,6 +72,6 @@ def tag_changes(pairs: Pairs) -> TagChanges:
             p_value=p_value,
             p_holm=adjusted,
         )
-        for name, p_value, adjusted in zip(names, p_values, holm(p_values), strict=True)
+        for name, p_value, adjusted in zip(names, p_values, holm([*p_values, *unseen]), strict=False)
     )
-    return TagChanges(len(rows), sum(not each for each in tags), rows)
+    return TagChanges(len(rows) + len(unseen), sum(not each for each in tags), rows)

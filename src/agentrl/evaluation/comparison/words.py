@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from agentrl.evaluation.comparison.layout import p_value
 from agentrl.evaluation.comparison.losses import MIN_HIT, Losses
 from agentrl.evaluation.comparison.patterns import MIN_ITEMS, NO_CALL, PatternChange
@@ -26,11 +28,16 @@ def side_sentence(evaluation: Evaluation) -> str:
     """Who it is and how much of it there is."""
     policy, report = evaluation.policy, evaluation.report
     who = [str(policy[key]) for key in ("model", "evaluation", "name") if policy.get(key)][:1]
+    suite, tags = evaluation.selection.get("suite"), evaluation.selection.get("tags")
     if policy.get("step") is not None:
         who.append(f"step {policy['step']}")
+    if isinstance(suite, Mapping):
+        who.append(f"suite {suite.get('name')} {suite.get('version')}")
+    if tags:
+        who.append(f"only tags {', '.join(map(str, tags))}")
     lost = f", {report.ungraded} without a grade" if report.ungraded else ""
-    known = f" ({', '.join(each for each in who if each != evaluation.name)})" if who else ""
-    return f"{evaluation.name}{known}: {len(evaluation.rollouts)} rollouts{lost}"
+    known = ", ".join(each for each in who if each != evaluation.name)
+    return f"{evaluation.name}{f' ({known})' if known else ''}: {len(evaluation.rollouts)} rollouts{lost}"
 
 
 def allowed_lines(comparison: PolicyComparison) -> list[str]:
