@@ -1,0 +1,124 @@
+"""`agentrl probe`: verdict and figures to stdout, progress to stderr, files where they are asked for, no others."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from agentrl.cli.main import app
+from agentrl.config import load_config
+from agentrl.evaluation.evaluation_files import read_evaluation
+from agentrl.evaluation.probe.run import ProbeOptions, probe
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["probe", "toy.yaml", *arguments])
+
+
+def test_a_probe_prints_pictures_figures_and_the_verdict_and_writes_nothing(toy: Path) -> None:
+    before = sorted(toy.rglob("*"))
+    result = run("-n", "4")
+    assert sorted(toy.rglob("*")) == before
+    assert result.exit_code in (0, 4)  # six items hardly decide it
+    assert result.stdout.startswith("train, 3 items x 4, sorted by mean score\n 1.00 |")
+    for part in ("validation, 3 items x 4", "best of 4", "pass@4", "pass^4", "8 (planned)", "the run", "verdict: "):
+        assert part in result.stdout
+    for part in ("loading baseline", "rolling out 6 items x 4", "step 24/24", "grading 24 answers 2 more times"):
+        assert part in result.stderr
+    assert "step" not in result.stdout.replace("step_", "")
+
+
+def test_the_files_are_a_page_a_record_and_evaluations_that_others_read(toy: Path) -> None:
+    result = run("--out", "found/here", "--json", "--train-items", "2", "--grades", "1")
+    record = json.loads(result.stdout)
+    assert sorted(path.name for path in (toy / "found/here").iterdir()) == [
+        "probe.html", "probe.json", "train.json", "train.rollouts.jsonl.gz", "validation.json",
+        "validation.rollouts.jsonl.gz",
+    ]  # fmt: skip
+    assert json.loads((toy / "found/here/probe.json").read_text()) == record
+    assert (toy / "found/here/probe.html").read_text().startswith("<!doctype html>")
+    found = read_evaluation(toy / "found/here/validation.json")
+    assert (found.report.n_items, found.report.samples_per_item, found.name) == (3, 3, "baseline on validation")
+    assert len(read_evaluation(toy / "found/here/train.json").rollouts) == 6
+    assert record["repeatability"] is None
+    assert "grader_not_repeated" in {reason["code"] for reason in record["reasons"]}
+    assert record["plan"]["figures"][2]["name"] == "episodes"
+
+
+def test_the_samples_of_validation_are_those_that_a_run_starts_from(toy: Path) -> None:
+    """Equal seeds: what a run of this config will measure of its baseline, a probe has measured before it."""
+    from agentrl.evaluation.contender import PolicySource, open_contender, served
+    from agentrl.evaluation.evaluate import evaluate
+
+    config = load_config(toy / "toy.yaml")
+
+    async def measured(base_url: str) -> dict[tuple[str, int], Any]:
+        async with open_contender(config, PolicySource.find(), base_url) as contender:
+            _, found = await evaluate(
+                contender.engine, contender.splits.validation, samples_per_item=3, pass_threshold=0.75,
+                seed=f"{config.seed}/validation",
+            )  # fmt: skip
+            return {(each.task.id, each.sample_index): each.grade.score for each in found}
+
+    with served(config) as base_url:
+        expected = asyncio.run(measured(base_url))
+    report = probe(config)
+    seen = {(item.task_id, i): score for item in report.items for i, score in enumerate(item.scores)}
+    assert {key: seen[key] for key in expected} == expected
+    assert report._repr_html_().startswith("<iframe")
+
+
+def test_it_can_be_asked_for_inside_a_running_event_loop(toy: Path) -> None:
+    async def cell() -> str:
+        return probe(load_config(toy / "toy.yaml"), options=ProbeOptions(samples=2, items=1, train_items=0)).verdict
+
+    assert asyncio.run(cell()) in ("trainable", "weak", "not", "unmeasured")
+
+
+def test_a_grader_that_gives_no_scores_leaves_it_unmeasured(toy: Path) -> None:
+    config = yaml.safe_load(Path("toy.yaml").read_text())
+    config["tools"]["serve"][0]["command"][-1] = "dies"
+    Path("toy.yaml").write_text(yaml.safe_dump(config))
+    result = run()
+    assert result.exit_code == 4
+    assert "unmeasured infrastructure: 18 of 18 rollouts have no score" in result.stdout
+    assert "verdict: unmeasured" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--items", "0", "--train-items", "0"],
+            "--items and --train-items: found 0 and 0",
+        ),
+        (["-n", "1"], "--samples"),
+        (["--grades", "0"], "--grades"),
+        (["--policy", "nowhere"], "--policy nowhere: no such folder"),
+        (["--policy", "nowhere@best"], "nowhere holds no run"),
+        (["--api-model", "m"], "--api-model m: found no --api-url"),
+        (["--api-url", "http://127.0.0.1:1/v1"], "--api-url"),
+        (["--out", "toy.yaml"], "--out toy.yaml: cannot be written"),
+        (["--set", "ppo.samples=3"], "ppo.samples"),
+        (["--set", "data.train=missing.jsonl"], "missing.jsonl"),
+    ],
+)
+def test_wrong_input_is_told_before_anything_is_loaded(toy: Path, arguments: list[str], message: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+def test_splits_that_share_items_are_refused(toy: Path) -> None:
+    (toy / "validation.jsonl").write_text((toy / "train.jsonl").read_text())
+    result = run()
+    assert result.exit_code == 2
+    assert "splits overlap" in result.stderr
