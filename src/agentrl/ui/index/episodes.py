@@ -20,8 +20,9 @@ BEGINNING = 200
 
 _CHUNK = 1 << 20
 _NUMBERS = re.compile(
-    rb'"(prompt_ids|token_ids|engine_logprobs|observation_ids)":\s*\[[-+0-9.,eE nul]*\]'
+    rb'"(?:prompt_ids|token_ids|engine_logprobs|observation_ids)":\s*\[[-+0-9.,eE nul]*\]'
 )  # most of a line's bytes; within a JSON string the quotes would be escaped, so no text is ever touched
+_NO_NUMBERS = b'"numbers":[]'
 
 
 class DamagedFile(Exception):
@@ -65,7 +66,7 @@ def read_episodes(path: Path) -> Iterator[Episode]:
     """
     for number, line in enumerate(read_lines(path), start=1):
         try:
-            yield episode_of(json.loads(_NUMBERS.sub(rb'"\1":[]', line)))
+            yield episode_of(json.loads(_NUMBERS.sub(_NO_NUMBERS, line)))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DamagedFile(f"line {number} is no rollout ({type(error).__name__}: {error})") from error
 
@@ -154,6 +155,11 @@ def _searched(trace: Mapping[str, Any], messages: list[tuple[Any, list[str]]], a
     yield from (_text(text) for text in (trace.get("error"), trace["grade"].get("reason")) if text)
 
 
+def writable(text: str) -> str:
+    """The text as UTF-8 can write it; a lone surrogate from a decoder becomes `?`."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def _contents(content: Any) -> list[str]:
     """The texts of a message: its content, or the text parts of it."""
     if isinstance(content, list):
@@ -162,10 +168,9 @@ def _contents(content: Any) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    """A string that UTF-8 can write; a lone surrogate from a decoder becomes `?`."""
     if not isinstance(value, str):
         raise TypeError(f"expected text, found {value!r:.80}")
-    return value.encode("utf-8", "replace").decode("utf-8")
+    return value if value.isascii() else writable(value)
 
 
 def _whole(value: Any) -> int:

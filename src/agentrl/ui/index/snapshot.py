@@ -19,6 +19,7 @@ from agentrl.runs.files import ROLLOUTS
 from agentrl.runs.trace_files import SUFFIX
 from agentrl.ui.index.catalog import Catalog
 from agentrl.ui.index.database import connect
+from agentrl.ui.index.episodes import writable
 from agentrl.ui.index.folder import IndexFolder
 from agentrl.ui.index.places import FoundFile
 from agentrl.ui.index.records import EpisodeQuery, EpisodeRow, Order
@@ -153,7 +154,7 @@ class Snapshot:
         mask = np.zeros(int(self._bases[-1]), bool)
         for number in np.unique(self._segments_of(positions)).tolist():
             start, end = int(self._bases[number]), int(self._bases[number + 1])
-            mask[start:end] = rows_with(self._texts[number], contains)
+            mask[start:end] = rows_with(self._texts[number], writable(contains))
         return mask
 
     def rows(self, positions: Sequence[int]) -> list[EpisodeRow]:
@@ -185,7 +186,7 @@ class Snapshot:
             return None
         where = "f.run = $run AND r.rollout_id = $rollout_id"
         statement = f"{ORDERS[Order.NEWEST].select} WHERE {where} ORDER BY f.newest, r.line LIMIT 1"
-        values = {"run": run, "rollout_id": rollout_id, "paths": self._parquet(segments.tolist())}
+        values = {"run": writable(run), "rollout_id": writable(rollout_id), "paths": self._parquet(segments.tolist())}
         return next(iter(self.rows(self._fetch(statement, values)["position"])), None)
 
     def _compute_changes(self) -> None:

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from agentrl.ui.index.episodes import writable
 from agentrl.ui.index.records import EpisodeQuery, Order
 
 FILES = "CREATE TABLE files AS FROM files_table"
@@ -24,7 +25,7 @@ WITH means AS (
     WHERE f.role <> '' AND r.outcome <> 'infra_failed' AND r.score IS NOT NULL
     GROUP BY ALL
 )
-SELECT run, split, task_id, last - first AS change FROM means WHERE first IS NOT NULL AND last IS NOT NULL
+SELECT run, split, task_id, round(last - first, 12) AS change FROM means WHERE first IS NOT NULL AND last IS NOT NULL
 """
 """Of every item that both the first and the last evaluation of a run measured: by how much its mean score grew."""
 
@@ -68,17 +69,18 @@ _EQUAL = {
 
 def conditions(query: EpisodeQuery) -> tuple[str, dict[str, Any]]:
     """What follows WHERE, but for `contains`, and the values of its parameters."""
-    found, values = ["true"], {}
+    found = ["true"]
+    values: dict[str, Any] = {}
     for name, column in _EQUAL.items():
         if wanted := getattr(query, name):
             found.append(f"{column} = ${name}")
-            values[name] = wanted
+            values[name] = writable(wanted)
     if query.runs:
         found.append("list_contains($runs, f.run)")
-        values["runs"] = list(query.runs)
+        values["runs"] = [writable(run) for run in query.runs]
     if query.tool:
         found.append("contains(r.tools, $tool)")
-        values["tool"] = json.dumps(query.tool)  # as it stands in the list, in its quotes
+        values["tool"] = json.dumps(writable(query.tool))  # as it stands in the list, in its quotes
     if query.min_score is not None:
         found.append("r.score >= $min_score")
         values["min_score"] = query.min_score

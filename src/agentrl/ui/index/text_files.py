@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import mmap
 from array import array
+from collections import defaultdict
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from agentrl.ui.index.tokens import BETWEEN, fold, tokens
+from agentrl.ui.index.tokens import BETWEEN, fold, packed, tokens
 
 Array = Any
 """Of numpy; of integers where nothing else is said."""
@@ -32,7 +33,9 @@ class TextWriter:
 
     def __init__(self) -> None:
         self._texts: dict[str, int] = {}
-        self._words: dict[str, int] = {"": 0}  # the first stands for the free places
+        self._words: defaultdict[str, int] = defaultdict()
+        self._words.default_factory = self._words.__len__  # a new word gets the next number
+        self._words[""] = 0  # stands in the free places
         self._line, self._text_ends = array("I"), array("I")
         self._row_texts, self._row_ends = array("I"), array("I")
 
@@ -51,8 +54,7 @@ class TextWriter:
         number = self._texts.get(folded)
         if number is None:
             number = self._texts[folded] = len(self._texts)
-            words = self._words
-            self._line.extend([words.setdefault(token, len(words)) for token in tokens(folded)])
+            self._line.extend(map(self._words.__getitem__, tokens(folded)))
             self._text_ends.append(len(self._line))
             self._line.append(0)
         return number
@@ -63,14 +65,15 @@ class TextWriter:
         Raises:
             OSError: they cannot be written.
         """
-        packed = [word.encode() for word in self._words]
-        (folder / WORDS).write_bytes(BETWEEN + b"".join(word + BETWEEN for word in packed))
-        lengths = np.fromiter((len(word) + 1 for word in packed), np.int64, len(packed))
-        line = np.frombuffer(self._line, np.uint32)
+        words = [packed(word) for word in self._words]
+        (folder / WORDS).write_bytes(BETWEEN + b"".join(word + BETWEEN for word in words))
+        lengths = np.fromiter((len(word) + 1 for word in words), np.int64, len(words))
+        line: Array = np.frombuffer(self._line, np.uint32)
+        places: Array = np.sort((line.astype(np.uint64) << np.uint64(32)) + np.arange(len(line), dtype=np.uint64))
         arrays = {
             "word_starts": 1 + np.cumsum(lengths) - lengths,
-            "places": np.argsort(line, kind="stable"),
-            "place_ends": np.cumsum(np.bincount(line, minlength=len(packed))),
+            "places": places & np.uint64(0xFFFFFFFF),
+            "place_ends": np.cumsum(np.bincount(line, minlength=len(words))),
             "text_ends": np.frombuffer(self._text_ends, np.uint32),
             "row_texts": np.frombuffer(self._row_texts, np.uint32),
             "row_ends": np.frombuffer(self._row_ends, np.uint32),

@@ -16,6 +16,8 @@ _FEW_WORDS = 8
 
 def rows_with(files: TextFiles, contains: str) -> Array:
     """[rows] bool: whether a text of the row contains it, whatever its case."""
+    if not contains:
+        return np.ones(len(files.row_starts), bool)
     search = _Search(files)
     for sought in sequences(fold(contains)):
         search.find(sought)

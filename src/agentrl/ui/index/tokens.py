@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from itertools import product
 
 LONGEST = 32
-MARK = "\x00"
+MARK = "\ud800"
+"""No character: neither a text nor a search holds it."""
 BETWEEN = b"\xff"
 """Stands before and after every token of a vocabulary; UTF-8 has no such byte."""
 
@@ -29,10 +30,15 @@ def fold(text: str) -> str:
     return text.casefold()
 
 
+def packed(token: str) -> bytes:
+    """As it stands in a vocabulary."""
+    return token.encode("utf-8", "surrogatepass")
+
+
 def tokens(folded: str) -> list[str]:
     """The tokens of a text, in order."""
     found: list[str] = _TOKEN.findall(folded)
-    if any(len(token) > LONGEST for token in found):
+    if max(map(len, found), default=0) > LONGEST:
         return [piece for token in found for piece in (_characters(token) if _is_long(token) else [token])]
     return found
 
@@ -60,7 +66,7 @@ class Sought:
     def pattern(self) -> bytes:
         """What to find in a vocabulary."""
         before, after = b"" if self.is_start_open else BETWEEN, b"" if self.is_end_open else BETWEEN
-        return before + self.text.encode() + after
+        return before + packed(self.text) + after
 
 
 def sequences(folded: str) -> Iterator[tuple[Sought, ...]]:
