@@ -18,6 +18,8 @@ MARGIN = 0.05
 """Of reward: a part whose removal costs less than this, by its whole interval, is useless."""
 MIN_ITEMS = 10
 """Fewer decide nothing: where a handful of items agree by chance, their interval has no width."""
+LATE = 7
+"""From this turn on places in the episode are one group."""
 METRICS = ("reward", "success_rate", "tool_calls", "output_tokens")
 """Calls and tokens are those after the turn."""
 
@@ -72,13 +74,18 @@ def groups(trials: Sequence[Trial], pass_threshold: float) -> list[Group]:
         kinds: list[tuple[str, Callable[[Trial], str]]] = [
             ("all", lambda _: "all turns"),
             ("tool", lambda trial: trial.cut.tools),
-            ("turn", lambda trial: f"turn {trial.cut.index + 1:>2}"),
+            ("turn", _place),
         ]
         for by, key in kinds:
             names = sorted({key(trial) for trial in of_part})
             chosen = {name: [trial for trial in of_part if key(trial) == name] for name in names}
-            found += [_group(part, by, " ".join(name.split()), chosen[name], pass_threshold) for name in names]
+            found += [_group(part, by, name, chosen[name], pass_threshold) for name in names]
     return found
+
+
+def _place(trial: Trial) -> str:
+    number = trial.cut.index + 1
+    return f"turn {number}" if number < LATE else f"turn {LATE} and later"
 
 
 def _group(part: Part, by: str, name: str, trials: Sequence[Trial], pass_threshold: float) -> Group:

@@ -11,21 +11,23 @@ from agentrl.evaluation.ablation.lines import HEAD, cells, label
 from agentrl.evaluation.ablation.trials import Trial
 from agentrl.evaluation.samples import text
 from agentrl.evaluation.style import CSS
+from agentrl.types import Rollout
 
 if TYPE_CHECKING:
     from agentrl.evaluation.ablation.result import Ablation
 
-SHOWN = 20
-"""Turns that are shown whole, those whose loss cost most first."""
+SHOWN = 5
+"""Turns of each kind that are shown whole."""
 MAX_CHARS = 2000
-ROW, LEFT, RIGHT, WIDTH = 26, 210, 20, 640  # of the picture, in its own units
+ROW, LEFT, RIGHT, WIDTH = 26, 170, 16, 460  # of the picture, in its own units
 MORE_CSS = """
-.chart { max-width: 760px; }
+.chart { max-width: 580px; }
 svg .label { fill: var(--text); font-size: 13px; } svg .span { stroke: var(--c); stroke-width: 2; }
 svg .needed { --c: var(--bad); } svg .harmful { --c: var(--good); } svg .useless { --c: var(--quiet); }
-svg .unclear { --c: var(--grid); } svg .unclear .mark { fill: var(--page); stroke: var(--quiet); }
+svg .unclear { --c: var(--quiet); } svg .unclear .span { stroke-opacity: .4; stroke-dasharray: 4 3; }
+svg .unclear .mark { fill: var(--page); stroke: var(--quiet); }
 tr.all th { font-weight: 600; }
-details.turn { margin-top: 12px; } details.turn > summary { cursor: pointer; overflow-wrap: anywhere; }
+h3 { margin-top: 20px; } details.turn { margin-top: 8px; } details.turn > summary { cursor: pointer; overflow-wrap: anywhere; }
 """
 
 
@@ -90,7 +92,7 @@ def _picture(ablation: Ablation) -> str:
         tip = f"{name}: {change.change:+.3f} [{span[0]:+.3f}, {span[1]:+.3f}], {group.verdict}"
         lines.append(
             f'<g class="{group.verdict}"><title>{text(tip)}</title>'
-            f'<text class="label" x="{14 * (group.by != "all")}" y="{y + 4:.1f}">{text(name[:30])}</text>'
+            f'<text class="label" x="{14 * (group.by != "all")}" y="{y + 4:.1f}">{text(name[:26])}</text>'
             f'<line class="span" x1="{x(span[0]):.1f}" x2="{x(span[1]):.1f}" y1="{y:.1f}" y2="{y:.1f}"></line>'
             f'<circle class="mark" cx="{x(change.change):.1f}" cy="{y:.1f}" r="4.5"></circle></g>'
         )
@@ -115,32 +117,47 @@ def _table(ablation: Ablation) -> str:
 
 
 def _turns(ablation: Ablation) -> str:
-    """The turns whose part was worth most, with what was removed."""
-    measured = [(trial, *trial_means(trial, ablation.pass_threshold)) for trial in ablation.trials if trial.pairs]
-    measured.sort(key=lambda each: each[2][0] - each[1][0])
-    shown = "".join(_turn(trial, controls[0], without[0]) for trial, controls, without in measured[:SHOWN])
-    if not shown:
+    """Of each part and tool the turns whose part was worth most, with what was removed and what came of it."""
+    parts = ""
+    for group in ablation.groups:
+        if group.by != "tool":
+            continue
+        of_group = [t for t in ablation.trials if t.pairs and (t.part, t.cut.tools) == (group.part, group.name)]
+        measured = [(trial, *trial_means(trial, ablation.pass_threshold)) for trial in of_group]
+        measured.sort(key=lambda each: each[2][0] - each[1][0])
+        turns = "".join(_turn(trial, controls[0], without[0]) for trial, controls, without in measured[:SHOWN])
+        parts += f"<h3>{text(_whose(group).capitalize())}</h3>{turns}"
+    if not parts:
         return ""
-    note = f"The {min(SHOWN, len(measured))} of {len(measured)} whose removal cost most, by a few samples each."
-    return (
-        f'<h2>Turns</h2><p class="note">{text(note)} A single turn\'s figure is a hint, not a measurement.</p>{shown}'
+    note = (
+        f"Of each kind the {SHOWN} turns whose removal cost most. What one turn shows rests on a few samples: a hint."
     )
+    return f'<h2>Turns</h2><p class="note">{text(note)}</p>{parts}'
 
 
 def _turn(trial: Trial, control: float, without: float) -> str:
-    cut = trial.cut
+    cut, (kept, lost) = trial.cut, trial.pairs[0]
     title = (
-        f"{without - control:+.3f}  {trial.part.value} of turn {cut.index + 1} ({cut.tools}), "
-        f"task {cut.rollout.task.id}: {control:.3f} with it, {without:.3f} without, {len(trial.pairs)} pairs"
+        f"{without - control:+.3f}: turn {cut.index + 1} of task {cut.rollout.task.id}, {control:.3f} with it, "
+        f"{without:.3f} without, {len(trial.pairs)} pairs"
     )
-    calls = "\n".join(f"{call.name} {call.arguments}" for call in cut.turn.tool_calls)
     outputs = "\n\n".join(result.output for result in cut.turn.tool_results)
-    removed = outputs if trial.part is Part.OBSERVATION else cut.turn.text
-    blocks = "".join(
+    blocks = {
+        "calls": "\n".join(f"{call.name} {call.arguments}" for call in cut.turn.tool_calls),
+        f"{trial.part.value} that was removed": outputs if trial.part is Part.OBSERVATION else cut.turn.text,
+        "the first episode that went on with it": _after(kept, cut.index),
+        "the first that went on without it": _after(lost, cut.index),
+    }
+    said = "".join(
         f'<div class="said"><b>{text(label)}</b><pre>{text(_short(content))}</pre></div>'
-        for label, content in (("calls", calls), (f"{trial.part.value} that was removed", removed))
+        for label, content in blocks.items()
     )
-    return f'<details class="turn"><summary>{text(title)}</summary>{blocks}</details>'
+    return f'<details class="turn"><summary>{text(title)}</summary>{said}</details>'
+
+
+def _after(rollout: Rollout, index: int) -> str:
+    said = [turn.text.strip() for turn in rollout.turns[index + 1 :]]
+    return "\n\n".join([*said, f"[{rollout.stop_reason.value}, reward {rollout.grade.score:g}]"])
 
 
 def _short(content: str) -> str:
