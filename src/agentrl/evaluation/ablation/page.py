@@ -27,7 +27,8 @@ svg .needed { --c: var(--bad); } svg .harmful { --c: var(--good); } svg .useless
 svg .unclear { --c: var(--quiet); } svg .unclear .span { stroke-opacity: .4; stroke-dasharray: 4 3; }
 svg .unclear .mark { fill: var(--page); stroke: var(--quiet); }
 tr.all th { font-weight: 600; }
-h3 { margin-top: 20px; } details.turn { margin-top: 8px; } details.turn > summary { cursor: pointer; overflow-wrap: anywhere; }
+h3 { margin-top: 20px; } details.turn { margin-top: 8px; }
+details.turn > summary { cursor: pointer; overflow-wrap: anywhere; }
 """
 
 
