@@ -6,8 +6,10 @@ from itertools import groupby
 from typing import Any
 
 from fastapi.responses import HTMLResponse
+from markupsafe import Markup
 
 from agentrl.ui.templating import environment
+from agentrl.ui.traces.texts import visible
 
 
 def signed(change: float) -> str:
@@ -29,7 +31,13 @@ def in_runs(tools: tuple[str, ...]) -> list[tuple[str, int]]:
     return [(name, len(list(same))) for name, same in groupby(tools)]
 
 
+def shown(value: object) -> object:
+    """Text as `visible` has it, wherever a template prints it; `Markup` is ours and stays."""
+    return value if isinstance(value, Markup) else visible(str(value))
+
+
 ENVIRONMENT = environment()
+ENVIRONMENT.finalize = shown
 ENVIRONMENT.filters |= {"signed": signed, "seconds": seconds, "in_runs": in_runs}
 
 

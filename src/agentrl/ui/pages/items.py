@@ -47,7 +47,10 @@ def show_item(request: Request, index: Index, run: RunName, task_id: str) -> Res
             problems.append(f"{name}_run: found {runs[name]!r:.80}; allowed: {', '.join(known):.500}")
             runs[name] = run
     rows = {name: episodes_of(index, each, task_id) for name, each in runs.items()}
-    chosen = {name: _asked_for(rows[name], asked.get(name, ""), name, problems) for name in rows}
+    chosen = {
+        name: _asked_for(rows[name], asked.get(name, ""), name, problems, elsewhere=bool(asked.get(f"{name}_run")))
+        for name in rows
+    }
     left = chosen["left"] or first_of(rows["left"], chosen["right"])
     right = chosen["right"] or last_of(rows["right"], left)
     sides = (Side("left", runs["left"], rows["left"], left), Side("right", runs["right"], rows["right"], right))
@@ -106,12 +109,16 @@ def _distance(row: EpisodeRow, other: EpisodeRow | None) -> tuple[bool, bool]:
     return (row.split != other.split, row.sample_index != other.sample_index)
 
 
-def _asked_for(rows: tuple[EpisodeRow, ...], text: str, name: str, problems: list[str]) -> EpisodeRow | None:
-    """The episode that `FILE/ROLLOUT` names."""
+def _asked_for(
+    rows: tuple[EpisodeRow, ...], text: str, name: str, problems: list[str], *, elsewhere: bool
+) -> EpisodeRow | None:
+    """The episode that `FILE/ROLLOUT` names; in a run that was chosen after it, one of the same file."""
     if not text:
         return None
     file, _, rollout_id = text.partition("/")
     found = next((row for row in rows if row.rollout_id == rollout_id and row.file == file), None)
+    if found is None and elsewhere:
+        return next((row for row in rows if row.file == file), None)
     if found is None:
         problems.append(f"{name}: found {text!r:.120}, which is no episode of this item; allowed: FILE/ROLLOUT")
     return found
