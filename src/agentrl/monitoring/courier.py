@@ -84,7 +84,7 @@ class Courier:
         self._queue: queue.Queue[Parcel] = queue.Queue(QUEUE_MESSAGES)
         self._process: ReceivingProcess | None = None
         self._waiting = 0  # units that the process has and has not passed on
-        self._refusals, self._is_warned = 0, False
+        self._refusals, self._is_warned, self._is_started = 0, False, False
         self._lock, self._is_closing = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._work, name=f"courier-{name}", daemon=True)
         self._thread.start()
@@ -107,7 +107,8 @@ class Courier:
         self.ask_to_finish()
         self._thread.join(max(0.0, until - time.monotonic()))
         if self._thread.is_alive():
-            self._give_up(f"it did not finish within {self._deadlines.finish:g} s")
+            state = "was still busy" if self._is_started else "had not even started"
+            self._give_up(f"it {state} when the end of the run had waited {self._deadlines.finish:g} s for it")
             if self._process is not None:
                 self._process.end()
             self._thread.join(LOOK_SECONDS)
@@ -123,6 +124,7 @@ class Courier:
             answer = self._process.ask(self._start, self._deadlines.start)
             if error := answer.get("error"):
                 raise GivenUp(str(error))
+            self._is_started = True
             if self._on_started is not None:
                 self._on_started(answer)
             while not (self._is_closing.is_set() and self._queue.empty()):

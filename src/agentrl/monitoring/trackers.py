@@ -55,18 +55,20 @@ def _tensorboard(run: TrackedRun) -> dict[str, Any]:
 
 
 def _wandb(run: TrackedRun) -> dict[str, Any]:
-    quiet = {"console": "off", "disable_git": True, "disable_code": True, "x_disable_stats": True}
+    quiet = {"console": "off", "disable_git": True, "disable_code": True, "x_disable_stats": True, "x_save_requirements": False}
     quiet |= {"x_disable_meta": True, "x_disable_machine_info": True}
     place = {"name": run.name, "dir": str(run.run_dir), "resume": "allow", "reinit": "return_previous"}
     return {"run_name": run.project, **place, "settings": quiet, **run.known}
 
 
 def _mlflow(run: TrackedRun) -> dict[str, Any]:
-    return {"experiment_name": run.project, "run_name": run.name, **run.known}
+    quiet = {f"mlflow.source.git.{what}": "" for what in ("branch", "commit")}
+    quiet |= {"mlflow.source.name": "agentrl", "mlflow.user": ""}
+    return {"experiment_name": run.project, "run_name": run.name, "tags": quiet, **run.known}
 
 
 def _trackio(run: TrackedRun) -> dict[str, Any]:
-    return {"run_name": run.project, "name": run.name, "resume": "allow", "embed": False, "auto_log_gpu": False}
+    return {"run_name": run.project, "name": run.name, "resume": "allow", "embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
 
 
 def _plain(run: TrackedRun) -> dict[str, Any]:
@@ -100,7 +102,7 @@ KINDS: Mapping[TrackerName, TrackerKind] = {
     "mlflow": TrackerKind(
         "mlflow",
         "mlflow-skinny",
-        "does the server of MLFLOW_TRACKING_URI answer?",
+        "is MLFLOW_TRACKING_URI the address of a server that answers?",
         _mlflow,
         identity=lambda tracker: {"run_id": tracker.tracker.info.run_id},
         environment={

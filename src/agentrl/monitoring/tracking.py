@@ -128,7 +128,7 @@ def _tracker(
         },
         Deadlines(wanted.start_seconds, wanted.log_seconds, wanted.finish_seconds),
         tell=tell,
-        units="steps' metrics",
+        units="rows of metrics",
         kept=f"{run_dir / METRICS} has them",
         repair=lambda _: kind.repair,
         on_started=lambda answer: known.note(name, answer.get("identity", {})),
