@@ -77,11 +77,11 @@ async def run_trials(
         replays: see `RolloutEngine.continue_from`.
     """
     arms = [(cut, part) for cut in cuts for part in (None, *cut.without)]
-    beginnings = [
-        cut.beginning(part, sample_index=i, seed=derive_seed(seed, cut.rollout.id, cut.index, i))
-        for cut, part in arms
-        for i in range(samples)
-    ]
+
+    def drawn(cut: Cut, sample: int) -> int:
+        return derive_seed(seed, cut.rollout.task.id, cut.rollout.sample_index, cut.index, sample)
+
+    beginnings = [cut.beginning(part, sample_index=i, seed=drawn(cut, i)) for cut, part in arms for i in range(samples)]
     done = iter(await engine.continue_from(beginnings, replays=replays, on_done=on_done))
     trials: list[Trial] = []
     controls: tuple[Rollout, ...] = ()
