@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from agentrl.cli.main import app
 from agentrl.config import load_config
 from agentrl.evaluation.evaluation_files import read_evaluation
 from agentrl.evaluation.probe.run import ProbeOptions, probe
+from tests.scripted_api import ScriptedApi, completion, in_turns
 
 
 def run(*arguments: str) -> Result:
@@ -122,3 +124,20 @@ def test_splits_that_share_items_are_refused(toy: Path) -> None:
     result = run()
     assert result.exit_code == 2
     assert "splits overlap" in result.stderr
+
+
+def test_a_model_behind_an_api_is_probed_without_the_baseline(toy: Path) -> None:
+    say = in_turns(completion("", ("look", {"key": "a"})), completion("yes", output=3))
+    with closing(ScriptedApi(say)) as api:
+        options = ["--api-model", "gpt-x", "--api-url", api.url, "--set", "rollout.prices.usd_per_tool_call=0.5"]
+        result = run(*options, "--json")
+        planned = run(*options, "--set", "workflow.baseline=nowhere", "--json", "--grades", "1")
+    record = json.loads(result.stdout)
+    assert (record["policy"], record["mean"]["value"], record["conduct"]["cost_usd"]) == ("gpt-x", 1.0, 9.0)
+    assert record["conduct"]["calls_per_episode"] == 1
+    given = record["plan"]["assumptions"]
+    assert given["tokens_per_turn"]["value"] == 4
+    assert given["prompt_tokens"]["value"] > 0
+    assert given["sampled_tokens_per_second"]["source"].startswith("a default")
+    assert json.loads(planned.stdout)["plan"] is None
+    assert "nowhere" in json.loads(planned.stdout)["unplanned"]

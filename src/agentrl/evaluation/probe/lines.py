@@ -99,7 +99,8 @@ def figures(report: ProbeReport) -> Iterator[tuple[str, str]]:
         yield "the run", "; ".join(_planned(report.plan[name]) for name in PLANNED)
     elif report.unplanned:
         yield "the run", f"no forecast: {report.unplanned}"
-    yield "this probe", duration(report.seconds)
+    cost = f", {conduct.cost_usd:.4f} USD" if conduct.cost_usd else ""
+    yield "this probe", f"{duration(report.seconds)}{cost}"
 
 
 def _leaks(report: ProbeReport) -> str:

@@ -186,4 +186,5 @@ def _conduct(rollouts: Sequence[Rollout]) -> Conduct:
         calls_per_episode=sum(calls) / len(rollouts) if rollouts else 0.0,
         tokens_per_episode=fmean(each.output_tokens for each in rollouts) if rollouts else 0.0,
         seconds_per_episode=fmean(each.seconds for each in rollouts) if rollouts else 0.0,
+        cost_usd=sum(each.cost_usd + each.grade.cost_usd for each in rollouts),
     )

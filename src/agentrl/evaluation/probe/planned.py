@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,8 @@ from agentrl.sizing import Assumption, Assumptions, Figure, ModelShape, forecast
 from agentrl.types import Rollout
 
 RESAMPLES = 300
-TRAINED_PER_SECOND = 2000.0
+TRAINED_PER_SECOND, SAMPLED_PER_SECOND = 2000.0, 500.0
+CHARS_PER_TOKEN = 4.0
 MEASURED = (
     "prompt_tokens",
     "calls_per_episode",
@@ -74,8 +73,11 @@ def plan(
         return None
     rows = np.array([np.mean([_measured(each) for each in group], axis=0) for group in by_item.values()])
     valid = [each for group in by_item.values() for each in group]
-    speed = sum(each.output_tokens for each in valid) / max(seconds, 1e-9)
+    is_api = any(map(is_unseen, valid))
+    speed = None if is_api else sum(each.output_tokens for each in valid) / max(seconds, 1e-9)
     source = f"{len(valid)} rollouts of {len(by_item)} items"
+    if is_api:
+        source += f", what is read at {CHARS_PER_TOKEN:g} characters a token"
 
     def forecast_of(means: Any) -> tuple[Assumptions, tuple[Figure, ...]]:
         given = _assumptions(config, dict(zip(MEASURED, map(float, means), strict=True)), source, speed)
@@ -95,19 +97,29 @@ def plan(
 def _measured(rollout: Rollout) -> list[float]:
     """Of one episode, in the order of MEASURED; tool and grader seconds are of one call."""
     results = [result for turn in rollout.turns for result in turn.tool_results if result.seconds > 0]
+    prompt: float = len(rollout.prompt_ids)
+    shown: float = sum(len(turn.observation_ids) for turn in rollout.turns)
+    if is_unseen(rollout):
+        prompt = sum(len(str(message.get("content") or "")) for message in rollout.task.messages) / CHARS_PER_TOKEN
+        shown = sum(len(result.output) for result in results) / CHARS_PER_TOKEN
     return [
-        len(rollout.prompt_ids),
+        prompt,
         len(results),
         len(rollout.turns),
         rollout.output_tokens,
-        sum(len(turn.observation_ids) for turn in rollout.turns),
+        shown,
         sum(result.seconds for result in results),
         rollout.grade.seconds,
         rollout.grade.cost_usd,
     ]
 
 
-def _assumptions(config: RunConfig, means: dict[str, float], source: str, speed: float) -> Assumptions:
+def is_unseen(rollout: Rollout) -> bool:
+    """Whether it is a model's behind an API, which tells how many tokens it wrote, but not which."""
+    return any(turn.unseen_tokens for turn in rollout.turns)
+
+
+def _assumptions(config: RunConfig, means: dict[str, float], source: str, speed: float | None) -> Assumptions:
     calls, turns = means["calls_per_episode"], max(means["turns_per_episode"], 1e-9)
 
     def measured(value: float) -> Assumption:
@@ -121,20 +133,11 @@ def _assumptions(config: RunConfig, means: dict[str, float], source: str, speed:
         tool_output_tokens=measured(means["shown_tokens"] / calls if calls else 0.0),
         tool_seconds=measured(means["tool_seconds"] / calls if calls else 0.0),
         grader_seconds=measured(means["grader_seconds"]),
-        sampled_tokens_per_second=Assumption(max(speed, 1e-3), f"{source}, waiting for tools and grader included"),
+        sampled_tokens_per_second=Assumption(SAMPLED_PER_SECOND, "a default: an API's speed is not the run's")
+        if speed is None
+        else Assumption(max(speed, 1e-3), f"{source}, waiting for tools and grader included"),
         trained_tokens_per_second=Assumption(TRAINED_PER_SECOND, "a default"),
         usd_per_tool_call=Assumption(config.rollout.prices.usd_per_tool_call, "rollout.prices"),
         usd_per_grade=measured(means["usd_per_grade"]),
         usd_per_hour=Assumption(0.0, "a default"),
     )
-
-
-def tool_errors(rollouts: Sequence[Rollout]) -> dict[str, float]:
-    """Of the calls that were made: how many there were an episode, and the share answered with an error text."""
-    results = [result for rollout in rollouts for turn in rollout.turns for result in turn.tool_results]
-    calls = fmean(len(rollout.tool_calls) for rollout in rollouts) if rollouts else math.nan
-    return {
-        "calls_per_episode": calls,
-        "calls": float(len(results)),
-        "error_fraction": sum(result.is_error for result in results) / len(results) if results else 0.0,
-    }

@@ -51,6 +51,8 @@ class Conduct:
     tokens_per_episode: float
     """Sampled ones."""
     seconds_per_episode: float
+    cost_usd: float
+    """Of all rollouts at `rollout.prices`, and of their grades; repeated grades are not in it."""
 
     @property
     def tool_error_fraction(self) -> float:

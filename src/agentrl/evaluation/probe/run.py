@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 WHOLE_OUTPUT = 2**20
 SPLITS = ("train", "validation")
 """The test split's one use is at the end of a run."""
-TOLD = 10
+TOLD = 5
 """Times that a part of the work says how far it is."""
 
 
