@@ -178,7 +178,7 @@ def test_tokens_come_when_asked_with_numbers_colours_and_keys(page: Page, demo: 
     assert not strip.locator(".of-logprob").is_visible()
     first.focus()
     page.keyboard.press("ArrowRight")
-    assert "token 2, id 11" in strip.locator(".readout").inner_text()
+    assert "token 2, id 11" in strip.locator(".pointed-at").inner_text()
     assert page.url.endswith("trace_train_t1-0")  # the arrow was the token's
     page.get_by_role("button", name="Tokens t").click()
     page.locator(".spelled").first.wait_for(state="detached")

@@ -40,7 +40,8 @@ def list_of_run(request: Request, index: Index, run: RunName) -> Response:
 def _list(index: RunsIndex, asked: EpisodeFilter, action: str, run: str | None) -> Response:
     query = asked.query
     found = index.episodes(query)
-    known = {row.name for row in index.runs()}
+    rows = index.runs()
+    known = {row.name for row in rows}
     asked_here = EpisodeFilter(
         query, (*asked.problems, *(f"There is no run {n!r:.80}." for n in {*query.runs} - known))
     )
@@ -67,6 +68,8 @@ def _list(index: RunsIndex, asked: EpisodeFilter, action: str, run: str | None) 
         is_further=bool(asked.parameters().keys() & FURTHER),
         tools=sorted({tool for row in found.rows for tool in row.tools}),
         found=found,
+        unread=index.unread,
+        damaged=[problem for row in rows if row.name == run for problem in row.problems],
         excerpts=[seen.get((row.run, row.file, row.line), ()) for row in found.rows],
         pieces=pieces,
     )

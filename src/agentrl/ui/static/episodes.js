@@ -102,7 +102,7 @@ document.addEventListener("change", (event) => {
 });
 
 function read(token) {
-  const out = token.closest(".tokens")?.querySelector(".readout");
+  const out = token.closest(".tokens")?.querySelector(".pointed-at");
   if (out) out.textContent = `${JSON.stringify(token.textContent)} · ${token.title}`;
 }
 
