@@ -6,6 +6,7 @@ import base64
 import json
 import logging
 import math
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 SPANS_A_REQUEST = 512
 TRACES, METRICS = "/v1/traces", "/v1/metrics"
+CAUSE = re.compile(r"Failed to (?:establish|resolve)[^\"]*|code: \d{3}, reason: [^,]*")
+"""What the exporter's many words come down to."""
 
 
 class ExportError(AgentRLError):
@@ -164,8 +167,10 @@ class Collector:
         self._spans.shutdown()
 
     def _why(self, reasons: Sequence[str]) -> str:
-        why: str = strike_out(reasons[-1] if reasons else "it did not take them", self._secrets)
-        return why
+        found = [match[0] for reason in reasons for match in CAUSE.finditer(reason)]
+        why = found[0] if found else f"no answer in time ({reasons[-1]})" if reasons else "it did not take them"
+        told: str = strike_out(why, self._secrets)
+        return told
 
 
 class Histograms:

@@ -55,7 +55,13 @@ def _tensorboard(run: TrackedRun) -> dict[str, Any]:
 
 
 def _wandb(run: TrackedRun) -> dict[str, Any]:
-    quiet = {"console": "off", "disable_git": True, "disable_code": True, "x_disable_stats": True, "x_save_requirements": False}
+    quiet = {
+        "console": "off",
+        "disable_git": True,
+        "disable_code": True,
+        "x_disable_stats": True,
+        "x_save_requirements": False,
+    }
     quiet |= {"x_disable_meta": True, "x_disable_machine_info": True}
     place = {"name": run.name, "dir": str(run.run_dir), "resume": "allow", "reinit": "return_previous"}
     return {"run_name": run.project, **place, "settings": quiet, **run.known}
@@ -68,7 +74,14 @@ def _mlflow(run: TrackedRun) -> dict[str, Any]:
 
 
 def _trackio(run: TrackedRun) -> dict[str, Any]:
-    return {"run_name": run.project, "name": run.name, "resume": "allow", "embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
+    return {
+        "run_name": run.project,
+        "name": run.name,
+        "resume": "allow",
+        "embed": False,
+        "auto_log_gpu": False,
+        "auto_log_cpu": False,
+    }
 
 
 def _plain(run: TrackedRun) -> dict[str, Any]:
