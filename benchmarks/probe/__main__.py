@@ -20,6 +20,8 @@ from typing import Any
 from .truths import FORECASTS, TRUTHS, forecasts, verdicts
 from .worlds import WORLDS, probed
 
+MOST_FORECASTS = 200
+"""Draws of a forecast, each of which fits hundreds of laws."""
 VERDICTS = ("trainable", "weak", "not", "unmeasured")
 
 
@@ -49,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for truth in TRUTHS if options.draws else ():
         lines[truth.name] = verdicts(truth, options.draws)
         print(f"{truth.name}: {dict(lines[truth.name])}", file=sys.stderr, flush=True)
-    shares = {truth.name: forecasts(truth, options.draws) for truth in FORECASTS if options.draws}
+    n_forecasts = min(options.draws, MOST_FORECASTS)
+    shares = {truth.name: forecasts(truth, n_forecasts) for truth in FORECASTS if n_forecasts}
     if options.json:
         of_shares = {name: {size: asdict(each) for size, each in found.items()} for name, found in shares.items()}
         print(json.dumps({"tasks": tasks, "verdicts": lines, "forecasts": of_shares}))

@@ -28,6 +28,7 @@ WANTED_SHARE = 0.30
 WORTH_DOUBLING = 0.05
 """A doubling of the samples that adds less than this is not worth its price."""
 FEWEST = 2
+ROUNDS = 200
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def expected_shares(items: Sequence[ItemScores], sizes: Sequence[int]) -> dict[i
     """Size of a group -> share of items that would vary in it; empty where no item has two votes.
 
     Every vote counts, of incomplete items too. The interval is over items, with one more that is as bad, or as good, as
-    an item can be: where nothing varied, it does not say that nothing ever will.
+    an item can be: where nothing varied, it does not say that nothing ever will. A few samples fit other laws as well,
+    and the one that promises least is where the interval begins: see `_two_kinds`.
     """
     seen = [item for item in voting(items) if len(item.grades) > 1]
     if not seen:
@@ -79,15 +81,15 @@ def expected_shares(items: Sequence[ItemScores], sizes: Sequence[int]) -> dict[i
     same = np.zeros(counts.shape[1])
     same[int(counts.sum(0).argmax())] = n_most
     mixed = _evenly(n_most, counts.shape[1], counts.sum(0))
-    whole = fit(counts, np.ones((1, len(seen))))
-    bad = fit(np.vstack([counts, same]), weights_of(len(seen) + 1, DRAWS))
-    good = fit(np.vstack([counts, mixed]), weights_of(len(seen) + 1, DRAWS))
-    tail = (1 - LEVEL) / 2
+    worse, better = np.vstack([counts, same]), np.vstack([counts, mixed])
+    weights, tail = weights_of(len(seen) + 1, DRAWS), (1 - LEVEL) / 2
+    expected, bad, good = fit(counts, np.ones((1, len(seen)))), fit(worse, weights), fit(better, weights)
     found = {}
     for size in sizes:
-        value = float(_shares(whole, size)[0])
-        low, high = np.quantile(_shares(bad, size), tail), np.quantile(_shares(good, size), 1 - tail)
-        found[size] = Estimate(value, Interval(min(float(low), value), max(float(high), value)))
+        value = float(_shares(expected, size)[0])
+        lows = [float(np.quantile(each, tail)) for each in (_shares(bad, size), _two_kinds(worse, weights, size))]
+        high = float(np.quantile(_shares(good, size), 1 - tail))
+        found[size] = Estimate(value, Interval(min(*lows, value), max(high, value)))
     return found
 
 
@@ -107,6 +109,28 @@ def _shares(alphas: Floats, size: int) -> Floats:
             log_equal += np.log(alphas + step)
             log_any += np.log(totals + step)
     return np.asarray(np.clip(1 - np.exp(log_equal - log_any[:, None]).sum(1), 0.0, 1.0))
+
+
+def _two_kinds(counts: Floats, weights: Floats, size: int) -> Floats:
+    """[draws] The same, if some items never vary and the others all have the same rates.
+
+    Those rates are the likeliest ones given that an item varies: how often it does not is estimated along with them
+    (EM), and what more of the items never varied are of the first kind. Arguments as of `fit`.
+    """
+    varies = (counts > 0).sum(1) > 1
+    share = weights @ varies / weights.sum(1)
+    if not varies.any():
+        return np.zeros(len(weights))
+    n_samples = float(np.median(counts[varies].sum(1)))
+    seen = weights @ (counts * varies[:, None])
+    rates = seen / seen.sum(1, keepdims=True)
+    for _ in range(ROUNDS):
+        equal = rates**n_samples
+        unseen = share[:, None] * weights.sum(1, keepdims=True) * equal / (1 - equal.sum(1, keepdims=True))
+        rates = seen + n_samples * unseen
+        rates /= rates.sum(1, keepdims=True)
+    grown = (1 - (rates**size).sum(1)) / (1 - (rates**n_samples).sum(1))
+    return np.asarray(np.minimum(1.0, share * grown))
 
 
 def fit(counts: Floats, weights: Floats) -> Floats:
