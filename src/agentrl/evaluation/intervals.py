@@ -45,30 +45,29 @@ class Resamples:
 
     PIECE = 4_000_000
     """Items drawn at once, over all resamples of the piece."""
+    KEPT = 100_000_000
+    """Counts that are kept, a byte each; of more items they are drawn anew for every figure."""
 
     def __init__(self, n_items: int, *, resamples: int = RESAMPLES, seed: int = SEED) -> None:
         self.n_items, self.resamples, self.seed = n_items, resamples, seed
-        self._kept: list[Floats] | None = None
+        self._kept: list[NDArray[np.uint8]] | None = None
 
     def counts(self) -> Iterator[Floats]:
         """[r, N] how often each item was drawn, in pieces of all the resamples."""
-        if self._kept is not None:
-            yield from self._kept
-            return
-        pieces = self._draw()
-        if self.n_items * self.resamples <= self.PIECE:
-            self._kept = list(pieces)
-            pieces = iter(self._kept)
-        yield from pieces
+        if self._kept is None and self.n_items * self.resamples <= self.KEPT:
+            # one of N items, drawn N times, comes up 256 times in one of 10^500 resamples
+            self._kept = [np.minimum(piece, 255).astype(np.uint8) for piece in self._draw()]
+        for piece in self._draw() if self._kept is None else self._kept:
+            yield piece.astype(np.float64)
 
-    def _draw(self) -> Iterator[Floats]:
+    def _draw(self) -> Iterator[NDArray[np.integer[Any]]]:
         rng, rows = np.random.default_rng(self.seed), max(1, self.PIECE // self.n_items)
         for start in range(0, self.resamples, rows):
             size = min(rows, self.resamples - start)
             drawn_rN = rng.integers(0, self.n_items, size=(size, self.n_items))
             drawn_rN += np.arange(size)[:, None] * self.n_items
             counts = np.bincount(drawn_rN.ravel(), minlength=size * self.n_items)
-            yield counts.reshape(size, self.n_items).astype(np.float64)
+            yield counts.reshape(size, self.n_items)
 
     def means(self, values_NK: ArrayLike) -> Floats:
         """[R, K] column means of every resample."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -35,12 +36,25 @@ def resamples_of(n_items: int) -> Resamples:
 
 def mean_figure(values_N2: ArrayLike) -> Figure:
     """The mean over items; those that lack a side (NaN) are left out."""
-    values = _both(values_N2)
+    return mean_figures([values_N2])[0]
+
+
+def mean_figures(tables: Sequence[ArrayLike]) -> list[Figure]:
+    """Of many values: those that rest on as many items are drawn together, which is much faster."""
+    values_of = [_both(values_N2) for values_N2 in tables]
+    draws_of: dict[int, Floats] = {}
+    for n_items in {len(values) for values in values_of} - {0, 1}:
+        same = [index for index, values in enumerate(values_of) if len(values) == n_items]
+        drawn = resamples_of(n_items).means(np.concatenate([values_of[index] for index in same], axis=1))
+        draws_of |= {index: drawn[:, 2 * place : 2 * place + 2] for place, index in enumerate(same)}
+    return [_mean_figure(values, draws_of.get(index)) for index, values in enumerate(values_of)]
+
+
+def _mean_figure(values: Floats, draws_R2: Floats | None) -> Figure:
     if not len(values):
         return _figure(values, math.nan, math.nan, None)
     baseline, candidate = values.mean(axis=0)
-    draws = resamples_of(len(values)).means(values) if len(values) > 1 else None
-    return _figure(values, baseline, candidate, draws, t_interval(values[:, 1] - values[:, 0]))
+    return _figure(values, baseline, candidate, draws_R2, t_interval(values[:, 1] - values[:, 0]))
 
 
 def ratio_figure(over_N2: ArrayLike, under_N2: ArrayLike, *, of_nothing: float = math.nan) -> Figure:
@@ -58,8 +72,8 @@ def ratio_figure(over_N2: ArrayLike, under_N2: ArrayLike, *, of_nothing: float =
     return _figure(values, baseline, candidate, draws)
 
 
-def quantile_figure(sides: tuple[list[list[float]], list[list[float]]], share: float) -> Figure:
-    """A quantile of single episodes: the smallest value that at least `share` of them do not exceed.
+def quantile_figures(sides: tuple[list[list[float]], list[list[float]]], shares: Sequence[float]) -> list[Figure]:
+    """Quantiles of single episodes: the smallest value that at least a share of them do not exceed.
 
     Every item has one vote, which its episodes divide; resampled by items, like everything else.
 
@@ -68,8 +82,8 @@ def quantile_figure(sides: tuple[list[list[float]], list[list[float]]], share: f
     """
     n_items = len(sides[0])
     if not n_items:
-        return _figure(np.empty((0, 2)), math.nan, math.nan, None)
-    levels: list[float] = []
+        return [_figure(np.empty((0, 2)), math.nan, math.nan, None) for _ in shares]
+    levels: list[Floats] = []
     drawn: list[Floats] = []
     for side in sides:
         values = np.array([value for item in side for value in item])
@@ -77,22 +91,26 @@ def quantile_figure(sides: tuple[list[list[float]], list[list[float]]], share: f
         values = values[order]
         item_of = np.repeat(np.arange(n_items), [len(item) for item in side])[order]
         weights = np.array([1 / len(item) for item in side])[item_of]
-        levels.append(float(_quantiles(values, weights[None, :], share)[0]))
+        levels.append(_quantiles(values, weights[None, :], shares))
         if n_items > 1:
             draws = [
-                _quantiles(values, part[:, item_of] * weights, share)
+                _quantiles(values, part[:, item_of] * weights, shares)
                 for counts in resamples_of(n_items).counts()
                 for part in np.array_split(counts, max(1, counts.shape[0] * len(values) // Resamples.PIECE))
             ]
-            drawn.append(np.concatenate(draws))
-    return _figure(np.empty((n_items, 2)), levels[0], levels[1], np.stack(drawn, axis=1) if drawn else None)
+            drawn.append(np.concatenate(draws, axis=1))
+    nothing = np.empty((n_items, 2))
+    return [
+        _figure(nothing, first[0], second[0], np.stack([each[q] for each in drawn], axis=1) if drawn else None)
+        for q, (first, second) in enumerate(zip(*levels, strict=True))
+    ]
 
 
-def _quantiles(values_M: Floats, weights_RM: Floats, share: float) -> Floats:
-    """Of every row of weights; the values are sorted."""
+def _quantiles(values_M: Floats, weights_RM: Floats, shares: Sequence[float]) -> Floats:
+    """[Q, R] of every row of weights; the values are sorted."""
     reached = np.cumsum(weights_RM, axis=1)
-    target = share * reached[:, -1:] * (1 - 1e-12)  # a sum of thirds falls short of its share by a bit
-    return np.asarray(values_M[np.argmax(reached >= target, axis=1)])
+    targets = (share * reached[:, -1:] * (1 - 1e-12) for share in shares)  # a sum of thirds may fall short by a bit
+    return np.stack([values_M[np.argmax(reached >= target, axis=1)] for target in targets])
 
 
 def _both(values_N: ArrayLike) -> Floats:

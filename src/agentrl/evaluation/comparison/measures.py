@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from agentrl.evaluation.comparison.figures import Figure, mean_figure, quantile_figure, ratio_figure
+from agentrl.evaluation.comparison.figures import Figure, mean_figures, quantile_figures, ratio_figure
 from agentrl.evaluation.comparison.loops import longest_loop, repeated_calls
 from agentrl.evaluation.comparison.pairs import Pairs
 from agentrl.evaluation.infrastructure import repeated_ngram_fraction
@@ -22,10 +22,9 @@ COST_PER_SUCCESS = "cost_per_success_usd"
 def differences(pairs: Pairs) -> dict[str, Figure]:
     """By name; what nothing is known about, such as the cost where no prices are declared, is missing."""
     means = {name: pairs.item_means(value) for name, value in _values(pairs).items()}
-    found = {name: mean_figure(values) for name, values in means.items()}
-    for share in (0.5, 0.95):
-        quantile = quantile_figure(pairs.values(lambda rollout: rollout.seconds), share)
-        found[f"latency_p{100 * share:.0f}_seconds"] = quantile
+    found = dict(zip(means, mean_figures(list(means.values())), strict=True))
+    quantiles = quantile_figures(pairs.values(lambda rollout: rollout.seconds), (0.5, 0.95))
+    found["latency_p50_seconds"], found["latency_p95_seconds"] = quantiles
     calls, successes = means["tool_calls"], means["success_rate"]
     found["repeats_per_call"] = ratio_figure(means["same_tool_repeats"], calls, of_nothing=0.0)
     found["output_tokens_per_success"] = ratio_figure(means["output_tokens"], successes)
@@ -100,7 +99,7 @@ def _lost(pairs: Pairs) -> dict[str, Figure]:
     shares: dict[str, Callable[[Rollout], float]] = {"infra_failed_fraction": lambda rollout: not rollout.is_valid}
     shares |= {f"infra_failed_{each.value}": _failed_by(each) for each in classes}
     shares |= {f"stopped_by_{each.value}": _stopped_by(each) for each in reasons}
-    return {name: mean_figure(pairs.attempted_means(value)) for name, value in shares.items()}
+    return dict(zip(shares, mean_figures([pairs.attempted_means(value) for value in shares.values()]), strict=True))
 
 
 def _failed_by(failure: FailureClass) -> Callable[[Rollout], float]:
@@ -119,13 +118,17 @@ def pass_at_k(pairs: Pairs) -> dict[str, dict[int, Figure]]:
     """
     counts = [[_successes(pairs, side[task_id]) for side in pairs.voting] for task_id in pairs.task_ids]
     most = max(min(first[0], second[0]) for first, second in counts)
-    found: dict[str, dict[int, Figure]] = {"pass_at_k": {}, "pass_hat_k": {}}
+    some: dict[int, list[list[float]]] = {}
+    every: dict[int, list[list[float]]] = {}
     for k in sorted({*(2**power for power in range(most.bit_length())), most}):
         whole = [pair for pair in counts if min(pair[0][0], pair[1][0]) >= k]
-        some = [[1 - math.comb(n - c, k) / math.comb(n, k) for n, c in pair] for pair in whole]
-        every = [[math.comb(c, k) / math.comb(n, k) for n, c in pair] for pair in whole]
-        found["pass_at_k"][k], found["pass_hat_k"][k] = mean_figure(some), mean_figure(every)
-    return found
+        some[k] = [[1 - math.comb(n - c, k) / math.comb(n, k) for n, c in pair] for pair in whole]
+        every[k] = [[math.comb(c, k) / math.comb(n, k) for n, c in pair] for pair in whole]
+    figures = mean_figures([*some.values(), *every.values()])
+    return {
+        "pass_at_k": dict(zip(some, figures[: len(some)], strict=True)),
+        "pass_hat_k": dict(zip(every, figures[len(some) :], strict=True)),
+    }
 
 
 def _successes(pairs: Pairs, rollouts: Sequence[Rollout]) -> tuple[int, int]:

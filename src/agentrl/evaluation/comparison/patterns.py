@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from agentrl.evaluation.comparison.figures import Figure, mean_figure
+from agentrl.evaluation.comparison.figures import Figure, mean_figures
 from agentrl.evaluation.comparison.loops import find_loops
 from agentrl.evaluation.comparison.pairs import Pairs
 from agentrl.evaluation.comparison.significance import holm, sign_flip_p_values
@@ -102,14 +102,14 @@ def _changes(pairs: Pairs, kind: str, patterns: Callable[[Rollout], Iterable[Pat
         PatternChange(
             tools=pattern,
             counts=(totals[0][pattern], totals[1][pattern]),
-            per_episode=mean_figure(means_N2),
+            per_episode=figure,
             items_rarer=int((changes_N < -1e-9).sum()),
             items_more_frequent=int((changes_N > 1e-9).sum()),
             p_value=float(p_value),
             p_holm=adjusted,
         )
-        for pattern, means_N2, changes_N, p_value, adjusted in zip(
-            looked_at, means_KN2, changes_KN, p_values, holm(list(p_values)), strict=True
+        for pattern, figure, changes_N, p_value, adjusted in zip(
+            looked_at, mean_figures(list(means_KN2)), changes_KN, p_values, holm(list(p_values)), strict=True
         )
     ]
     rows.sort(key=lambda row: (row.p_holm, -abs(row.per_episode.change), row.tools))
