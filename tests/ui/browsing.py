@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -20,14 +20,14 @@ WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
 @contextmanager
-def serving(runs_dir: Path) -> Iterator[str]:
-    """The address of a server of that directory."""
+def serving(runs_dir: Path, port: int = 0) -> Iterator[str]:
+    """The address of a server of that directory; port 0 is any."""
     pytest.importorskip("duckdb", reason="the extra agentrl[ui] is not installed")
     import uvicorn
 
     from agentrl.ui.app import create_app
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server(("127.0.0.1", port)) as listener:
         server = uvicorn.Server(uvicorn.Config(create_app(runs_dir), log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
@@ -39,6 +39,13 @@ def serving(runs_dir: Path) -> Iterator[str]:
 def is_local(url: str) -> bool:
     parts = urlsplit(url)
     return parts.scheme in ("data", "blob", "about") or parts.hostname == "127.0.0.1"
+
+
+def expect(found: Any) -> Any:
+    """Playwright's assertions, which wait for what they state."""
+    from playwright.sync_api import expect as waiting
+
+    return waiting(found)
 
 
 def keep_screenshot(page: Page, name: str) -> Path:

@@ -29,6 +29,8 @@ from agentrl.ui.templating import page
 STATIC = Path(__file__).parent / "static"
 REFRESH_SECONDS = 2.0
 """Between two looks for new files."""
+READING_SECONDS = 5.0
+"""Of one look; what is left is read at the next."""
 LAST_REFRESH_SECONDS = 2.0
 """That an end waits for one that is under way."""
 
@@ -43,18 +45,18 @@ def create_app(runs_dir: Path, *, hosts: frozenset[str] = frozenset()) -> FastAP
     index = RunsIndex(runs_dir)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with_end = threading.Event()
-        looking = threading.Thread(target=_keep_fresh, args=(index, with_end), daemon=True)
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        end = threading.Event()
+        looking = threading.Thread(target=_keep_fresh, args=(app, end), daemon=True)
         looking.start()
         yield
-        with_end.set()
+        end.set()
+        index.close()
         looking.join(LAST_REFRESH_SECONDS)
-        if not looking.is_alive():
-            index.close()
 
     app = FastAPI(title="agentrl", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
     app.state.index, app.state.shelf, app.state.runs_dir = index, MetricsShelf(), runs_dir
+    app.state.problem = ""
     app.add_middleware(Guard, hosts=hosts)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     if importlib.util.find_spec("agentrl.ui.pages.episodes"):
@@ -80,6 +82,12 @@ def create_app(runs_dir: Path, *, hosts: frozenset[str] = frozenset()) -> FastAP
     return app
 
 
-def _keep_fresh(index: RunsIndex, end: threading.Event) -> None:
-    while not end.wait(REFRESH_SECONDS):
-        index.refresh()
+def _keep_fresh(app: FastAPI, end: threading.Event) -> None:
+    """Until the end; runs are looked for again even while a long list of files is being read."""
+    while not end.is_set():
+        try:
+            app.state.index.refresh(seconds=READING_SECONDS)
+            app.state.problem = ""
+        except OSError as error:
+            app.state.problem = f"The index of episodes cannot be written: {error}"
+        end.wait(REFRESH_SECONDS)

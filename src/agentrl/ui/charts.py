@@ -208,7 +208,7 @@ def _bars(figure: Figure) -> Drawing:
     counts = np.diff([*starts, len(steps)])
     means = np.add.reduceat(heights, starts, axis=1) / counts
     places = steps[starts + counts // 2].tolist()
-    frame = Frame(places, 0.0, float(means.sum(axis=0).max()), margin=0.5 * size, x_label=figure.x)
+    frame = Frame(places, 0.0, max(MIN_SPAN, float(means.sum(axis=0).max())), margin=0.5 * size, x_label=figure.x)
     width = max(1.0, min(26.0, 0.7 * frame.step_width))
     tops = means.cumsum(axis=0)
     drawn = []

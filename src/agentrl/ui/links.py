@@ -1,11 +1,12 @@
 """Names of runs in addresses. One part of a path each, though a run may lie in a folder: `sweep/a` is `sweep~1a`.
 
-The marks are those of JSON pointers (RFC 6901), and `~2` for `.`, which browsers take for a folder.
+The marks are those of JSON pointers (RFC 6901), and `~2` for `.`, which browsers take for a folder. In queries and
+forms a name is quoted, for what a page cannot hold: most names are left as they are.
 """
 
 from __future__ import annotations
 
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 MARKS = (("~", "~0"), ("/", "~1"))
 HERE = "~2"
@@ -40,3 +41,13 @@ def run_name(key: str) -> str:
     for plain, mark in reversed(MARKS):
         key = key.replace(mark, plain)
     return key
+
+
+def run_value(name: str) -> str:
+    """The name as a value of a query or of a form."""
+    return quote(name, safe="/ +=,:;@()[]")
+
+
+def name_of_value(value: str) -> str:
+    """The inverse of `run_value`."""
+    return unquote(value)

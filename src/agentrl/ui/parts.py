@@ -27,6 +27,8 @@ class Followed:
     """By id; a page has the same ids every time."""
     said: str = ""
     """For whoever does not see the page, when it changes."""
+    progress: str = ""
+    """How far it is, such as `step 7 of 20`."""
     age_seconds: float | None = None
     """Since what is shown was written."""
     is_live: bool = False
@@ -60,6 +62,7 @@ def followed_parts(followed: Followed, etag: str) -> Response:
     told = {
         "parts": {name: {"digest": digest(html), "html": html} for name, html in followed.parts.items()},
         "said": followed.said,
+        "progress": followed.progress,
         "age_seconds": followed.age_seconds,
         "is_live": followed.is_live,
     }

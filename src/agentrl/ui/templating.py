@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from agentrl.evaluation.charts import number
-from agentrl.ui.links import run_url, with_query
+from agentrl.ui.links import run_url, run_value, with_query
 
 TEMPLATES = Path(__file__).parent / "templates"
 LINE_ENDS = frozenset({0x09, 0x0A})
@@ -34,8 +34,8 @@ def shown(value: object) -> object:
 
 
 def environment() -> Environment:
-    """Filters: `shown`; `number`, `score`, `percent`, `moment` and `duration` for people. Functions: `run_url`,
-    `with_query`."""
+    """Filters: `shown`; `number`, `score`, `percent`, `moment` and `duration` for people; `run_value` for
+    forms. Functions: `run_url`, `with_query`."""
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -45,7 +45,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"shown": shown, "number": _number, "score": _score, "percent": _percent}
-    made.filters |= {"moment": _moment, "duration": _duration}
+    made.filters |= {"moment": _moment, "duration": _duration, "run_value": run_value}
     made.globals |= {"run_url": run_url, "with_query": with_query}
     return made
 

@@ -15,7 +15,7 @@ from agentrl.ui.charts import COLOURS, legend_samples
 from agentrl.ui.dependencies import Index, Shelf
 from agentrl.ui.figures import MINUTES, STEP, Metrics, MetricsShelf, compared_figure
 from agentrl.ui.index import RunsIndex
-from agentrl.ui.links import with_query
+from agentrl.ui.links import name_of_value, run_value, with_query
 from agentrl.ui.pages.plotting import csv_answer, plot_part
 from agentrl.ui.pages.run import read_run
 from agentrl.ui.parts import Followed, followed_page, followed_parts, part, tag, unchanged
@@ -38,7 +38,9 @@ def compare(index: Index, shelf: Shelf, runs: Runs = [], x: X = "step") -> Respo
     if len(names) < 2:
         return page("compare_nothing.html", names=names)
     return followed_page(
-        "compare.html", with_query("/compare.live", runs=tuple(names), x=x), _followed(index, shelf, names, x)
+        "compare.html",
+        with_query("/compare.live", runs=tuple(map(run_value, names)), x=x),
+        _followed(index, shelf, names, x),
     )
 
 
@@ -65,7 +67,7 @@ def _names(index: RunsIndex, runs: Sequence[str]) -> list[str]:
     Raises:
         HTTPException: 404, one of them is not there; 400, they are too many to be told apart.
     """
-    names = list(dict.fromkeys(runs))
+    names = list(dict.fromkeys(map(name_of_value, runs)))
     for name in names:
         if index.run_path(name) is None:
             raise HTTPException(404, f"There is no run {name!r:.200} here.")
@@ -85,7 +87,7 @@ def _followed(index: RunsIndex, shelf: MetricsShelf, names: Sequence[str], x: st
         **_sections(metrics, x),
     }
     is_live = any(row.state == "running" for row in rows.values())
-    links = [(each, with_query("/compare", runs=tuple(names), x=each)) for each in (STEP, MINUTES)]
+    links = [(each, with_query("/compare", runs=tuple(map(run_value, names)), x=each)) for each in (STEP, MINUTES)]
     return Followed(parts, is_live=is_live, facts={"names": names, "x": x, "links": links})
 
 
@@ -102,7 +104,7 @@ def _sections(runs: Mapping[str, Metrics], x: str) -> dict[str, Markup]:
 
 
 def _plot(key: str, runs: Mapping[str, Metrics], x: str) -> Markup:
-    url = with_query("/compare.csv", key=key, runs=tuple(runs), x=x)
+    url = with_query("/compare.csv", key=key, runs=tuple(map(run_value, runs)), x=x)
     return plot_part(compared_figure(key, runs, x), url, f"compare-{key}")
 
 

@@ -113,19 +113,22 @@ def _followed(shown: Shown, path: Path) -> Followed:
     }
     return Followed(
         parts,
-        said=_said(shown),
+        said=_said(shown.row),
+        progress=_progress(shown.row),
         age_seconds=None if changed is None else max(0.0, time.time() - changed),
         is_live=shown.row.state == "running",
         facts={"run": shown.name, "row": shown.row},
     )
 
 
-def _said(shown: Shown) -> str:
-    row = shown.row
-    steps = f"Step {row.steps} of {row.planned_steps}" if row.planned_steps else f"Step {row.steps}"
+def _progress(row: RunRow) -> str:
+    return f"step {row.steps} of {row.planned_steps}" if row.planned_steps else f"step {row.steps}"
+
+
+def _said(row: RunRow) -> str:
     reward = "" if row.reward_latest is None else f", validation reward {row.reward_latest:.3g}"
     state = "" if row.state == "running" else f" The run is {row.state}."
-    return f"{steps}{reward}.{state}"
+    return f"{_progress(row).capitalize()}{reward}.{state}"
 
 
 def _status(shown: Shown, states: Sequence[GuardState]) -> Markup:
@@ -153,9 +156,9 @@ def _minutes_left(shown: Shown) -> float | None:
     """By the mean of the last steps."""
     row = shown.row
     minutes = shown.metrics.curve("", "seconds_update", MINUTES).x[-RECENT_STEPS - 1 :]
-    if row.planned_steps is None or len(minutes) < 2:
+    if row.planned_steps is None or row.steps >= row.planned_steps or len(minutes) < 2:
         return None
-    return float(minutes[-1] - minutes[0]) / (len(minutes) - 1) * max(0, row.planned_steps - row.steps)
+    return float(minutes[-1] - minutes[0]) / (len(minutes) - 1) * (row.planned_steps - row.steps)
 
 
 def _guards(shown: Shown, states: Sequence[GuardState]) -> Markup:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from agentrl.ui.dependencies import Index
-from agentrl.ui.index import RunRow
+from agentrl.ui.index import RunRow, RunsIndex
 from agentrl.ui.links import with_query
 from agentrl.ui.parts import Followed, followed_page, followed_parts, part, tag, unchanged
 
@@ -52,7 +52,7 @@ def list_runs(
     request: Request, index: Index, q: str = "", state: str = "", sort: str = "started", order: Direction = ""
 ) -> Response:
     """The list; running runs come first unless it is sorted otherwise."""
-    followed = _followed(request, index.runs(), q, state, sort, order)
+    followed = _followed(request, index, index.runs(), q, state, sort, order)
     live_url = with_query("/runs.live", q=q, state=state, sort=sort, order=order)
     return followed_page("runs.html", live_url, followed)
 
@@ -63,13 +63,15 @@ def live_runs(
 ) -> Response:
     """The parts of the list that follow the runs."""
     rows = index.runs()
-    etag = tag(rows, q, state, sort, order)
+    etag = tag(rows, index.unread, request.app.state.problem, q, state, sort, order)
     if unchanged(request, etag):
         return Response(status_code=304, headers={"ETag": etag})
-    return followed_parts(_followed(request, rows, q, state, sort, order), etag)
+    return followed_parts(_followed(request, index, rows, q, state, sort, order), etag)
 
 
-def _followed(request: Request, rows: Sequence[RunRow], q: str, state: str, sort: str, order: Direction) -> Followed:
+def _followed(
+    request: Request, index: RunsIndex, rows: Sequence[RunRow], q: str, state: str, sort: str, order: Direction
+) -> Followed:
     column = next((each for each in COLUMNS if each.name == sort), COLUMNS[-1])
     falls = order == "desc" or (not order and column.falls)
     wanted = [row for row in rows if q.casefold() in row.name.casefold() and state in ("", row.state)]
@@ -77,7 +79,14 @@ def _followed(request: Request, rows: Sequence[RunRow], q: str, state: str, sort
     if column.name == "started":
         shown.sort(key=lambda row: row.state != "running")
     counts = Counter(row.state for row in rows)
-    values = {"rows": shown, "total": len(rows), "columns": COLUMNS, "sort": column.name, "falls": falls}
+    values: dict[str, Any] = {
+        "rows": shown,
+        "total": len(rows),
+        "columns": COLUMNS,
+        "sort": column.name,
+        "falls": falls,
+    }
+    values |= {"unread": index.unread, "problem": request.app.state.problem}
     table = part("runs_table.html", q=q, state=state, **values)
     facts = {
         "q": q,
@@ -89,7 +98,10 @@ def _followed(request: Request, rows: Sequence[RunRow], q: str, state: str, sort
         "runs_dir": request.app.state.runs_dir,
     }
     said = f"{counts['running']} of {len(rows)} runs are running."
-    return Followed({"table": table}, said=said, is_live=counts["running"] > 0, facts=facts)
+    progress = f"{counts['running']} running" if counts["running"] else ""
+    return Followed(
+        {"table": table}, said=said, progress=progress, is_live=counts["running"] > 0 or index.unread > 0, facts=facts
+    )
 
 
 def _sorted(rows: Sequence[RunRow], column: Column, falls: bool) -> list[RunRow]:

@@ -10,6 +10,7 @@ const said = document.querySelector("[data-said]");
 let etag = "", failures = 0, timer = 0;
 let isLive = "isLive" in bar.dataset;
 let writtenAt = "age" in bar.dataset ? Date.now() - 1000 * bar.dataset.age : null;
+let progress = bar.dataset.progress;
 let lastSaid = said.dataset.said, saidAt = 0;
 
 function ago(ms) {
@@ -23,9 +24,10 @@ function ago(ms) {
 function tell() {
   const state = failures ? "away" : document.hidden ? "paused" : isLive ? "live" : "idle";
   bar.dataset.liveState = state;
+  const far = progress ? `, ${progress}` : "";
   const age = writtenAt === null ? "" : `, updated ${ago(Date.now() - writtenAt)}`;
   const words = { away: "the server does not answer; trying again", paused: "paused", live: "live", idle: "not running" };
-  const now = words[state] + (state === "away" ? "" : age);
+  const now = words[state] + (state === "away" ? "" : far + age);
   if (text.textContent !== now) text.textContent = now;
 }
 
@@ -39,7 +41,8 @@ function say(words, isUrgent = false) {
 function selectorOf(element) {
   if (element.id) return `#${CSS.escape(element.id)}`;
   const around = element.closest("figure[id], details[id]");
-  return around ? `#${CSS.escape(around.id)} ${element.localName}` : "";
+  const kind = element.matches("svg") ? "svg.plot" : element.localName;
+  return around ? `#${CSS.escape(around.id)} ${kind}` : "";
 }
 
 function swap(part, html) {
@@ -77,6 +80,7 @@ function take(answer) {
     }
   }
   isLive = answer.is_live;
+  progress = answer.progress;
   writtenAt = answer.age_seconds === null ? null : Date.now() - 1000 * answer.age_seconds;
   if (answer.said) say(answer.said, !isLive);
 }
