@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from agentrl.errors import ConfigError
 from agentrl.types import FailureClass, Grade, Rollout, StopReason, Task
 from agentrl.ui.index import EpisodeQuery, EpisodeRow, Order, RunsIndex
+from agentrl.ui.index.database import database
 from tests.factories import make_rollout
 from tests.ui.index_runs import Directory, Known, answer, changes, write_file, write_run
 
@@ -231,6 +233,7 @@ def test_what_is_no_directory_is_an_error(tmp_path: Path) -> None:
 
 
 def test_without_duckdb_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "duckdb", None)
+    database.cache_clear()
+    monkeypatch.setitem(sys.modules, "duckdb", None)
     with pytest.raises(ConfigError, match=r'pip install "agentrl\[ui\]"'):
         RunsIndex(tmp_path)

@@ -1,8 +1,11 @@
-"""DuckDB, in memory: it reads the Parquet files of the index and writes them."""
+"""DuckDB, in memory: it reads the Parquet files of the index and writes them. Nothing of it is ever on disk."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentrl.errors import ConfigError
@@ -11,12 +14,18 @@ if TYPE_CHECKING:
     import duckdb
 
 MEMORY = "1GB"
-"""At most, for sorting a million rows in all."""
+"""At most, of all that is asked at one time."""
 THREADS = 4
+GROUP_ROWS = 4096
+"""What has to be unpacked to show one row."""
+
+Columns = dict[str, Any]
+"""Arrays of numpy by name."""
 
 
-def connect() -> duckdb.DuckDBPyConnection:
-    """A database of its own; nothing of it is on disk.
+@cache
+def database() -> duckdb.DuckDBPyConnection:
+    """The one of this process; every question is asked at a cursor of its own, and leaves nothing behind.
 
     Raises:
         ConfigError: duckdb is not installed.
@@ -28,8 +37,35 @@ def connect() -> duckdb.DuckDBPyConnection:
     settings: dict[str, Any] = {
         "threads": min(THREADS, os.cpu_count() or 1),
         "memory_limit": MEMORY,
-        "temp_directory": "",  # never spill beside whoever calls
+        "temp_directory": "",  # or it would spill beside whoever calls
         "autoload_known_extensions": False,
         "autoinstall_known_extensions": False,
     }
     return duckdb.connect(":memory:", config=settings)
+
+
+def ask(statement: str, values: Mapping[str, Any], tables: Mapping[str, Columns] | None = None) -> Columns:
+    """What a statement finds.
+
+    Args:
+        values: of its parameters.
+        tables: that it may name besides files.
+
+    Raises:
+        duckdb.Error: a file is missing or damaged.
+    """
+    with database().cursor() as cursor:
+        for name, columns in (tables or {}).items():
+            cursor.register(name, columns)
+        found = dict(cursor.execute(statement, dict(values)).fetchnumpy())
+        for name in tables or {}:
+            cursor.unregister(name)
+        return found
+
+
+def write_parquet(path: Path, columns: Columns) -> None:
+    """A table as a file."""
+    with database().cursor() as cursor:
+        cursor.register("written", columns)
+        cursor.table("written").write_parquet(str(path), compression="zstd", row_group_size=GROUP_ROWS)
+        cursor.unregister("written")

@@ -83,10 +83,14 @@ class IndexFolder:
             catalog = Catalog.from_json(self._catalog.read_text("utf-8"))
         except (OSError, ValueError, KeyError, TypeError):
             return Catalog()
-        whole = tuple(
-            segment for segment in catalog.segments if folder_size(self.segment_path(segment)) == segment.size
-        )
-        return Catalog(whole, catalog.problems)
+        return Catalog(tuple(filter(self._has, catalog.segments)), catalog.problems)
+
+    def is_whole(self, catalog: Catalog) -> bool:
+        """Whether all its segments are there."""
+        return all(map(self._has, catalog.segments))
+
+    def _has(self, segment: Segment) -> bool:
+        return folder_size(self.segment_path(segment)) == segment.size
 
     @contextmanager
     def writing(self) -> Iterator[bool]:

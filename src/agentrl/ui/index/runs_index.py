@@ -15,14 +15,16 @@ from agentrl.errors import ConfigError
 from agentrl.runs.files import rollouts_path
 from agentrl.ui.index.builder import Builder, Stop
 from agentrl.ui.index.catalog import Catalog
+from agentrl.ui.index.database import database
 from agentrl.ui.index.episodes import DamagedFile, read_trace
 from agentrl.ui.index.folder import IndexFolder, index_folder
+from agentrl.ui.index.live_files import EVALUATED
 from agentrl.ui.index.locks import HeldLocks
 from agentrl.ui.index.metrics import MetricsTail
 from agentrl.ui.index.places import FoundFile, find_files, find_runs
 from agentrl.ui.index.records import EpisodePage, EpisodeQuery, EpisodeRow, RunRow
 from agentrl.ui.index.run_rows import Counts, RunFacts
-from agentrl.ui.index.snapshot import EVALUATED, Snapshot, split_of
+from agentrl.ui.index.snapshot import Snapshot
 
 OPENING_SECONDS = 0.5
 """That opening spends on files which are not in the index yet; `refresh` takes the rest."""
@@ -50,6 +52,7 @@ class RunsIndex:
             raise ConfigError(
                 f"{runs_dir}: its index can be written neither there nor in your cache ({error}); set XDG_CACHE_HOME"
             ) from error
+        database()
         self._paths: dict[str, Path] = {}
         self._found: list[FoundFile] = []
         self._metrics, self._facts = MetricsTail(), RunFacts()
@@ -97,7 +100,8 @@ class RunsIndex:
     def _load(self, *, anew: bool = False) -> None:
         """Take over what this or another process has written."""
         stamp = self._folder.stamp()
-        if anew or stamp != self._stamp or not self._snapshot.is_true(self._found):
+        is_true = stamp == self._stamp and self._snapshot.is_true(self._found)
+        if anew or not is_true or not self._folder.is_whole(self._snapshot.catalog):
             self._stamp = stamp
             self._snapshot = Snapshot(self._folder, self._folder.read(), self._found)
 
@@ -111,7 +115,7 @@ class RunsIndex:
 
         try:
             return question(self._snapshot)
-        except (OSError, ValueError, duckdb.IOException):
+        except (OSError, ValueError, duckdb.Error):
             with self._refreshing:
                 self._load(anew=True)
             return question(self._snapshot)
@@ -187,13 +191,13 @@ class RunsIndex:
 
     def _told(self, rows: Iterable[EpisodeRow]) -> list[EpisodeRow]:
         """With their steps: of the best and the final policy the summary knows them."""
-        return [replace(row, step=self._step(row.run, row.file)) for row in rows]
+        return [replace(row, step=self._step(row)) for row in rows]
 
-    def _step(self, run: str, file: str) -> int | None:
-        which = file.partition("-")[2]
+    def _step(self, row: EpisodeRow) -> int | None:
+        which = row.file.partition("-")[2]
         if which.isdigit():
             return int(which)
-        if which == "baseline" and split_of(file) in EVALUATED:
+        if which == "baseline":
             return 0
-        path = self.run_path(run)
+        path = self.run_path(row.run)
         return self._facts.step_of(path, which) if path else None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from agentrl.ui.index.catalog import IndexedFile, Segment
-from agentrl.ui.index.database import connect
+from agentrl.ui.index.database import write_parquet
 from agentrl.ui.index.episodes import Episode
 from agentrl.ui.index.folder import keep
 from agentrl.ui.index.places import FoundFile
@@ -21,8 +21,6 @@ FULL_ROWS = 1 << 16
 FULL_PLACES = 1 << 22
 """Tokens: 17 MB on disk, and about 200 MB of memory while it is written."""
 FULL_FILES = 1 << 14
-GROUP_ROWS = 4096
-"""What has to be unpacked to show one row."""
 NUMBER_BITS = 32
 """`id` of a row is its segment's number << NUMBER_BITS, plus its place in the segment."""
 
@@ -77,10 +75,7 @@ class SegmentWriter:
             "file": (number << NUMBER_BITS) + np.repeat(np.arange(len(counts)), counts),
             **{name: np.array(self._values[name], kind) for name, kind in _COLUMNS.items()},
         }
-        with connect() as database:
-            database.register("segment", table)
-            rows = database.table("segment")
-            rows.write_parquet(str(folder / ROWS), compression="zstd", row_group_size=GROUP_ROWS)
+        write_parquet(folder / ROWS, table)
         self._texts.write(folder)
         return Segment(number, folder.name, keep(folder), tuple(self.files))
 

@@ -1,83 +1,72 @@
-"""The statements that a snapshot asks DuckDB. Nothing that comes from outside is ever part of their text."""
+"""The statements that a snapshot asks DuckDB. Nothing that comes from outside is ever part of their text.
+
+`$paths` are Parquet files of segments; `files` is a table of those of their files of rollouts that are wanted.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from agentrl.ui.index.episodes import writable
 from agentrl.ui.index.records import EpisodeQuery, Order
 
-FILES = "CREATE TABLE files AS FROM files_table"
-
 _ROWS = "FROM read_parquet($paths) r JOIN files f ON r.file = f.file"
-_CHANGE = "LEFT JOIN changes c ON c.run = f.run AND c.split = f.split AND c.task_id = r.task_id"
-_SELECT = f"SELECT (r.id + f.shift)::BIGINT AS position {_ROWS}"
 
 CHANGES = f"""
-CREATE TABLE changes AS
-WITH means AS (
-    SELECT f.run, f.split, r.task_id,
-        avg(r.score) FILTER (f.role = 'first') AS first,
-        avg(r.score) FILTER (f.role = 'last') AS last
-    {_ROWS}
-    WHERE f.role <> '' AND r.outcome <> 'infra_failed' AND r.score IS NOT NULL
-    GROUP BY ALL
-)
-SELECT run, split, task_id, round(last - first, 12) AS change FROM means WHERE first IS NOT NULL AND last IS NOT NULL
+SELECT f.grp, r.task_id,
+    round(avg(r.score) FILTER (f.is_last) - avg(r.score) FILTER (NOT f.is_last), 12) AS change
+{_ROWS}
+WHERE r.outcome <> 'infra_failed' AND r.score IS NOT NULL
+GROUP BY ALL HAVING change IS NOT NULL
 """
-"""Of every item that both the first and the last evaluation of a run measured: by how much its mean score grew."""
+"""By how much the mean score of an item grew from the first evaluation to the last; needs both."""
 
-PAGE = f"""
-SELECT r.id, f.run, f.name AS file, r.line, r.rollout_id, r.task_id, r.sample_index, f.split, r.score, r.outcome,
-    r.stop_reason, r.failure_class, r.tool_calls, r.repeated_tools, r.output_tokens, r.seconds, r.cost_usd, c.change,
-    r.tools, r.question, r.answer
-{_ROWS} {_CHANGE}
-WHERE r.id IN (SELECT unnest($ids))
+PAGE = """
+SELECT id, line, rollout_id, task_id, sample_index, score, outcome, stop_reason, failure_class, tool_calls,
+    repeated_tools, output_tokens, seconds, cost_usd, tools, question, answer
+FROM read_parquet($paths) WHERE id IN (SELECT unnest($ids))
 """
 
+_POSITIONS = f"SELECT (r.id + f.shift)::INTEGER AS position {_ROWS}"
 
-@dataclass(frozen=True)
-class Ordering:
-    """How rows are found and put in order; equals are the newest first."""
+FIND = f"{_POSITIONS} WHERE r.rollout_id = $rollout_id ORDER BY f.newness, r.line"
 
-    keys: str
-    needs_changes: bool = False
-
-    @property
-    def select(self) -> str:
-        return f"{_SELECT} {_CHANGE}" if self.needs_changes else _SELECT
-
-
-ORDERS = {
-    Order.NEWEST: Ordering("f.newest"),
-    Order.LOWEST_REWARD: Ordering("r.score ASC NULLS LAST"),
-    Order.HIGHEST_REWARD: Ordering("r.score DESC NULLS LAST"),
-    Order.LARGEST_CHANGE: Ordering("abs(c.change) DESC NULLS LAST", needs_changes=True),
-    Order.LONGEST: Ordering("r.output_tokens DESC"),
-    Order.SLOWEST: Ordering("r.seconds DESC"),
-    Order.MOST_CALLS: Ordering("r.tool_calls DESC"),
-    Order.REPEATED_TOOLS: Ordering("r.repeated_tools DESC"),
+_KEYS = {
+    Order.NEWEST: "",
+    Order.LOWEST_REWARD: "r.score ASC NULLS LAST, ",
+    Order.HIGHEST_REWARD: "r.score DESC NULLS LAST, ",
+    Order.LARGEST_CHANGE: "abs(c.change) DESC NULLS LAST, ",
+    Order.LONGEST: "r.output_tokens DESC, ",
+    Order.SLOWEST: "r.seconds DESC, ",
+    Order.MOST_CALLS: "r.tool_calls DESC, ",
+    Order.REPEATED_TOOLS: "r.repeated_tools DESC, ",
 }
 
-_EQUAL = {
-    "split": "f.split", "file": "f.name", "task_id": "r.task_id", "outcome": "r.outcome",
-    "failure_class": "r.failure_class",
-}  # fmt: skip
+
+def ordered(query: EpisodeQuery) -> tuple[str, dict[str, Any]]:
+    """Positions of the rows that match, equals the newest first, and the values of the statement's parameters.
+
+    Which files are wanted, and what text, is not part of it. By change, there is a table `changes` as well.
+    """
+    where, values = _conditions(query)
+    change = "LEFT JOIN changes c ON c.grp = f.grp AND c.task_id = r.task_id" if needs_changes(query) else ""
+    keys = f"{_KEYS[query.order]}f.newness, r.line"
+    return f"{_POSITIONS} {change} WHERE {where} ORDER BY {keys}", values
 
 
-def conditions(query: EpisodeQuery) -> tuple[str, dict[str, Any]]:
-    """What follows WHERE, but for `contains`, and the values of its parameters."""
+def needs_changes(query: EpisodeQuery) -> bool:
+    """Whether the order is by what only evaluations tell."""
+    return query.order is Order.LARGEST_CHANGE
+
+
+def _conditions(query: EpisodeQuery) -> tuple[str, dict[str, Any]]:
     found = ["true"]
     values: dict[str, Any] = {}
-    for name, column in _EQUAL.items():
+    for name in ("task_id", "outcome", "failure_class"):
         if wanted := getattr(query, name):
-            found.append(f"{column} = ${name}")
+            found.append(f"r.{name} = ${name}")
             values[name] = writable(wanted)
-    if query.runs:
-        found.append("list_contains($runs, f.run)")
-        values["runs"] = [writable(run) for run in query.runs]
     if query.tool:
         found.append("contains(r.tools, $tool)")
         values["tool"] = json.dumps(writable(query.tool))  # as it stands in the list, in its quotes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
 
 import numpy as np
 
@@ -29,6 +29,7 @@ class _Search:
         self.files = files
         self.has = np.zeros(len(files.text_ends), bool)
         """[texts] those that were found so far."""
+        self.n_places = int(files.text_ends[-1]) + 1
 
     def rows(self) -> Array:
         """[rows] bool"""
@@ -39,21 +40,27 @@ class _Search:
 
     def find(self, sought: tuple[Sought, ...]) -> None:
         """Texts in which tokens follow one another so."""
-        words: list[Any] = []
-        for each in sought:
-            words.append(self._words(each.pattern))
-            if not len(words[-1]):
-                return
-        counts = [int(self.files.counts_of(found).sum()) for found in words]
+        times = Counter(sought)
+        words = {each: self._words(each.pattern) for each in times}
         if len(sought) == 1:
-            self._find_one(words[0])
+            self._find_one(words[sought[0]])
             return
-        by_count = sorted(range(len(words)), key=counts.__getitem__)
-        first = by_count[0]
-        starts = self.files.places_of(words[first]).astype(np.int64) - first
-        starts = starts[starts >= 0]
-        for number in by_count[1:]:
-            starts = starts[self._stand(words[number], counts[number], starts + number)]
+        counts = {each: int(self.files.counts_of(found).sum()) for each, found in words.items()}
+        if not all(counts.values()):
+            return
+        rarest_first = sorted(range(len(sought)), key=lambda number: counts[sought[number]])
+        first = rarest_first[0]
+        starts = self.files.places_of(words[sought[first]]).astype(np.int64) - first
+        starts = starts[(starts >= 0) & (starts + len(sought) <= self.n_places)]
+        lines: dict[Sought, Array] = {}
+        for number in rarest_first[1:]:
+            each = sought[number]
+            if len(words[each]) <= _FEW_WORDS and counts[each] > len(starts) and times[each] == 1:
+                starts = starts[self._stand(words[each], starts + number)]
+            else:
+                if each not in lines:
+                    lines[each] = self._line(self.files.places_of(words[each]))
+                starts = starts[lines[each][starts + number]]
             if not len(starts):
                 return
         self._found(starts)
@@ -73,16 +80,17 @@ class _Search:
         if len(places) < len(ends):
             self.has[np.searchsorted(ends, places)] = True
         else:
-            line = np.zeros(int(ends[-1]) + 1, bool)
-            line[places] = True
-            self.has |= np.logical_or.reduceat(line, np.concatenate([[0], ends[:-1].astype(np.int64) + 1]))
+            starts = np.concatenate([[0], ends[:-1].astype(np.int64) + 1])
+            self.has |= np.logical_or.reduceat(self._line(places), starts)
 
-    def _stand(self, words: Array, count: int, places: Array) -> Array:
-        """[places] bool: whether one of the words stands there."""
-        if len(words) > _FEW_WORDS or count < len(places):
-            line = np.zeros(int(self.files.text_ends[-1]) + 1 + 1, bool)
-            line[self.files.places_of(words)] = True
-            return line[np.minimum(places, len(line) - 1)]
+    def _line(self, places: Array) -> Array:
+        """[places of the segment] bool: which of them these are."""
+        line = np.zeros(self.n_places, bool)
+        line[places] = True
+        return line
+
+    def _stand(self, words: Array, places: Array) -> Array:
+        """[places] bool: whether one of a few words stands there."""
         is_there = np.zeros(len(places), bool)
         for word in words:
             standing = self.files.places_of(np.array([word]))
