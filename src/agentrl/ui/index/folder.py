@@ -52,7 +52,7 @@ def _prepared(folder: Path) -> Path:
     (folder / SCHEMA / "segments").mkdir(parents=True, exist_ok=True)
     for name, text in ((".gitignore", "*\n"), ("CACHEDIR.TAG", "Signature: 8a477f597d28d172789f06886806bc55\n")):
         if not (folder / name).exists():
-            write_text(folder / name, text)
+            (folder / name).write_text(text)
     return folder / SCHEMA
 
 
