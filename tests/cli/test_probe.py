@@ -40,7 +40,7 @@ def test_the_files_are_a_page_a_record_and_evaluations_that_others_read(toy: Pat
     result = run("--out", "found/here", "--json", "--train-items", "2", "--grades", "1")
     record = json.loads(result.stdout)
     assert sorted(path.name for path in (toy / "found/here").iterdir()) == [
-        "probe.html", "probe.json", "train.json", "train.rollouts.jsonl.gz", "validation.json",
+        "probe.html", "probe.json", "probe.svg", "train.json", "train.rollouts.jsonl.gz", "validation.json",
         "validation.rollouts.jsonl.gz",
     ]  # fmt: skip
     assert json.loads((toy / "found/here/probe.json").read_text()) == record

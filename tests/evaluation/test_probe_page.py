@@ -15,7 +15,7 @@ from agentrl.evaluation.charts import Frame
 from agentrl.evaluation.probe.lines import large, percent, report_lines
 from agentrl.evaluation.probe.measure import Probed, measure
 from agentrl.evaluation.probe.page import fragment, page
-from agentrl.evaluation.probe.picture import BEST, MEAN, by_mean, picture, picture_lines
+from agentrl.evaluation.probe.picture import BEST, MEAN, by_mean, picture, picture_file, picture_lines
 from agentrl.evaluation.probe.report import ProbeReport
 from agentrl.evaluation.probe.samples import ItemScores
 from agentrl.runs.files import to_json
@@ -136,6 +136,15 @@ def test_the_picture_has_a_mark_for_each_items_best_and_is_well_formed() -> None
     assert len(shown) < 30_000
     assert picture("train", [], 3) == ""
     assert "<polygon" not in picture("train", items[:1], 3)
+
+
+def test_the_picture_is_a_file_too() -> None:
+    items = Truth("", evenly(0.1, 0.9), n_items=20).items(0)
+    svg = ElementTree.fromstring(picture_file([(EVIL.replace("\x1b", ""), items), ("validation", items[:5])], 3))
+    assert len(svg.findall("{*}g")) == 2
+    assert len(list(svg.iter("{http://www.w3.org/2000/svg}circle"))) == 25
+    assert not list(svg.iter("{http://www.w3.org/2000/svg}script"))
+    ElementTree.fromstring(picture_file([], 3))
 
 
 def test_a_thousand_items_are_drawn_by_fewer_marks() -> None:

@@ -22,7 +22,7 @@ Grades = Annotated[int, typer.Option(min=1, max=20, help="Grades of each answer:
 Seed = Annotated[int | None, typer.Option(min=0, help="Of items and sampling.  [default: the config's]")]
 Out = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Write probe.html, probe.json and the rollouts, as evaluations, here."),
+    typer.Option(metavar="DIR", help="Write probe.html, .svg and .json, and the rollouts as evaluations, here."),
 ]
 PerHour = Annotated[float, typer.Option(min=0.0, metavar="N", help="Price of the machine that will train.")]
 Speed = Annotated[
@@ -114,12 +114,16 @@ def _write(folder: Path, result: ProbeResult) -> None:
     from agentrl.errors import ConfigError
     from agentrl.evaluation.evaluation_files import write_evaluation
     from agentrl.evaluation.probe.page import page
+    from agentrl.evaluation.probe.picture import picture_file
     from agentrl.runs.files import to_json
 
+    report = result.report
     try:
         for split, evaluation in result.evaluations.items():
             write_evaluation(folder / f"{split}.json", evaluation)
     except OSError as error:
         raise ConfigError(f"--out {folder}: cannot be written ({error.strerror or error})") from error
-    write_to("--out", folder / "probe.json", to_json(result.report.as_dict(), indent=1) + "\n")
-    write_to("--out", folder / "probe.html", page(result.report))
+    panels = [(split.split, report.items_of(split.split)) for split in report.splits]
+    write_to("--out", folder / "probe.svg", picture_file(panels, report.samples))
+    write_to("--out", folder / "probe.json", to_json(report.as_dict(), indent=1) + "\n")
+    write_to("--out", folder / "probe.html", page(report))

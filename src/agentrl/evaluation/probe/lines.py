@@ -22,7 +22,7 @@ def report_lines(report: ProbeReport) -> Iterator[str]:
     """The pictures, the figures, and last, where it is read, the verdict with its reasons."""
     for split in report.splits:
         yield f"{split.split}, {split.n_items} items x {report.samples}, sorted by mean score"
-        yield from picture_lines([item for item in report.items if item.split == split.split])
+        yield from picture_lines(report.items_of(split.split))
     yield f"      {MEAN} mean  {BAND} one deviation  {BEST} best of {report.samples}"
     yield ""
     yield from _table(report)

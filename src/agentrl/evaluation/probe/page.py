@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from agentrl.evaluation.probe.lines import figures, large, rows
 from agentrl.evaluation.probe.picture import by_mean, picture
 from agentrl.evaluation.probe.report import ProbeReport
-from agentrl.evaluation.probe.samples import ItemScores
 from agentrl.evaluation.samples import text
 from agentrl.evaluation.style import CSS
 
@@ -69,7 +68,7 @@ def _reasons(report: ProbeReport) -> Iterator[str]:
 
 
 def _pictures(report: ProbeReport) -> str:
-    panels = [picture(split.split, _of(report, split.split), report.samples) for split in report.splits]
+    panels = [picture(split.split, report.items_of(split.split), report.samples) for split in report.splits]
     return (
         f'<h2>Variance</h2><div class="pair">{"".join(panels)}</div><p class="note">Each item once, the lowest mean '
         f"score first. Where the best of {report.samples} lies above the mean, there is something to learn; scores are "
@@ -125,7 +124,7 @@ def _plan(report: ProbeReport) -> str:
 
 
 def _items(report: ProbeReport) -> str:
-    found = [(split.split, item) for split in report.splits for item in by_mean(_of(report, split.split))]
+    found = [(split.split, item) for split in report.splits for item in by_mean(report.items_of(split.split))]
     lines = "".join(
         f'<tr><th scope="row">{text(item.task_id)}</th><td>{text(split)}</td><td>{item.mean:.3f}</td>'
         f"<td>{item.best:.3f}</td><td>{item.spread:.3f}</td>"
@@ -138,7 +137,3 @@ def _items(report: ProbeReport) -> str:
         f'<details><summary>Items</summary><div class="wide"><table><thead><tr><th scope="col">item</th>{columns}</tr>'
         f"</thead><tbody>{lines}</tbody></table></div>{cut}</details>"
     )
-
-
-def _of(report: ProbeReport, split: str) -> list[ItemScores]:
-    return [item for item in report.items if item.split == split]

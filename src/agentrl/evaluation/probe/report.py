@@ -92,6 +92,10 @@ class ProbeReport:
     unplanned: str = field(repr=False)
     seconds: float = 0.0
 
+    def items_of(self, split: str) -> list[ItemScores]:
+        """The items of one split, in the order of their ids."""
+        return [item for item in self.items if item.split == split]
+
     def as_dict(self) -> dict[str, Any]:
         """Everything, as JSON; None is what could not be measured."""
         record = asdict(self)
