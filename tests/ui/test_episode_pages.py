@@ -103,6 +103,8 @@ def test_pages_of_a_list_and_what_a_list_says_when_it_is_empty(page: Page, url: 
         "min_score: f",
         "page: found ",
     ]
+    page.get_by_role("link", name="Contains text").click()
+    page.locator("#contains:focus").wait_for()
     page.goto(f"{demo}?page=99")
     page.get_by_role("link", name="First page").click()
     page.goto(f"{url}/episodes?run=demo&run=nowhere")
@@ -196,7 +198,7 @@ def test_before_and_after_stand_beside_each_other(page: Page, url: str) -> None:
     assert page.get_by_label("episode").last.input_value() == "validation-best/trace_best_q02-0"
     figures = dict(row.split("\t", 1) for row in page.locator(".differences tbody tr").all_inner_texts())
     assert figures["score"].split("\t") == ["0.5", "1", "+0.5 better"]
-    assert figures["tool calls"].split("\t") == ["3", "2", "−1 better"]
+    assert figures["tool calls"].split("\t") == ["3", "2", "−1"]
     assert page.locator(".how").all_inner_texts() == [
         "the same calls",
         "only on the left",
@@ -218,6 +220,8 @@ def test_two_runs_stand_beside_each_other(page: Page, url: str) -> None:
         "demo validation-best 1 completed",
         "sweep/other validation-baseline 0.5 completed",
     ]
+    page.goto(f"{url}/runs/demo/items/q02?right_run=sweep/other&right=validation-best/an-id-of-the-run-before")
+    assert page.locator(".side h2").last.inner_text() == "sweep/other validation-best 1 completed"
     page.goto(f"{url}/runs/demo/items/q02?left=validation-best/nothing&right_run=nowhere")
     assert len(page.locator(".problem").all_inner_texts()) == 2
     page.goto(f"{url}/runs/demo/items/unheard-of")
@@ -313,6 +317,12 @@ def test_t17_nothing_that_a_model_writes_is_obeyed(page: Page, url: str) -> None
 # --- looks ---
 
 
+UNNAMED = """
+[...document.querySelectorAll("a[href], button, input:not([type=hidden]), select, summary, [tabindex='0']")]
+  .filter(each => !(each.innerText || "").trim() && !each.ariaLabel && !each.labels?.length && !each.title)
+  .map(each => each.outerHTML)
+"""
+"""What can be reached and has no name."""
 ALL = ("episodes", "episode", "episode-nasty", "side-by-side")
 
 
@@ -338,4 +348,5 @@ def test_pages_fit_and_are_kept_as_pictures(
             page.keyboard.press("t")
             page.locator(".spelled").nth(2).wait_for()
         assert_fits(page)
+        assert page.evaluate(UNNAMED) == []
         keep_screenshot(page, f"{what}-{name}")

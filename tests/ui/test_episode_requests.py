@@ -86,6 +86,16 @@ def test_a_run_without_episodes_says_what_will_come(client: TestClient) -> None:
     assert "No episodes are recorded here yet." in client.get("/runs/empty/episodes").text
 
 
+def test_files_that_cannot_be_read_are_named_above_the_list(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "demo", validation_best=[nasty_rollout()])
+    (run / "rollouts" / "train-000001.jsonl.gz").write_bytes(b"<b>no gzip</b>")
+    with TestClient(create_app(tmp_path), base_url="http://127.0.0.1") as client:
+        shown = client.get("/runs/demo/episodes").text
+    assert "1 file could not be read whole" in shown
+    assert "train-000001" in shown
+    assert "<b>1</b> episode" in shown
+
+
 def test_other_pages_can_label_nothing(client: TestClient, runs_dir: Path) -> None:
     path = "/runs/demo/episodes/trace_base_q01-0/queue"
     for headers in ({}, {"Origin": "http://evil.test"}, {"Origin": "null"}):

@@ -237,7 +237,7 @@ def test_figures_say_which_way_is_better() -> None:
     worse, better = view(score=0.0, tools=("cat", "cat", "cat"), tokens=50), view(score=1.0)
     found = {each.name: (each.change, each.verdict) for each in differences(worse, better)}
     assert found["score"] == (1.0, "better")
-    assert found["tool calls"] == (-1.0, "better")
-    assert found["repeated tools"] == (-2.0, "better")
+    assert found["tool calls"] == (-1.0, "")
+    assert found["repeated tools"] == (-2.0, "")
     assert found["turns"] == (-1.0, "")
     assert differences(view(score=None), better)[0].change is None

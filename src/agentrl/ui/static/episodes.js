@@ -28,13 +28,13 @@ document.addEventListener("keydown", (event) => {
 
 document.addEventListener("click", (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
-  const pressed = event.target instanceof Element ? event.target.closest("[data-opens], [data-tokens], [data-turn-tokens], [href='#label']") : null;
+  const pressed = event.target instanceof Element ? event.target.closest("[data-opens], [data-focus], [data-tokens], [data-turn-tokens]") : null;
   if (!pressed) return;
   if (pressed.dataset.opens) {
     document.getElementById(pressed.dataset.opens).showModal();
-  } else if (pressed.matches("[href='#label']")) {
-    const field = document.querySelector("#label #score") || document.getElementById("label");
-    setTimeout(() => field.focus());
+  } else if (pressed.dataset.focus) {
+    const field = document.getElementById(pressed.dataset.focus) || document.querySelector(pressed.hash);
+    setTimeout(() => field.focus()); // after the link itself has moved there
   } else {
     event.preventDefault();
     if ("tokens" in pressed.dataset) toggleAllTokens(pressed);

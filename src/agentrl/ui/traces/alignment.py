@@ -81,9 +81,8 @@ class Difference:
     name: str
     left: float | None
     right: float | None
-    unit: str = ""
     is_better_higher: bool | None = None
-    """None where neither direction is better by itself."""
+    """None where neither is better by itself: a call more may be what the answer took."""
 
     @property
     def change(self) -> float | None:
@@ -104,22 +103,22 @@ def differences(left: EpisodeView, right: EpisodeView) -> tuple[Difference, ...]
     found = [
         Difference("score", left.grade.score, right.grade.score, is_better_higher=True),
         *(
-            Difference(f"part {name}", left.grade.sub_scores.get(name), right.grade.sub_scores.get(name), "", True)
+            Difference(f"part {name}", left.grade.sub_scores.get(name), right.grade.sub_scores.get(name), True)
             for name in names
         ),
         *(
-            Difference(f"hold-out {name}", left.grade.holdout.get(name), right.grade.holdout.get(name), "", True)
+            Difference(f"hold-out {name}", left.grade.holdout.get(name), right.grade.holdout.get(name), True)
             for name in watched
         ),
         Difference("turns", len(left.turns), len(right.turns)),
-        Difference("tool calls", left.tool_calls, right.tool_calls, "", False),
-        Difference("repeated tools", repeated_tools(left), repeated_tools(right), "", False),
-        Difference("tool errors", tool_errors(left), tool_errors(right), "", False),
-        Difference("sampled tokens", left.output_tokens, right.output_tokens, "", False),
-        Difference("seconds", left.seconds, right.seconds, "s", False),
+        Difference("tool calls", left.tool_calls, right.tool_calls),
+        Difference("repeated tools", repeated_tools(left), repeated_tools(right)),
+        Difference("tool errors", tool_errors(left), tool_errors(right), is_better_higher=False),
+        Difference("sampled tokens", left.output_tokens, right.output_tokens),
+        Difference("seconds", left.seconds, right.seconds),
     ]
     if left.cost_usd or right.cost_usd:
-        found.append(Difference("cost", left.cost_usd, right.cost_usd, "USD", False))
+        found.append(Difference("cost in USD", left.cost_usd, right.cost_usd))
     return tuple(found)
 
 
