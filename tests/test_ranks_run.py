@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from agentrl.runs import read_json, read_rollouts
+from agentrl.runs.token_facts import read_token_facts
 from agentrl.training import train
 from tests.engine_fixtures import chance_policy, make_tokenizer
 from tests.toy_run import metrics, toy_run
@@ -52,6 +53,12 @@ def alone(toy: Path, run_dir: Path, *overrides: str, resume: bool = False) -> No
 
 def environment(**variables: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path), **variables}
+
+
+def advantages(run: Path, name: str) -> list[float]:
+    """Of every token that the step learned from."""
+    kept = [read_token_facts(run, name, rollout["id"]) for rollout in read_rollouts(run, name)]
+    return [value for facts in kept if facts for turn in facts.advantages for value in turn if value is not None]
 
 
 @contextmanager
@@ -114,6 +121,9 @@ def test_a_launch_with_shards_is_the_run_of_one_process_and_goes_on_in_one(toy: 
     one, two = (load_file(toy / d / "checkpoints/step-000003/policy/model.safetensors") for d in ("one", "two"))
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, rtol=0, atol=1e-6)
+
+    one, two = ([advantages(toy / d, f"train-{step:06d}") for step in (1, 2, 3)] for d in ("one", "two"))
+    assert two == [pytest.approx(values, abs=1e-3) for values in one]  # of whichever rank's tokens
 
     alone(toy, toy / "two", "policy.lora=null", "ppo.steps=4", resume=True)
     assert [row["step"] for row in metrics(toy / "two")] == [1, 2, 3, 4]
