@@ -26,7 +26,7 @@ function tell() {
   bar.dataset.liveState = state;
   const far = progress ? `, ${progress}` : "";
   const age = writtenAt === null ? "" : `, updated ${ago(Date.now() - writtenAt)}`;
-  const words = { away: "the server does not answer; trying again", paused: "paused", live: "live", idle: "not running" };
+  const words = { away: "the server does not answer; trying again", paused: "paused", live: "live", idle: bar.dataset.idle };
   const now = words[state] + (state === "away" ? "" : far + age);
   if (text.textContent !== now) text.textContent = now;
 }
