@@ -168,7 +168,7 @@ class Collector:
 
     def _why(self, reasons: Sequence[str]) -> str:
         found = [match[0] for reason in reasons for match in CAUSE.finditer(reason)]
-        why = found[0] if found else f"no answer in time ({reasons[-1]})" if reasons else "it did not take them"
+        why = found[0] if found else "it could not be reached, or did not answer in time"
         told: str = strike_out(why, self._secrets)
         return told
 
