@@ -119,3 +119,9 @@ def test_a_section_allows_all_below_it_and_nothing_beside_it() -> None:
 
 def test_a_config_without_the_sections_has_conditions_too() -> None:
     assert conditions({}, {}, ())["graders"] == {"version": None}
+
+
+def test_an_empty_section_is_none() -> None:
+    assert differing_conditions({"tools": {}}, {}) == ([], [])
+    found, _ = differing_conditions({}, {"rollout": {"max_turns": 3}})
+    assert [each.key for each in found] == ["rollout.max_turns"]

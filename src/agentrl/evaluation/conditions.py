@@ -14,6 +14,8 @@ from agentrl.types import Task
 SAMPLING = ("temperature", "top_p", "top_k")
 """Keys of `inference:` that change what a policy says; the others say where its tokens come from."""
 SECRET = ("headers", "env")
+NOTHING = {repr({}), repr(ABSENT)}
+"""A section without keys and one that is not there are the same."""
 
 
 def conditions(config: Mapping[str, Any], versions: Mapping[str, Any], tasks: Iterable[Task]) -> dict[str, Any]:
@@ -52,7 +54,7 @@ def differing_conditions(
     before: Mapping[str, Any], after: Mapping[str, Any], allowed: Iterable[str] = ()
 ) -> tuple[list[Change], list[Change]]:
     """What differs: (refused, allowed). A key allows itself and all below it."""
-    found = list(changes(before, after))
+    found = [each for each in changes(before, after) if {repr(each.before), repr(each.after)} != NOTHING]
     permitted = [each for each in found if each.is_below(tuple(allowed))]
     return [each for each in found if each not in permitted], permitted
 
