@@ -136,6 +136,14 @@ def test_the_keyboard_alone_leads_through_a_list_and_its_episodes(page: Page, de
     page.wait_for_url(f"{demo}?split=validation&order=lowest_reward")
 
 
+def test_what_was_looked_for_is_marked_and_gone_to(page: Page, demo: str) -> None:
+    page.goto(f"{demo}/trace_base_q01-0?contains=REVENUE")
+    assert page.locator(".episode mark").all_inner_texts() == ["revenue"] * 3
+    page.keyboard.press("n")
+    page.get_by_role("button", name="Next match").click()
+    assert page.locator("mark").evaluate_all("marks => marks.map(mark => mark.className)") == ["", "now", ""]
+
+
 def test_keys_are_left_to_those_who_type(page: Page, demo: str) -> None:
     page.goto(f"{demo}?task=q07")
     page.locator("a.row").first.click()

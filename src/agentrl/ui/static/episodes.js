@@ -28,10 +28,12 @@ document.addEventListener("keydown", (event) => {
 
 document.addEventListener("click", (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
-  const pressed = event.target instanceof Element ? event.target.closest("[data-opens], [data-focus], [data-tokens], [data-turn-tokens]") : null;
+  const pressed = event.target instanceof Element ? event.target.closest("[data-opens], [data-focus], [data-next-mark], [data-tokens], [data-turn-tokens]") : null;
   if (!pressed) return;
   if (pressed.dataset.opens) {
     document.getElementById(pressed.dataset.opens).showModal();
+  } else if ("nextMark" in pressed.dataset) {
+    moveInMarks();
   } else if (pressed.dataset.focus) {
     const field = document.getElementById(pressed.dataset.focus) || document.querySelector(pressed.hash);
     setTimeout(() => field.focus()); // after the link itself has moved there
@@ -53,13 +55,41 @@ function moveInList(by) {
   return true;
 }
 
+// --- what was looked for ---
+
+let atMark = -1;
+
+function moveInMarks() {
+  const marks = [...document.querySelectorAll(".episode mark")];
+  if (!marks.length) return;
+  marks[atMark]?.classList.remove("now");
+  atMark = (atMark + 1) % marks.length;
+  marks[atMark].classList.add("now");
+  marks[atMark].closest("details")?.setAttribute("open", "");
+  marks[atMark].scrollIntoView({ block: "center" });
+}
+
 // --- tokens ---
 
-async function toggleAllTokens(button) {
+// A long episode has more turns than anybody reads: those near the window are loaded, the others when they come near.
+const nearby = new IntersectionObserver(
+  (seen) => {
+    for (const each of seen.filter((one) => one.isIntersecting)) {
+      nearby.unobserve(each.target);
+      const link = each.target.querySelector("[data-turn-tokens]");
+      if (!stripOf(link).firstChild) toggleTokens(link);
+    }
+  },
+  { rootMargin: "1500px 0px" },
+);
+
+function toggleAllTokens(button) {
   const wanted = button.getAttribute("aria-pressed") !== "true";
   button.setAttribute("aria-pressed", String(wanted));
+  nearby.disconnect();
   for (const link of document.querySelectorAll(".turn .head [data-turn-tokens]")) {
-    if (Boolean(stripOf(link).firstChild) !== wanted) await toggleTokens(link);
+    if (wanted) nearby.observe(link.closest(".turn"));
+    else if (stripOf(link).firstChild) toggleTokens(link);
   }
 }
 

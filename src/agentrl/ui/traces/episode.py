@@ -146,15 +146,6 @@ class EpisodeView:
     problems: tuple[str, ...]
     """What of the trace could not be shown, in words."""
 
-    @property
-    def hits_below(self) -> bool:
-        """Whether a message, turn or answer holds what was looked for."""
-        return any(piece.is_hit for each in self._passages() for piece in (*each.head, *each.rest))
-
-    def _passages(self) -> list[Passage]:
-        turns = [each for turn in self.turns for each in (turn.written, *(r.output for r in turn.results))]
-        return [*(message.content for message in self.messages), *turns, self.answer]
-
 
 def episode_view(trace: Trace, needle: str = "") -> EpisodeView:
     """What there is of it; never raises.
