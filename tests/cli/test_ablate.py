@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from agentrl.cli.main import app
 from agentrl.runs.traces import from_trace, to_trace
-from tests.engine_fixtures import TEMPLATE, chance_policy, make_tokenizer
+from tests.engine_fixtures import END, TEMPLATE, YES, chance_policy, make_tokenizer
 from tests.factories import make_rollout
 
 
@@ -52,6 +52,19 @@ def test_the_policy_of_a_run_goes_on_by_itself(toy: Path) -> None:
     record = json.loads(result.stdout)
     assert (record["policy"]["name"], record["recorded"]) == ("run@final", "run@final")
     assert {len(each["control_ids"]) for each in record["turns"]} == {1}
+    named = run("ablate", "toy.yaml", "run@validation-baseline", "--items", "1", "--samples", "1", "--json")
+    assert json.loads(named.stdout)["policy"]["name"] == "run@baseline"
+
+
+def test_an_evaluation_file_names_its_policy_and_weights_that_changed_since_are_noticed(toy: Path) -> None:
+    chance_policy(make_tokenizer()).save_pretrained("mine")
+    assert run("eval", "toy.yaml", "--policy", "mine", "--out", "mine.json").exit_code == 0
+    options = ("--items", "1", "--turns", "1", "--samples", "1", "--json")
+    assert json.loads(run("ablate", "toy.yaml", "mine.json", *options).stdout)["policy"]["name"] == "mine"
+    chance_policy(make_tokenizer(), favoured=(YES, END)).save_pretrained("mine")
+    result = run("ablate", "toy.yaml", "mine.json", *options)
+    assert (result.exit_code, "mine.json: was sampled by weights sha256:" in result.stderr) == (2, True)
+    assert run("ablate", "toy.yaml", "mine.json", "--policy", "mine", *options).exit_code == 0
 
 
 def test_sandboxes_are_opened_for_new_episodes_and_filled_by_the_same_calls(kept: str) -> None:

@@ -1,8 +1,8 @@
 """Turn usefulness: what it costs to take one turn's thought or observation away and go on with the same policy.
 
-cuts.py       a recorded turn, whole and without a part          trials.py    both gone on from, with the same seeds
-figures.py    what the part was worth, with intervals            run.py       from a config and recorded rollouts
-result.py     all of it as text, JSON and files                  lines.py, page.py   how it is written and drawn
+cuts.py       a recorded turn, whole and without a part      trials.py   both gone on from, with the same seeds
+figures.py    what the part was worth, with intervals        source.py   the recorded episodes, and who sampled them
+run.py        all of it, from a config                       result.py   as text, JSON and files (lines.py, page.py)
 
 Read `cuts.py` first: it defines what is removed. May import: floors 0-4, and the rest of evaluation.
 """

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from agentrl.config import RunConfig, training_sections
 from agentrl.errors import ConfigError
 from agentrl.evaluation.ablation.cuts import Cut, cuts_of
 from agentrl.evaluation.ablation.result import Ablation
+from agentrl.evaluation.ablation.source import Recorded, read_recorded
 from agentrl.evaluation.ablation.trials import choose, episodes, run_trials
 from agentrl.evaluation.contender import Contender, PolicySource, from_anywhere, open_contender, served
-from agentrl.evaluation.evaluation_files import AT, find_evaluation
 from agentrl.progress import Reporter, SilentReporter
-from agentrl.runs.trace_files import read_traces
-from agentrl.runs.traces import from_trace
 from agentrl.types import Rollout
 
 TOLD = 10
@@ -38,43 +35,6 @@ class AblateOptions:
     """Make the kept turns' calls again first. Always so where tools keep something for each episode."""
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """Episodes to take turns from."""
-
-    name: str
-    rollouts: tuple[Rollout, ...]
-    policy: PolicySource | None
-    """Who sampled them, where that is known and can be loaded."""
-
-
-def read_recorded(source: str) -> Recorded:
-    """`RUN@best` and the like, an evaluation file, or a file of rollouts (.jsonl, .jsonl.gz).
-
-    Raises:
-        ConfigError: there is none, or a model behind an API made it.
-    """
-    path = Path(source)
-    if path.is_file() and ".jsonl" in path.suffixes:
-        rollouts, written = tuple(read_traces(path, from_trace)), None
-    else:
-        evaluation = find_evaluation(source)
-        rollouts, name = evaluation.rollouts, str(evaluation.policy.get("name", ""))
-        written = source if AT in source and not path.is_file() else name
-    if any(turn.unseen_tokens for rollout in rollouts for turn in rollout.turns):
-        raise ConfigError(
-            f"{source}: a model behind an API made these episodes; allowed: those of a policy whose tokens are known, "
-            "as what came before a turn is kept token by token"
-        )
-    policy = None
-    if written:
-        try:
-            policy = PolicySource.find(written)
-        except ConfigError:  # its weights are not kept, or elsewhere: somebody has to say whose are to go on
-            policy = None
-    return Recorded(source, rollouts, policy)
-
-
 def ablate_policy(
     config: RunConfig,
     recorded: str,
@@ -86,7 +46,7 @@ def ablate_policy(
     """Remove one part of one turn at a time, and go on with the policy.
 
     Args:
-        recorded: see `read_recorded`.
+        recorded: see `source.read_recorded`.
         policy: who goes on, see `PolicySource.find`; None is who recorded.
 
     Raises:
@@ -102,6 +62,8 @@ def ablate_policy(
     async def work(base_url: str) -> Ablation:
         reporter.phase(f"loading {source.name}")
         async with open_contender(config, source, base_url) as contender:
+            if policy is None:
+                found.check_digest(contender.policy)
             return await _ablate(contender, found, options, reporter)
 
     with served(config) as base_url:
