@@ -192,11 +192,22 @@ def test_losses_of_hard_items_are_seen_and_chance_losses_are_not() -> None:
     hard = compare(whole, lossy(lambda i: i % 2 == 0 and i < 40)).losses[1]
     assert (hard.lost, hard.by_class, hard.items_hit, hard.items_lost) == (20, {"tool": 20}, 20, 0)
     assert "hard items were lost" in hard.verdict
+    assert "Careful: in B the hard items" in compare(whole, lossy(lambda i: i % 2 == 0 and i < 40)).to_html()
     assert hard.correlation is not None
     assert hard.correlation < 0
     assert "no sign" in compare(whole, lossy(lambda i: i < 20)).losses[1].verdict
     assert "too few" in compare(whole, lossy(lambda i: i < 2)).losses[1].verdict
     assert compare(whole, lossy(lambda i: i < 20)).losses[0].verdict == "nothing was lost"
+
+
+def test_a_hold_out_that_falls_while_the_reward_rises_is_said_on_top() -> None:
+    first, second = (
+        side(name, [graded(make_rollout(f"t{i}", score=score), gold=1 - score) for i in range(6)])
+        for name, score in (("a", 0.0), ("b", 1.0))
+    )
+    pages = [getattr(compare(first, second), f"to_{kind}")() for kind in ("text", "markdown", "html")]
+    assert all("the hold-out gold fell by" in re.sub(r"\s+", " ", page) for page in pages)
+    assert "Careful" not in compare(second, first).to_text()
 
 
 def test_rises_and_falls_are_shown_by_turns() -> None:

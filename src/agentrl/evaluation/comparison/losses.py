@@ -49,6 +49,13 @@ class Losses:
     verdict: str
     """One sentence."""
 
+    @property
+    def is_selective(self) -> bool:
+        """Whether what was lost was clearly harder, or easier, than what was not."""
+        return self.difference_interval is not None and not (
+            self.difference_interval.low <= 0 <= self.difference_interval.high
+        )
+
 
 def losses(pairs: Pairs) -> tuple[Losses, Losses]:
     """[A, B]"""

@@ -22,6 +22,7 @@ from agentrl.evaluation.comparison.words import (
     method_notes,
     side_sentence,
     test_sentences,
+    warnings,
 )
 from agentrl.evaluation.intervals import Interval
 from agentrl.evaluation.samples import text
@@ -77,7 +78,7 @@ def _header(comparison: PolicyComparison) -> str:
         f"<li><b>{name}</b> {text(side_sentence(evaluation))}</li>"
         for name, evaluation in zip("AB", (comparison.a, comparison.b), strict=True)
     )
-    said = "".join(f"<p>{text(each)}</p>" for each in (sentence, *test_sentences(comparison)))
+    said = "".join(f"<p>{text(each)}</p>" for each in (sentence, *test_sentences(comparison), *warnings(comparison)))
     page = f'<header><h1>Comparison of two policies</h1><ul class="sides">{sides}</ul>'
     page += f'<div class="verdict {kind}">{said}</div>'
     if differing := allowed_lines(comparison):
@@ -153,7 +154,7 @@ def _patterns(comparison: PolicyComparison) -> str:
 
 
 def _pattern_table(title: str, changes: PatternChanges) -> str:
-    note = f"{changes.looks} looked at; p allows for all of them (Holm)."
+    note = f"{changes.looks} looked at; p allows for all of them (Holm)." if changes.rows else "None to look at."
     if changes.passed_over:
         note += f" {changes.passed_over} too rare to look at."
     if not changes.rows:

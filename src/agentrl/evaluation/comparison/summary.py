@@ -16,6 +16,7 @@ from agentrl.evaluation.comparison.words import (
     lost_sentence,
     side_sentence,
     test_sentences,
+    warnings,
 )
 from agentrl.evaluation.intervals import RESAMPLES, SEED
 from agentrl.evaluation.table import format_rows, section_title
@@ -43,6 +44,8 @@ def _text(comparison: PolicyComparison) -> Iterator[str]:
     yield ""
     _, sentence = verdict(comparison)
     yield from textwrap.wrap(" ".join([sentence, *test_sentences(comparison)]), WIDTH)
+    for each in warnings(comparison):
+        yield from textwrap.wrap(each, WIDTH)
     yield ""
     title = section_title("items", comparison.comparison.as_dict()).removeprefix("items: ")
     yield from format_rows(title, ("A", "B", "change", "95 % interval"), brief(comparison))
@@ -91,6 +94,9 @@ def _markdown(comparison: PolicyComparison) -> Iterator[str]:
     yield ""
     yield " ".join([sentence, *test_sentences(comparison)])
     yield ""
+    for each in warnings(comparison):
+        yield f"> **Warning** {code(each)}"
+        yield ""
     yield "| | A | B | change | 95 % interval |"
     yield "| --- | ---: | ---: | ---: | ---: |"
     for row in brief(comparison):

@@ -22,6 +22,7 @@ PATTERNS = {
     "last_tool": "Last tool of an episode",
 }
 SHOWN_VALUE_CHARS = 120
+HOLDOUT = "holdout_score_of_"
 
 
 def side_sentence(evaluation: Evaluation) -> str:
@@ -62,6 +63,23 @@ def test_sentences(comparison: PolicyComparison) -> list[str]:
             f"B solves {mcnemar.gained} items that A fails, and fails {mcnemar.lost} that A solves "
             f"(exact McNemar: p {_equals(mcnemar.p_value)})."
         )
+    return found
+
+
+def warnings(comparison: PolicyComparison) -> list[str]:
+    """What a rise of the reward may hide: hold-outs that fell, and losses that chose."""
+    found = []
+    reward = comparison.differences["reward"].change_interval
+    for name, figure in comparison.differences.items():
+        if name.startswith(HOLDOUT) and reward and figure.change_interval:
+            interval, watched = figure.change_interval, name.removeprefix(HOLDOUT)
+            if reward.low > 0 > interval.high:
+                ends = f"95 % interval [{interval.low:+.3f}, {interval.high:+.3f}]"
+                fell = f"the hold-out {watched} fell by {-figure.change:.3f} ({ends})"
+                found.append(f"Careful: {fell} while the reward rose, which may be gamed.")
+    for side, losses in zip("AB", comparison.losses, strict=True):
+        if losses.is_selective:
+            found.append(f"Careful: in {side} {losses.verdict}.")
     return found
 
 
