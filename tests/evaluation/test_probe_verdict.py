@@ -114,8 +114,8 @@ def test_what_else_bears_on_the_verdict(changes: dict[str, Any], verdict: str, c
     found, reasons = judge(evidence(**changes))
     assert (found, code in {reason.code for reason in reasons}) == (verdict, True)
     weights = [reason.weight for reason in reasons]
-    assert weights == sorted(weights, key=("not", "unmeasured", "weak", "note").index)
-    assert found == {"note": "trainable"}.get(weights[0], weights[0])
+    assert weights == sorted(weights, key=("trainable", "not", "unmeasured", "weak", "note").index)
+    assert found == weights[0]
 
 
 def test_a_validation_set_that_can_show_nothing_makes_it_weak() -> None:

@@ -185,7 +185,7 @@ def recommended(planned: int, shares: dict[int, Estimate]) -> Advice | None:
         return Advice(chosen, more)
     share = f"{shares[chosen].value:.0%} of the items vary"
     if shares[chosen].value >= WANTED_SHARE:
-        return Advice(chosen, f"{share}, which is enough")
+        return Advice(chosen, f"{share}, and that is enough")
     return Advice(chosen, f"only {share}, and twice as many samples would add less than {WORTH_DOUBLING:.0%}")
 
 

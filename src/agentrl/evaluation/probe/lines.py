@@ -67,7 +67,7 @@ def figures(report: ProbeReport) -> Iterator[tuple[str, str]]:
         yield "groups", f"items expected to vary by samples_per_task: {expected}"
     if report.advice is not None:
         verb = "keep" if report.advice.samples_per_task == report.planned_samples else "set"
-        yield "advice", f"{verb} ppo.samples_per_task: {report.advice.samples_per_task}: {report.advice.reason}"
+        yield "advice", f"{verb} ppo.samples_per_task: {report.advice.samples_per_task}, as {report.advice.reason}"
     if (noise := report.repeatability) is not None:
         real = ""
         if noise.reliability is not None:

@@ -71,9 +71,9 @@ def picture_file(panels: Sequence[tuple[str, Sequence[ItemScores]]], samples: in
             continue
         title = f'<text class="title" x="{LEFT}" y="-24">{text(f"{split}, {len(ordered)} items x {samples}")}</text>'
         keys = "".join(
-            f'<rect class="bar {colour}" x="{LEFT + 130 * place}" y="-14" width="12" height="3"/>'
-            f'<text x="{LEFT + 17 + 130 * place}" y="-9">{label}</text>'
-            for place, (colour, label) in enumerate(_labels(samples))
+            f'<rect class="bar {colour}" x="{LEFT + shift}" y="-14" width="12" height="3"/>'
+            f'<text x="{LEFT + shift + 17}" y="-9">{label}</text>'
+            for shift, (colour, label) in zip((0, 160, 250), _labels(samples), strict=True)
         )
         shift = column * (WIDTH + GAP)
         drawn.append(f'<g transform="translate({shift} 0)">{title}{keys}{"".join(_panel(ordered))}</g>')

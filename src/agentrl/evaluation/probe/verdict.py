@@ -19,7 +19,7 @@ from agentrl.evaluation.probe.power import SmallestEffect
 from agentrl.evaluation.probe.repeatability import Repeatability
 
 Verdict = Literal["trainable", "weak", "not", "unmeasured"]
-Weight = Literal["not", "unmeasured", "weak", "note"]
+Weight = Literal["trainable", "not", "unmeasured", "weak", "note"]
 
 DEAD_SHARE = 0.05
 """Of items that vary. With fewer, more than 95 % of the groups teach nothing: where training stops, see
@@ -103,7 +103,7 @@ def _learnable(found: Evidence) -> Reason:
         f"{found.groups.varied} of {found.groups.n_items} items vary over {found.samples} samples ({share.low:.0%} to "
         f"{share.high:.0%} of all), and the best of them lies {_shown(best.headroom) if best else ''} above the mean"
     )
-    return Reason("learnable", "note", text, "Train.")
+    return Reason("learnable", "trainable", text, "Train.")
 
 
 def _infrastructure(found: Evidence) -> Iterator[Reason]:
