@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentrl.errors import ConfigError
-from agentrl.evaluation.comparison import PolicyComparison, compare
+from agentrl.evaluation.comparison import PolicyComparison, compare, plots
 from agentrl.evaluation.comparison.figures import quantile_figures, ratio_figure
 from agentrl.evaluation.comparison.loops import find_loops, repeated_calls
 from agentrl.evaluation.comparison.significance import binomial_p_value, holm, sign_flip_p_values
@@ -401,6 +401,15 @@ def test_every_item_is_a_part_of_a_point(found: PolicyComparison) -> None:
     assert sum(map(int, titles)) == found.n_items
     for plot in (found.quadrant_plot(), found.latency_plot(), found.tool_plot()):
         assert plot.figure in Page(plot._repr_html_()).tags[0][1]["srcdoc"]  # type: ignore[operator]
+
+
+def test_plots_of_many_items_stay_small_and_count_all(monkeypatch: pytest.MonkeyPatch, found: PolicyComparison) -> None:
+    monkeypatch.setattr(plots, "MAX_POINTS", 2)
+    monkeypatch.setattr(plots, "CELLS", 1)
+    titles = re.findall(r"<title>(\d+) items?: reward", found.quadrant_plot().figure)
+    assert sum(map(int, titles)) == found.n_items
+    assert "2 of 12 items" in found.latency_plot().title
+    assert found.latency_plot().figure.count("<circle") == 2 * 2 + 2
 
 
 def test_the_quadrants_are_in_every_output(found: PolicyComparison) -> None:

@@ -18,6 +18,10 @@ LEFT, RIGHT, TOP, BOTTOM = 50, 14, 14, 38
 NAMED = 5
 """Items that a hover title names."""
 MAX_RADIUS = 13.0
+MAX_POINTS = 1000
+"""That are drawn; a page of more opens slowly, and nobody tells them apart."""
+CELLS = 25
+"""From the middle of an axis to its end, where items are gathered."""
 BAR, GAP = 9, 12
 
 
@@ -80,11 +84,9 @@ def _ticks_within(ends: tuple[float, float]) -> list[float]:
 
 def quadrant_plot(comparison: PolicyComparison) -> Plot:
     """Change of reward against change of calls; items with the same changes are one point, and make it large."""
-    points: dict[tuple[float, float], list[ItemChange]] = {}
-    for item in comparison.items:
-        points.setdefault((round(item.calls_change, 6), round(item.reward_change, 6)), []).append(item)
-    x_end = 1.1 * max((abs(x) for x, _ in points), default=0.0) or 1.0
-    y_end = 1.3 * max((abs(y) for _, y in points), default=0.0) or 1.0
+    x_end = 1.1 * max(abs(item.calls_change) for item in comparison.items) or 1.0
+    y_end = 1.3 * max(abs(item.reward_change) for item in comparison.items) or 1.0
+    points = _gathered(comparison.items, x_end / CELLS, y_end / CELLS)
     plane = Plane((-x_end, x_end), (-y_end, y_end), "change of tool calls", "change of reward")
     counts = comparison.quadrants()
     parts = [
@@ -110,6 +112,19 @@ def quadrant_plot(comparison: PolicyComparison) -> Plot:
     described = ", ".join(f"{key.replace('_', ' with ')} calls {count}" for key, count in counts.items() if count)
     title = "Items by change of reward and of tool calls"
     return Plot(title, _figure(title, f"{title}: {described}", parts))
+
+
+def _gathered(items: Sequence[ItemChange], width: float, height: float) -> dict[tuple[float, float], list[ItemChange]]:
+    """Items by (calls, reward) of their change; where there are too many points to draw, by cells of that size."""
+    found: dict[tuple[float, float], list[ItemChange]] = {}
+    for item in items:
+        found.setdefault((round(item.calls_change, 6), round(item.reward_change, 6)), []).append(item)
+    if len(found) <= MAX_POINTS:
+        return found
+    cells: dict[tuple[float, float], list[ItemChange]] = {}
+    for (x, y), some in found.items():
+        cells.setdefault((round(x / width) * width, round(y / height) * height), []).extend(some)
+    return cells
 
 
 def _kind(reward_change: float) -> str:
@@ -141,8 +156,9 @@ def latency_plot(comparison: PolicyComparison) -> Plot:
         (0.0, 1.04 * max(xs) or 1.0), (min(ys) - 2 * room, max(ys) + 2 * room), "seconds an episode", "reward"
     )
     parts = [plane.axes()]
+    shown = sorted(comparison.items, key=lambda item: _jitter(item.task_id))[:MAX_POINTS]
     for side, name in enumerate("AB"):
-        for item in comparison.items:
+        for item in shown:
             seconds, reward = item.latency_seconds[side], item.reward[side]
             title = f"{name}, {item.task_id}: reward {reward:.3g} in {seconds:.3g} s"
             y = plane.y(reward + room * _jitter(item.task_id))
@@ -150,6 +166,8 @@ def latency_plot(comparison: PolicyComparison) -> Plot:
     for side, name in enumerate("AB"):
         parts.append(_mean(plane, comparison, side, name))
     title = "Reward against latency"
+    if len(shown) < comparison.n_items:
+        title += f", {len(shown):,} of {comparison.n_items:,} items"
     latency, reward_ = comparison.differences["latency_seconds"], comparison.differences["reward"]
     described = (
         f"{title}: A {reward_.baseline:.3g} in {latency.baseline:.3g} seconds, "
