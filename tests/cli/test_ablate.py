@@ -84,7 +84,7 @@ def test_sandboxes_are_opened_for_new_episodes_and_filled_by_the_same_calls(kept
         (("nowhere",), "nowhere: no such evaluation file"),
         (("nowhere@best",), "nowhere holds no run"),
         (("kept.jsonl",), "kept.jsonl: does not say which weights sampled it, or they are not there; add --policy"),
-        (("kept.jsonl", "--policy", "nowhere"), "nowhere: no such folder"),
+        (("kept.jsonl", "--policy", "nowhere"), "--policy nowhere: no such folder"),
         (("toy.yaml", "--policy", "baseline"), "toy.yaml: is no evaluation file"),
         (("broken.jsonl", "--policy", "baseline"), "broken.jsonl:1: found no rollout"),
         (("other.jsonl", "--policy", "baseline"), "its prompt is not what this config writes for task 't1'"),

@@ -11,6 +11,7 @@ import typer
 
 from agentrl.cli.exits import RUN_FAILED
 from agentrl.cli.options import Config, Json, Set
+from agentrl.cli.policy_options import policy_source
 from agentrl.printable import printable
 
 RecordedArgument = Annotated[
@@ -76,6 +77,7 @@ def ablate(
         training_sections(resolved)
     except ConfigError as error:
         raise ConfigError(f"{config}: {error}") from None
+    source = None if policy is None else policy_source(policy, None, None, None)
     if out is not None:
         _check_folder(out)
     # Read when torch loads: idle threads that spin would fight the servers of this run for the cores.
@@ -83,7 +85,7 @@ def ablate(
     reporter = reporter_for()
     options = AblateOptions(items=items, turns=turns, samples=samples, seed=seed, replays=replay)
     try:
-        found = ablate_policy(resolved, recorded, policy=policy, options=options, reporter=reporter)
+        found = ablate_policy(resolved, recorded, policy=source, options=options, reporter=reporter)
     finally:
         reporter.close()
     print(to_json(found.as_dict(), indent=2) if as_json else found.to_text())

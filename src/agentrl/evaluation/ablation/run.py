@@ -39,7 +39,7 @@ def ablate_policy(
     config: RunConfig,
     recorded: str,
     *,
-    policy: str | None = None,
+    policy: str | PolicySource | None = None,
     options: AblateOptions | None = None,
     reporter: Reporter | None = None,
 ) -> Ablation:
@@ -55,7 +55,7 @@ def ablate_policy(
     """
     options, reporter = options or AblateOptions(), reporter or SilentReporter()
     found = read_recorded(recorded)
-    source = found.policy if policy is None else PolicySource.find(policy)
+    source = PolicySource.find(policy) if isinstance(policy, str) else policy or found.policy
     if source is None:
         raise ConfigError(f"{recorded}: does not say which weights sampled it, or they are not there; add --policy")
 
