@@ -213,6 +213,7 @@ def test_before_and_after_stand_beside_each_other(page: Page, url: str) -> None:
         "the same tools, other arguments",
         "another text",
     ]
+    assert page.locator(".differs").all_inner_texts() == ["item 2", "item 1"]
     page.get_by_label("episode").first.select_option("validation-baseline/trace_base_q02-1")
     page.wait_for_url("**left=validation-baseline%2Ftrace_base_q02-1*")
     page.keyboard.press("x")

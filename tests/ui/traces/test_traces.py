@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from agentrl.runs.traces import to_trace
 from agentrl.types import Grade, ToolCall, ToolResult, Turn
+from agentrl.ui.traces import alignment
 from agentrl.ui.traces.alignment import differences, pairs
 from agentrl.ui.traces.episode import EpisodeView, episode_view
 from agentrl.ui.traces.said import said_in
@@ -223,6 +224,13 @@ def test_a_pair_says_how_it_differs() -> None:
     assert all(pair.is_same for pair in pairs(left.turns, left.turns))
 
 
+def test_a_pair_names_the_arguments_that_are_not_the_same() -> None:
+    written = ('{"path": "a", "page": 1}', '{"path": "a", "page": 2, "lines": 3}')
+    turns = [Turn((1,), (-0.1,), "", (ToolCall("c", "cat", each),), (), (), 0, 1.0) for each in written]
+    left, right = (view(turns=(turn,)) for turn in turns)
+    assert pairs(left.turns, right.turns)[0].differing == (frozenset({"page", "lines"}),)
+
+
 @settings(max_examples=40)
 @given(st.lists(st.sampled_from("abc"), max_size=6), st.lists(st.sampled_from("abc"), max_size=6))
 def test_every_turn_of_both_is_there_once_and_in_order(left: list[str], right: list[str]) -> None:
@@ -231,6 +239,18 @@ def test_every_turn_of_both_is_there_once_and_in_order(left: list[str], right: l
     assert [pair.left.number for pair in found if pair.left] == [turn.number for turn in one.turns]
     assert [pair.right.number for pair in found if pair.right] == [turn.number for turn in other.turns]
     assert all(pair.left or pair.right for pair in found)
+    assert not any(p.left and p.right and bool(p.left.calls) != bool(p.right.calls) for p in found)
+
+
+@settings(max_examples=20)
+@given(st.lists(st.sampled_from("ab"), max_size=3), st.lists(st.sampled_from("ab"), max_size=3))
+def test_long_episodes_are_paired_by_number(left: list[str], right: list[str]) -> None:
+    one, other = view(tools=left), view(tools=right)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(alignment, "MAX_CELLS", 0)
+        found = pairs(one.turns, other.turns)
+    assert len(found) == max(len(one.turns), len(other.turns))
+    assert all(pair.what for pair in found)
 
 
 def test_figures_say_which_way_is_better() -> None:

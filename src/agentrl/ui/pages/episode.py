@@ -55,7 +55,9 @@ def show_tokens(request: Request, index: Index, run: RunName, found: Found, turn
     asked = read_filter(request.query_params)
     url = run_url(run, "episodes", row.rollout_id, "tokens", **asked.parameters(), turn=turn, first=strip.next_first)
     template = "_tokens.html" if FRAGMENT in request.headers else "tokens.html"
-    return page(template, strip=strip, notes=(*strip.notes, *why), row=row, asked=asked, further=url)
+    answer = page(template, strip=strip, notes=(*strip.notes, *why), row=row, asked=asked, further=url)
+    answer.headers["Vary"] = FRAGMENT
+    return answer
 
 
 def _facts(index: RunsIndex, row: EpisodeRow) -> tuple[TokenFacts | None, tuple[str, ...]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agentrl.ui.traces.episode import EpisodeView, TurnView
+from agentrl.ui.traces.episode import CallView, EpisodeView, TurnView
 
 MAX_CELLS = 250_000
 """Of the table that pairs turns; longer episodes are paired by number."""
@@ -24,6 +24,8 @@ class Pair:
     what: str
     """How they differ, in words."""
     is_same: bool = False
+    differing: tuple[frozenset[str], ...] = ()
+    """Of calls of the same tools: names of the arguments that are not the same, call by call."""
 
 
 def pairs(left: Sequence[TurnView], right: Sequence[TurnView]) -> tuple[Pair, ...]:
@@ -34,11 +36,11 @@ def pairs(left: Sequence[TurnView], right: Sequence[TurnView]) -> tuple[Pair, ..
     best = [[0.0] * (len(right) + 1) for _ in range(len(left) + 1)]
     for i in reversed(range(len(left))):
         for j in reversed(range(len(right))):
-            both = best[i + 1][j + 1] + likeness(left[i], right[j])
-            best[i][j] = max(both, best[i + 1][j], best[i][j + 1])
+            paired = best[i + 1][j + 1] + likeness(left[i], right[j])
+            best[i][j] = max(paired, best[i + 1][j], best[i][j + 1])
     found, i, j = [], 0, 0
     while i < len(left) and j < len(right):
-        if best[i][j] == best[i + 1][j + 1] + likeness(left[i], right[j]):
+        if (both := likeness(left[i], right[j])) and best[i][j] == best[i + 1][j + 1] + both:
             found.append(_pair(left[i], right[j]))
             i, j = i + 1, j + 1
         elif best[i][j] == best[i + 1][j]:
@@ -71,7 +73,16 @@ def _pair(left: TurnView | None, right: TurnView | None) -> Pair:
     how = likeness(left, right)
     if how == SAME:
         return Pair(left, right, "the same calls", is_same=True)
-    return Pair(left, right, "the same tools, other arguments" if how == SAME_TOOLS else "other tools")
+    if how != SAME_TOOLS:
+        return Pair(left, right, "other tools" if how else "a call and an answer")
+    calls = zip(left.calls, right.calls, strict=True)
+    return Pair(left, right, "the same tools, other arguments", differing=tuple(differing(*both) for both in calls))
+
+
+def differing(left: CallView, right: CallView) -> frozenset[str]:
+    """The arguments that two calls of a tool do not have alike."""
+    one, other = ({each.name: each.value for each in call.arguments or ()} for call in (left, right))
+    return frozenset(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
 
 
 @dataclass(frozen=True)
