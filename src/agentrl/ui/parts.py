@@ -16,7 +16,7 @@ from fastapi.responses import Response
 from markupsafe import Markup
 
 from agentrl.runs.files import to_json
-from agentrl.ui.templating import fragment, page
+from agentrl.ui.templating import page
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,6 @@ class Followed:
     """More is expected soon."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """For the template of the page alone."""
-
-
-def part(template: str, **values: Any) -> Markup:
-    """One part."""
-    return fragment(template, **values)
 
 
 def digest(text: str) -> str:

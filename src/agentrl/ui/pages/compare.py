@@ -18,10 +18,10 @@ from agentrl.ui.index import RunsIndex
 from agentrl.ui.links import name_of_value, run_value, with_query
 from agentrl.ui.pages.plotting import csv_answer, plot_part
 from agentrl.ui.pages.run import read_run
-from agentrl.ui.parts import Followed, followed_page, followed_parts, part, tag, unchanged
+from agentrl.ui.parts import Followed, followed_page, followed_parts, tag, unchanged
 from agentrl.ui.plots import OTHER, SECTIONS, expanded, sections_of
 from agentrl.ui.run_files import RunFiles, stamp
-from agentrl.ui.templating import page
+from agentrl.ui.templating import fragment, page
 
 router = APIRouter()
 
@@ -48,7 +48,8 @@ def compare(index: Index, shelf: Shelf, runs: Runs = [], x: X = "step") -> Respo
 def live_comparison(request: Request, index: Index, shelf: Shelf, runs: Runs = [], x: X = "step") -> Response:  # noqa: B006
     """Its parts."""
     names = _names(index, runs)
-    etag = tag(x, [(name, stamp(path)) for name in names if (path := index.run_path(name))])
+    states = [(row.name, row.state, row.rollouts) for row in index.runs() if row.name in names]
+    etag = tag(x, states, [stamp(path) for name in names if (path := index.run_path(name))])
     if unchanged(request, etag):
         return Response(status_code=304, headers={"ETag": etag})
     return followed_parts(_followed(index, shelf, names, x), etag)
@@ -80,10 +81,12 @@ def _followed(index: RunsIndex, shelf: MetricsShelf, names: Sequence[str], x: st
     read = {name: read_run(index, shelf, name) for name in names}
     rows = {row.name: row for row in index.runs() if row.name in read}
     metrics = {name: found for name, (_, found) in read.items()}
-    samples = legend_samples(len(names))
+    looks = legend_samples(len(names))
+    runs = [(rows.get(name), name, look) for name, look in zip(names, looks, strict=True)]
+    lines = differences({name: files for name, (files, _) in read.items()})
     parts = {
-        "runs": part("compare_runs.html", runs=[(rows.get(name), name, samples[n]) for n, name in enumerate(names)]),
-        "changes": part("compare_changes.html", names=names, lines=differences({n: f for n, (f, _) in read.items()})),
+        "runs": fragment("compare_runs.html", runs=runs),
+        "changes": fragment("compare_changes.html", names=names, lines=lines),
         **_sections(metrics, x),
     }
     is_live = any(row.state == "running" for row in rows.values())
@@ -99,7 +102,7 @@ def _sections(runs: Mapping[str, Metrics], x: str) -> dict[str, Markup]:
         plots = found[title].plots if title in found else ()
         keys = list(dict.fromkeys(line.key for plot in plots for line in expanded(plot, recorded)))
         drawn = [_plot(key, runs, x) for key in keys]
-        parts[f"section-{number}"] = part("section.html", title=title, plots=drawn, is_folded=title == OTHER)
+        parts[f"section-{number}"] = fragment("section.html", title=title, plots=drawn, is_folded=title == OTHER)
     return parts
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from fastapi.responses import Response
 from markupsafe import Markup
@@ -12,7 +11,8 @@ from markupsafe import Markup
 from agentrl.ui.charts import Limit, draw
 from agentrl.ui.csv_text import to_csv
 from agentrl.ui.figures import Figure
-from agentrl.ui.parts import digest, part
+from agentrl.ui.parts import digest
+from agentrl.ui.templating import fragment
 
 
 def plot_part(
@@ -26,11 +26,17 @@ def plot_part(
     drawing = draw(figure, limits)
     if drawing is None:
         return Markup("")
-    values: dict[str, Any] = {"figure": figure, "drawing": drawing, "csv_url": csv_url, "subject": subject}
-    values["file_name"] = plain(file_name)
-    plot_id = figure.name if re.fullmatch(r"[a-z][a-z0-9_-]*", figure.name) else digest(figure.name)
-    html = part("plot.html", plot_id=f"plot-{plot_id}", digest="", **values)
-    return part("plot.html", plot_id=f"plot-{plot_id}", digest=digest(html), **values)
+    is_plain = re.fullmatch(r"[a-z][a-z0-9_-]*", figure.name)
+    return fragment(
+        "plot.html",
+        figure=figure,
+        drawing=drawing,
+        plot_id=f"plot-{figure.name if is_plain else digest(figure.name)}",
+        digest=digest(repr((figure.title, drawing))),
+        csv_url=csv_url,
+        file_name=plain(file_name),
+        subject=subject,
+    )
 
 
 def csv_answer(figure: Figure, file_name: str) -> Response:

@@ -21,9 +21,10 @@ from agentrl.ui.guard_states import GuardState, guard_states, limits_of, rules_o
 from agentrl.ui.index import RunRow, RunsIndex
 from agentrl.ui.links import run_url
 from agentrl.ui.pages.plotting import csv_answer, plot_part
-from agentrl.ui.parts import Followed, followed_page, followed_parts, part, tag, unchanged
+from agentrl.ui.parts import Followed, followed_page, followed_parts, tag, unchanged
 from agentrl.ui.plots import OTHER, SECTIONS, Section, find_plot, sections_of
 from agentrl.ui.run_files import RunFiles, changed_at, read_run_files, stamp
+from agentrl.ui.templating import fragment
 
 router = APIRouter()
 
@@ -108,7 +109,7 @@ def _followed(shown: Shown, path: Path) -> Followed:
         "status": _status(shown, states),
         "guards": _guards(shown, states),
         **_sections(shown),
-        "evaluations": part("run_evaluations.html", run=shown.name, evaluations=shown.files.evaluations),
+        "evaluations": fragment("run_evaluations.html", run=shown.name, evaluations=shown.files.evaluations),
         "records": _records(shown),
     }
     return Followed(
@@ -136,7 +137,7 @@ def _status(shown: Shown, states: Sequence[GuardState]) -> Markup:
     seconds = finite(files.summary.get("wall_seconds")) if row.state != "running" else None
     _, sentences = verdict(files.summary, str(row.steps)) if files.summary else ("", [])
     stop = files.stop if row.state != "running" else {}
-    return part(
+    return fragment(
         "run_status.html",
         row=row,
         name=str(files.config.get("name") or row.name),
@@ -162,7 +163,9 @@ def _minutes_left(shown: Shown) -> float | None:
 
 
 def _guards(shown: Shown, states: Sequence[GuardState]) -> Markup:
-    return part("run_guards.html", states=states, warnings=shown.files.warnings, has_config=bool(shown.files.config))
+    return fragment(
+        "run_guards.html", states=states, warnings=shown.files.warnings, has_config=bool(shown.files.config)
+    )
 
 
 def _sections(shown: Shown) -> dict[str, Markup]:
@@ -188,7 +191,7 @@ def _section(shown: Shown, section: Section | None, *, is_folded: bool) -> Marku
         )
         for plot in section.plots
     ]
-    return part("section.html", title=section.title, plots=plots, is_folded=is_folded)
+    return fragment("section.html", title=section.title, plots=plots, is_folded=is_folded)
 
 
 def _records(shown: Shown) -> Markup:
@@ -202,4 +205,4 @@ def _records(shown: Shown) -> Markup:
         ("stop.json", text(shown.files.stop)),
     ]
     csv_url = run_url(shown.name, "metrics.csv")
-    return part("run_records.html", records=[each for each in records if each[1]], csv_url=csv_url)
+    return fragment("run_records.html", records=[each for each in records if each[1]], csv_url=csv_url)

@@ -13,7 +13,8 @@ from fastapi.responses import Response
 from agentrl.ui.dependencies import Index
 from agentrl.ui.index import RunRow, RunsIndex
 from agentrl.ui.links import with_query
-from agentrl.ui.parts import Followed, followed_page, followed_parts, part, tag, unchanged
+from agentrl.ui.parts import Followed, followed_page, followed_parts, tag, unchanged
+from agentrl.ui.templating import fragment
 
 router = APIRouter()
 
@@ -87,7 +88,7 @@ def _followed(
         "falls": falls,
     }
     values |= {"unread": index.unread, "problem": request.app.state.problem}
-    table = part("runs_table.html", q=q, state=state, **values)
+    table = fragment("runs_table.html", q=q, state=state, **values)
     facts = {
         "q": q,
         "state": state,
