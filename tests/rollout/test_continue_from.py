@@ -11,12 +11,13 @@ import pytest
 from agentrl.chat import BUDGET_SPENT
 from agentrl.config import PricesConfig
 from agentrl.errors import SandboxError, ToolError
+from agentrl.inference.in_process import InProcessEngine
 from agentrl.rollout.beginning import Beginning
 from agentrl.rollout.engine import RolloutEngine
 from agentrl.types import Rollout, StopReason
-from tests.engine_fixtures import FakeTool
+from tests.engine_fixtures import FakeTool, chance_policy
 from tests.factories import make_task
-from tests.rollout.test_engine import Script, call, make_engine, text, write
+from tests.rollout.test_engine import CHAT, TOKENIZER, Script, call, make_engine, text, write
 
 
 def first(script: Any, *tools: Any, **limits: Any) -> Rollout:
@@ -63,6 +64,27 @@ def test_a_begun_episode_draws_what_the_whole_one_drew() -> None:
         [found] = go_on(make_engine(Drawn(), max_context_tokens=2000), begun(recorded, n_turns))
         assert [turn.token_ids for turn in found.turns] == [turn.token_ids for turn in recorded.turns]
         assert found.stop_reason == recorded.stop_reason
+
+
+def test_with_the_seed_that_an_episode_had_the_rest_of_it_comes_again_bit_for_bit() -> None:
+    engine = make_engine(lambda *_: (), max_turn_tokens=12, max_context_tokens=600, max_tool_calls=4)
+    engine.inference = InProcessEngine(
+        chance_policy(TOKENIZER), stop_ids=[CHAT.stop_id], temperature=1.0, max_batch=8, max_context_tokens=600,
+        deterministic=True,
+    )  # fmt: skip
+
+    async def work() -> None:
+        recorded = await engine.run([make_task(f"t{n}") for n in range(6)], seed=4)
+        cut = [(each, n) for each in recorded for n in range(1, len(each.turns))]
+        assert len(cut) > 5
+        found = await engine.continue_from([begun(each, n) for each, n in cut])
+        for (each, _), again in zip(cut, found, strict=True):
+            assert [turn.token_ids for turn in again.turns] == [turn.token_ids for turn in each.turns]
+            assert [turn.engine_logprobs for turn in again.turns] == [turn.engine_logprobs for turn in each.turns]
+            assert (again.stop_reason, again.answer) == (each.stop_reason, each.answer)
+        await engine.aclose()
+
+    asyncio.run(work())
 
 
 def test_calls_of_the_beginning_count_against_the_budget() -> None:
