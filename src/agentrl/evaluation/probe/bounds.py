@@ -35,6 +35,7 @@ def mean_interval(values: ArrayLike, *, low: float = 0.0, high: float = 1.0, lev
     return Interval(max(low, min(lower, mean)), min(high, max(upper, mean)))
 
 
+@lru_cache(maxsize=1024)
 def share_interval(count: int, total: int) -> Interval:
     """Clopper and Pearson's, of `count` in `total`: as `mean_interval` of so many ones and zeros."""
     if not total:

@@ -77,8 +77,8 @@ def _is_repeated(item: ItemScores) -> bool:
 
 def _variances(grades: Floats) -> tuple[float, float]:
     """Of one item, [samples, grades]: the mean covariance of two grades over samples, and the variance of one grade."""
-    covariance = np.cov(grades, rowvar=False)  # [grades, grades]
-    n_grades = len(covariance)
-    own = float(np.trace(covariance))
-    between = (float(covariance.sum()) - own) / (n_grades * (n_grades - 1))
+    n_grades = grades.shape[1]
+    own = float(grades.var(axis=0, ddof=1).sum())
+    # the variance of a sum is that of its parts and, twice, every covariance of two of them
+    between = (float(grades.sum(1).var(ddof=1)) - own) / (n_grades * (n_grades - 1))
     return between, own / n_grades
