@@ -101,3 +101,13 @@ def test_a_rating_is_taken_back_and_given_again(tmp_path: Path) -> None:
     append_label(path, again)
     assert read_labels(path).ratings == (of_another, again)
     assert len(path.read_text().splitlines()) == 4
+
+
+def test_an_audit_shows_who_asked_for_it_and_why(tmp_path: Path) -> None:
+    from agentrl.cli.audit_session import score_lines
+    from agentrl.labels.worksheet import worksheet_line
+    from tests.factories import make_rollout
+
+    entry, rollout = picked("trace_t1-0", "guessed\x1b[2J?"), make_rollout()
+    assert "    queued    picked: guessed [2J?; ended: final" in list(score_lines(rollout, entry))
+    assert '"why": "picked: guessed' in worksheet_line(entry, rollout, "ana")

@@ -96,6 +96,16 @@ def test_files_that_cannot_be_read_are_named_above_the_list(tmp_path: Path) -> N
     assert "<b>1</b> episode" in shown
 
 
+def test_what_an_address_asks_for_is_still_asked_for_when_the_form_is_sent(client: TestClient) -> None:
+    shown = client.get("/episodes?run=demo&run=old&file=validation-baseline").text
+    for field in (
+        'name="run" value="demo" checked',
+        'name="run" value="old" checked',
+        'name="file" value="validation-b',
+    ):
+        assert field in shown
+
+
 def test_other_pages_can_label_nothing(client: TestClient, runs_dir: Path) -> None:
     path = "/runs/demo/episodes/trace_base_q01-0/queue"
     for headers in ({}, {"Origin": "http://evil.test"}, {"Origin": "null"}):
