@@ -94,7 +94,9 @@ class Recomputed:
                 found.append((min(turns), end - start))
         return found
 
-    def repeated_text(self, trace: Trace) -> float:
+    def repeated_text(self, trace: Trace) -> float | None:
+        if not any(turn["token_ids"] for turn in trace["turns"]):
+            return None
         grams = [
             [tuple(turn["token_ids"][i : i + 4]) for i in range(len(turn["token_ids"]) - 3)] for turn in trace["turns"]
         ]
@@ -120,7 +122,9 @@ class Recomputed:
             "success_rate": self.success,
             "latency_seconds": lambda t: t["seconds"],
             "turns": lambda t: len(t["turns"]),
-            "output_tokens": lambda t: sum(len(turn["token_ids"]) for turn in t["turns"]),
+            "output_tokens": lambda t: sum(
+                len(turn["token_ids"]) + turn.get("unseen_tokens", 0) for turn in t["turns"]
+            ),
             "reasoning_tokens": lambda t: sum(turn["reasoning_tokens"] for turn in t["turns"]),
             "cost_usd": lambda t: t["cost_usd"],
             "tool_calls": lambda t: len(self.calls(t)),
@@ -162,7 +166,7 @@ class Recomputed:
             )
         for name in {each["stop_reason"] for each in everything}:
             found[f"stopped_by_{name}"] = figure(self.attempted_pairs(lambda t, name=name: t["stop_reason"] == name))
-        return found
+        return {name: each for name, each in found.items() if each.get("n_items", 1)}
 
     def quantile(self, percent: int) -> dict[str, Any]:
         """Every item one vote, shared by its episodes; the smallest value that reaches the share."""

@@ -36,7 +36,12 @@ def episode(side: str, task: int, sample: int, facts: dict[str, Any]) -> Rollout
         grade = Grade(facts["score"], holdout=facts["holdout"], sub_scores={"style": facts["score"] / 2})
         rollout = replace(rollout, grade=grade, stop_reason=facts["stop"])
     turns = tuple(
-        replace(turn, tool_calls=tuple(replace(call, arguments=facts["arguments"]) for call in turn.tool_calls))
+        replace(
+            turn,
+            tool_calls=tuple(replace(call, arguments=facts["arguments"]) for call in turn.tool_calls),
+            reasoning_tokens=facts["thoughts"],
+            **({"token_ids": (), "engine_logprobs": (), "unseen_tokens": 7} if facts["is_api"] else {}),
+        )
         for turn in rollout.turns
     )
     item = {"tags": [["hard", "easy"][task % 2]]} if task % 3 else {}
@@ -60,6 +65,8 @@ FACTS = st.fixed_dictionaries(
         "arguments": st.sampled_from(['{"a": 1, "b": 2}', '{"b": 2, "a": 1}', '{"a": 3}']),
         "seconds": st.sampled_from([0.5, 1.25, 3.0, 8.0]),
         "cost": st.sampled_from([0.0, 0.001, 0.25]),
+        "thoughts": st.integers(0, 2),
+        "is_api": st.booleans(),
     }
 )
 SIDE = st.dictionaries(st.integers(0, 9), st.lists(FACTS, min_size=1, max_size=3), min_size=2, max_size=10)
@@ -180,6 +187,8 @@ def toy(side: str, *, gain: float, samples: int, seed: int) -> Evaluation:
                 "arguments": json.dumps({"q": random.randint(0, 1)}),
                 "seconds": random.expovariate(0.2),
                 "cost": random.random() / 100,
+                "thoughts": random.randint(0, 3),
+                "is_api": side == "b",
             }
             for _ in range(samples)
         ]

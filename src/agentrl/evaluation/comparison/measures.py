@@ -12,6 +12,8 @@ from agentrl.evaluation.comparison.loops import longest_loop, repeated_calls
 from agentrl.evaluation.comparison.pairs import Pairs
 from agentrl.evaluation.infrastructure import repeated_ngram_fraction
 from agentrl.evaluation.metrics import same_tool_repeats
+from agentrl.evaluation.probe.best_of import pass_at_k as one_of_k
+from agentrl.evaluation.probe.best_of import pass_hat_k as all_of_k
 from agentrl.types import FailureClass, Rollout, StopReason
 
 PARTS = {"score_part_": "sub_scores", "holdout_score_of_": "holdout"}
@@ -33,7 +35,7 @@ def differences(pairs: Pairs) -> dict[str, Figure]:
         found[COST_PER_SUCCESS] = ratio_figure(cost, successes)
     else:  # no prices: an episode is not free, its cost is unknown
         del found["cost_usd"]
-    return {**found, **_lost(pairs)}
+    return {name: figure for name, figure in {**found, **_lost(pairs)}.items() if figure.n_items}
 
 
 def _values(pairs: Pairs) -> dict[str, Callable[[Rollout], float | None]]:
@@ -56,13 +58,18 @@ def _values(pairs: Pairs) -> dict[str, Callable[[Rollout], float | None]]:
         "repeated_calls_fraction": lambda rollout: repeated_calls(rollout) > 0,
         "loop_fraction": lambda rollout: longest_loop(pairs.tool_sequence(rollout)) > 0,
         "longest_loop": lambda rollout: longest_loop(pairs.tool_sequence(rollout)),
-        "repeated_ngram_fraction": repeated_ngram_fraction,
+        "repeated_ngram_fraction": _repeated_text,
         **{
             f"{prefix}{name}": _part(field, name)
             for prefix, field in PARTS.items()
             for name in _part_names(pairs, field)
         },
     }
+
+
+def _repeated_text(rollout: Rollout) -> float | None:
+    """None where a server told no token ids."""
+    return repeated_ngram_fraction(rollout) if any(turn.token_ids for turn in rollout.turns) else None
 
 
 def is_success(rollout: Rollout, pass_threshold: float) -> float:
@@ -113,8 +120,7 @@ def _stopped_by(reason: StopReason) -> Callable[[Rollout], float]:
 def pass_at_k(pairs: Pairs) -> dict[str, dict[int, Figure]]:
     """`pass_at_k` (one of k succeeds) and `pass_hat_k` (all k do) for every k that samples allow.
 
-    Unbiased, of n samples with c successes: 1 - C(n - c, k) / C(n, k) (Chen et al. 2021, arXiv:2107.03374) and
-    C(c, k) / C(n, k) (Yao et al. 2024, arXiv:2406.12045). Items with fewer than k votes on a side are left out.
+    Items with fewer than k votes on a side are left out.
     """
     counts = [[_successes(pairs, side[task_id]) for side in pairs.voting] for task_id in pairs.task_ids]
     most = max(min(first[0], second[0]) for first, second in counts)
@@ -122,8 +128,8 @@ def pass_at_k(pairs: Pairs) -> dict[str, dict[int, Figure]]:
     every: dict[int, list[list[float]]] = {}
     for k in sorted({*(2**power for power in range(most.bit_length())), most}):
         whole = [pair for pair in counts if min(pair[0][0], pair[1][0]) >= k]
-        some[k] = [[1 - math.comb(n - c, k) / math.comb(n, k) for n, c in pair] for pair in whole]
-        every[k] = [[math.comb(c, k) / math.comb(n, k) for n, c in pair] for pair in whole]
+        some[k] = [[one_of_k(n, c, k) for n, c in pair] for pair in whole]
+        every[k] = [[all_of_k(n, c, k) for n, c in pair] for pair in whole]
     figures = mean_figures([*some.values(), *every.values()])
     return {
         "pass_at_k": dict(zip(some, figures[: len(some)], strict=True)),

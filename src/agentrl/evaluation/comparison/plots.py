@@ -156,7 +156,7 @@ def latency_plot(comparison: PolicyComparison) -> Plot:
         (0.0, 1.04 * max(xs) or 1.0), (min(ys) - 2 * room, max(ys) + 2 * room), "seconds an episode", "reward"
     )
     parts = [plane.axes()]
-    shown = sorted(comparison.items, key=lambda item: _jitter(item.task_id))[:MAX_POINTS]
+    shown = sorted(comparison.items, key=lambda item: _chance(item.task_id)[1:])[:MAX_POINTS]
     for side, name in enumerate("AB"):
         for item in shown:
             seconds, reward = item.latency_seconds[side], item.reward[side]
@@ -204,7 +204,11 @@ def _interval(figure: Figure, side: int) -> tuple[float, float] | None:
 
 def _jitter(task_id: str) -> float:
     """From -1 to 1, always the same for an item."""
-    return sha256(task_id.encode("utf-8", "replace")).digest()[0] / 127.5 - 1
+    return _chance(task_id)[0] / 127.5 - 1
+
+
+def _chance(task_id: str) -> bytes:
+    return sha256(task_id.encode("utf-8", "replace")).digest()
 
 
 def tool_plot(comparison: PolicyComparison) -> Plot:
