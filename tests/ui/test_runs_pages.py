@@ -127,8 +127,8 @@ def test_a_run_is_followed_while_it_writes(page: Page, serve: Serve, training: T
     page.goto(f"{serve(training.path.parent)}/runs/now")
     bar, points = page.locator(".live-bar"), page.locator("#plot-reward .curve[data-label=train]")
     expect(page.locator(".live-bar")).to_contain_text("live, step 1 of 6, updated")
-    lookup(page)
-    page.wait_for_timeout(50)
+    with page.expect_response("**/live"):
+        lookup(page)
     page.evaluate("document.querySelector('[data-part=records]').firstElementChild.marked = true")
     page.evaluate("window.scrollTo(0, 700)")
     page.locator("#plot-reward svg.plot").focus()
@@ -180,8 +180,8 @@ def test_a_page_outlives_its_server(page: Page, training: Training, complaints: 
     with serving(training.path.parent) as address:
         page.clock.install()
         page.goto(f"{address}/runs/now")
-        lookup(page)
-        page.wait_for_timeout(50)
+        with page.expect_response("**/live"):
+            lookup(page)
     lookup(page)
     expect(page.locator(".live-bar")).to_contain_text("does not answer")
     training.step()

@@ -6,7 +6,6 @@ and else all parts; static/live.js asks and swaps.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +15,7 @@ from fastapi.responses import Response
 from markupsafe import Markup
 
 from agentrl.runs.files import to_json
-from agentrl.ui.templating import page
+from agentrl.ui.templating import digest, page
 
 
 @dataclass(frozen=True)
@@ -35,11 +34,6 @@ class Followed:
     """More is expected soon."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """For the template of the page alone."""
-
-
-def digest(text: str) -> str:
-    """Tells two versions of a part apart."""
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12]
 
 
 def followed_page(template: str, live_url: str, followed: Followed) -> Response:

@@ -11,8 +11,7 @@ from markupsafe import Markup
 from agentrl.ui.charts import Limit, draw
 from agentrl.ui.csv_text import to_csv
 from agentrl.ui.figures import Figure
-from agentrl.ui.parts import digest
-from agentrl.ui.templating import fragment
+from agentrl.ui.templating import digest, fragment
 
 
 def plot_part(

@@ -69,14 +69,12 @@ function swap(part, html) {
   part.dispatchEvent(new CustomEvent("swapped", { bubbles: true }));
 }
 
-const digests = new Map();
-
 function take(answer) {
   for (const part of document.querySelectorAll("[data-part]")) {
     const name = part.dataset.part, fresh = answer.parts[name];
-    if (fresh && digests.get(name) !== fresh.digest) {
+    if (fresh && part.dataset.digest !== fresh.digest) {
       swap(part, fresh.html);
-      digests.set(name, fresh.digest);
+      part.dataset.digest = fresh.digest;
     }
   }
   isLive = answer.is_live;
