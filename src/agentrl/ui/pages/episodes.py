@@ -13,6 +13,7 @@ from fastapi.responses import Response
 
 from agentrl.ui.dependencies import Index, RunName
 from agentrl.ui.index import RunsIndex
+from agentrl.ui.links import run_url
 from agentrl.ui.pages import episode, items, labelling
 from agentrl.ui.pages.filters import FAILURES, ORDERS, OUTCOMES, SPLITS, EpisodeFilter, chips, read_filter, without
 from agentrl.ui.pages.formats import page
@@ -34,7 +35,7 @@ def list_all(request: Request, index: Index) -> Response:
 @router.get("/runs/{run}/episodes")
 def list_of_run(request: Request, index: Index, run: RunName) -> Response:
     """Episodes of one run."""
-    return _list(index, read_filter(request.query_params, run=run), request.url.path, run)
+    return _list(index, read_filter(request.query_params, run=run), run_url(run, "episodes"), run)
 
 
 def _list(index: RunsIndex, asked: EpisodeFilter, action: str, run: str | None) -> Response:

@@ -12,7 +12,8 @@ from agentrl.ui.index import EpisodeQuery, EpisodeRow, RunsIndex
 from agentrl.ui.links import run_url
 from agentrl.ui.pages.formats import page
 from agentrl.ui.traces.alignment import differences, pairs
-from agentrl.ui.traces.episode import EpisodeView, episode_view
+from agentrl.ui.traces.episode import episode_view
+from agentrl.ui.traces.views import EpisodeView
 
 router = APIRouter()
 MAX_EPISODES = 300

@@ -18,7 +18,8 @@ from agentrl.ui.index import EpisodeRow, RunsIndex
 from agentrl.ui.pages.episode import Found, episode_page
 from agentrl.ui.pages.filters import read_filter
 from agentrl.ui.pages.labels import entry_of, labels_of, own_path, picks_of, refusal_of
-from agentrl.ui.traces.episode import EpisodeView, episode_view
+from agentrl.ui.traces.episode import episode_view
+from agentrl.ui.traces.views import EpisodeView
 
 router = APIRouter()
 MAX_CHARS = 2000

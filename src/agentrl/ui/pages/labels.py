@@ -18,7 +18,7 @@ from agentrl.labels import (
     read_labels,
 )
 from agentrl.ui.index import EpisodeRow, RunsIndex
-from agentrl.ui.traces.episode import EpisodeView
+from agentrl.ui.traces.views import EpisodeView
 
 
 @dataclass(frozen=True)

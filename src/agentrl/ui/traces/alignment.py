@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agentrl.ui.traces.episode import CallView, EpisodeView, TurnView
+from agentrl.ui.traces.views import CallView, EpisodeView, TurnView
 
 MAX_CELLS = 250_000
 """Of the table that pairs turns; longer episodes are paired by number."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agentrl.ui.traces.episode import EpisodeView
+from agentrl.ui.traces.views import EpisodeView
 
 MIN_UNTOLD_FRACTION = 0.02
 """Of the wall time, below which the rest is rounding."""
