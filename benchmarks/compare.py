@@ -74,12 +74,14 @@ def two_files(folder: Path, n_rollouts: int) -> list[str]:
     return names
 
 
-def seconds(sources: list[str], folder: Path) -> float:
-    """Of one comparison with all its pages."""
-    started = time.perf_counter()
+def seconds(sources: list[str], folder: Path) -> tuple[float, float]:
+    """Of one comparison with all its pages: wall, and of the processor, which other work on the machine changes less."""
+    started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "agentrl", "compare", *sources, "--out", str(folder / "out")]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    return time.perf_counter() - started, cpu
 
 
 def main() -> None:
@@ -98,7 +100,9 @@ def main() -> None:
         cases = cases or {f"{n} rollouts": two_files(folder, n) for n in options.rollouts}
         for case, sources in cases.items():
             found = [seconds(sources, folder) for _ in range(options.repeats)]
-            figures[case] = {"median": statistics.median(found), "lowest": min(found), "highest": max(found)}
+            wall, cpu = zip(*found, strict=True)
+            figures[case] = {"median": statistics.median(wall), "lowest": min(wall), "highest": max(wall)}
+            figures[case]["processor"] = statistics.median(cpu)
             print(f"{case:24} {', '.join(f'{name} {value:.2f} s' for name, value in figures[case].items())}")
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     machine = {"cpus": os.cpu_count(), "python": platform.python_version(), "peak_mib": round(peak)}

@@ -36,7 +36,7 @@ class Plot:
     def _repr_html_(self) -> str:
         from agentrl.evaluation.comparison.page import framed, whole_page
 
-        return framed(whole_page(self.title, self.figure), height=420)
+        return framed(whole_page(self.title, f'<div class="alone">{self.figure}</div>'), height=580)
 
 
 class Plane:

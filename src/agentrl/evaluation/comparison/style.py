@@ -19,6 +19,7 @@ svg .whisk { stroke: var(--c); stroke-width: 2; } svg .error { stroke: var(--tex
   display: grid; gap: 16px; align-items: start;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr));
 }
+.alone { max-width: 600px; }
 .allowed { margin: 12px 0 0; padding: 10px 14px; border: 1px solid var(--bad); border-radius: 6px; }
 .allowed p, .allowed ul { margin: 0; overflow-wrap: anywhere; } .allowed ul { padding-left: 20px; }
 .sides { margin: 10px 0 0; padding: 0; list-style: none; font-size: 14px; overflow-wrap: anywhere; }
