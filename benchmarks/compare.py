@@ -75,7 +75,7 @@ def two_files(folder: Path, n_rollouts: int) -> list[str]:
 
 
 def seconds(sources: list[str], folder: Path) -> tuple[float, float]:
-    """Of one comparison with all its pages: wall, and of the processor, which other work on the machine changes less."""
+    """Of one comparison with all its pages: wall, and of the processor, which other work here changes less."""
     started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "agentrl", "compare", *sources, "--out", str(folder / "out")]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
