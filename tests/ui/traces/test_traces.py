@@ -130,6 +130,14 @@ def test_a_result_without_its_call_is_shown_beside() -> None:
     assert found.turns[0].calls[0].result is not None
 
 
+def test_what_an_api_said_is_shown_as_it_is() -> None:
+    call = ToolCall("c", "search", "{}")
+    turn = Turn((), (), "I look.", (call,), (), (), 0, 1.0, reasoning_tokens=5, unseen_tokens=12)
+    found = view(turns=(turn,))
+    assert (text_in(found.turns[0].text), found.turns[0].is_taken_apart) == ("I look.", True)
+    assert (found.output_tokens, found.reasoning_tokens) == (12, 5)
+
+
 def test_every_part_of_the_grade_is_there() -> None:
     grade = Grade(
         0.5, sub_scores={"a.b": 1.0}, turn_scores=(0.25, 1.0, 0.0), explanation="why", errors=("sample_parse_error",),

@@ -15,7 +15,7 @@ from agentrl.ui.traces.loose import (
     numbers_in,
     text_of,
 )
-from agentrl.ui.traces.said import said_in
+from agentrl.ui.traces.said import Said, said_in
 from agentrl.ui.traces.texts import arguments, passage
 from agentrl.ui.traces.views import CallView, EpisodeView, GradeView, MessageView, ResultView, TokenCost, TurnView
 
@@ -97,7 +97,11 @@ def _turn(number: int, turn: Trace, score: float | None, answer: str | None, nee
     written = text_of(turn.get("text"))
     reasoning = count_of(turn.get("reasoning_tokens"))
     malformed = count_of(turn.get("malformed_calls"))
-    said = said_in(written, calls=len(calls) + malformed, thinks=reasoning > 0, answer=answer)
+    unseen = count_of(turn.get("unseen_tokens"))
+    if unseen:  # an API told calls and text apart, and its thoughts to nobody
+        said = Said("", written, is_taken_apart=True)
+    else:
+        said = said_in(written, calls=len(calls) + malformed, thinks=reasoning > 0, answer=answer)
     version = number_of(turn.get("policy_version"))
     return TurnView(
         number=number,
@@ -109,7 +113,7 @@ def _turn(number: int, turn: Trace, score: float | None, answer: str | None, nee
         other_results=tuple(_result(each, needle) for left in by_call.values() for each in left),
         tokens=len(list_of(turn.get("token_ids"))),
         reasoning_tokens=reasoning,
-        unseen_tokens=count_of(turn.get("unseen_tokens")),
+        unseen_tokens=unseen,
         observation_tokens=len(list_of(turn.get("observation_ids"))),
         malformed_calls=malformed,
         attempts=max(1, count_of(turn.get("attempts"))),
