@@ -326,6 +326,44 @@ def test_text_and_json_say_the_same(tmp_path: Path) -> None:
     assert all(len(line) <= 104 for line in result.to_text().splitlines())
 
 
+def test_every_figure_is_that_of_the_episodes_that_were_written(tmp_path: Path) -> None:
+    def noisy(context: str, draw: random.Random) -> str:
+        if draw.random() < 0.5 and context.count("assistant\n") < 4:
+            return "hm " * draw.randrange(3) + call(draw.choice(["news", "read"]))
+        return "42" if draw.random() < 0.4 + 0.3 * ("is 42" in context) else NOTHING
+
+    of(ablated(noisy, items=20, samples=3)[0]).write(tmp_path)
+    record = json.loads((tmp_path / "ablation.json").read_text())
+    episodes = {
+        each["id"]: each for each in map(json.loads, (tmp_path / "ablation.rollouts.jsonl").read_text().splitlines())
+    }
+    for group in record["groups"]:
+        items: dict[str, list[float]] = {}
+        calls: dict[str, list[float]] = {}
+        for turn in record["turns"]:
+            places = {"all": "all turns", "tool": turn["tools"], "turn": f"turn {turn['turn']}"}
+            if turn["part"] != group["part"] or places[group["by"]] != group["name"]:
+                continue
+            arms = [[made_anew[each] for each in turn[f"{arm}_ids"]] for arm in ("control", "without")]
+            scores, made = zip(
+                *(
+                    (
+                        sum(each["grade"]["score"] for each in arm) / 3,
+                        sum(len(t["tool_calls"]) for each in arm for t in each["turns"][turn["turn"] :]) / 3,
+                    )
+                    for arm in arms
+                ),
+                strict=True,
+            )
+            items.setdefault(turn["task_id"], []).append(scores[1] - scores[0])
+            calls.setdefault(turn["task_id"], []).append(made[1] - made[0])
+        for metric, found in (("reward", items), ("tool_calls", calls)):
+            wanted = sum(sum(each) / len(each) for each in found.values()) / len(found)
+            assert group["changes"][metric]["change"] == pytest.approx(wanted, abs=1e-12)
+        assert group["n_items"] == len(items)
+    assert len(record["groups"]) > 6
+
+
 def test_what_models_and_tools_say_is_text_on_the_page(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>\x1b[2J"
 
