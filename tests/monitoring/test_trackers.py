@@ -296,6 +296,9 @@ class Mailbox:
     def ask_to_finish(self) -> None:
         pass
 
+    def wait(self, _until: float) -> bool:
+        return True
+
     def close(self, _until: float) -> None:
         self.sent.append("closed")
 
@@ -328,7 +331,7 @@ def test_the_other_ranks_tell_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_what_a_tracker_calls_the_run_is_kept_and_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking_module, "Courier", Mailbox)
-    monkeypatch.setattr(tracking_module, "find_spec", lambda name: name)
+    monkeypatch.setattr(tracking_module, "find_spec", lambda name: types.SimpleNamespace(origin=name))
     config, run = toy(tmp_path, "{trackers: [wandb]}")
     with open_tracking(config, run, print) as tracking:
         mailbox: Any = tracking.trackers[0]

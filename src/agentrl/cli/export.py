@@ -132,9 +132,7 @@ def _send(
     def flush() -> None:
         nonlocal n_rollouts, n_spans, waiting_rollouts
         try:
-            sent = collector.send(waiting)
-            if sent < len(waiting):
-                raise ExportError("it stopped taking them")
+            collector.send(waiting)
         except ExportError as error:
             again = "what it has keeps its ids, so all of it can be sent again"
             raise ExportError(f"{endpoint} took {n_rollouts} rollouts, then: {error}; {again}") from None

@@ -102,11 +102,15 @@ class Courier:
         """Nothing more will come: several couriers do their last deliveries side by side."""
         self._is_closing.set()
 
+    def wait(self, until: float) -> bool:
+        """Whether all is delivered, which it may be by that moment of `time.monotonic`."""
+        self._thread.join(max(0.0, until - time.monotonic()))
+        return not self._thread.is_alive()
+
     def close(self, until: float) -> None:
         """Deliver what is left, up to that moment of `time.monotonic`; then the process is ended, well or not."""
         self.ask_to_finish()
-        self._thread.join(max(0.0, until - time.monotonic()))
-        if self._thread.is_alive():
+        if not self.wait(until):
             state = "was still busy" if self._is_started else "had not even started"
             self._give_up(f"it {state} when the end of the run had waited {self._deadlines.finish:g} s for it")
             if self._process is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from agentrl.monitoring.content import Content
 from agentrl.monitoring.otlp import Collector, ExportError, resource
 from agentrl.monitoring.receiver import serve
 from agentrl.monitoring.recorded_context import context_of, run_hash
-from agentrl.monitoring.spans import Span, spans_of
+from agentrl.monitoring.spans import spans_of
 from agentrl.runs.files import rollouts_path
 from agentrl.runs.trace_files import read_traces
 from agentrl.runs.traces import from_trace
 
+ROLLOUTS_AT_ONCE = 50
 MAX_WAITING = 50
 """Files that wait for a collector to come back; the oldest are given up first."""
 
@@ -40,8 +42,8 @@ class OtelReceiver:
 
     def __init__(self) -> None:
         self.waiting: list[WrittenFile] = []
-        self.sent = 0
-        """Spans of the first file that the collector has."""
+        self.done = 0
+        """Rollouts of the first file that the collector has."""
         self.lost = 0
 
     def start(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -64,43 +66,57 @@ class OtelReceiver:
         if len(self.waiting) > MAX_WAITING:
             self.drop()
         warning = self.send_waiting(self.log_seconds)
-        return {"warning": warning, "waiting": sum(each.units for each in self.waiting)}
+        return {"warning": warning, "waiting": self.n_waiting}
 
     def finish(self) -> Mapping[str, Any]:
         warning = self.send_waiting(self.finish_seconds)
-        return {"lost": self.lost + sum(each.units for each in self.waiting), "warning": warning}
+        return {"lost": self.lost + self.n_waiting, "warning": warning}
+
+    @property
+    def n_waiting(self) -> int:
+        """Rollouts that the collector does not have yet."""
+        return sum(each.units for each in self.waiting) - self.done
 
     def send_waiting(self, seconds: float) -> str:
         """Send what waits, oldest first, for at most so long; what went wrong, or nothing."""
-        until = time.monotonic() + seconds - 2 * self.timeout_seconds  # the last file's spans and histograms take these
+        until = time.monotonic() + seconds - 2 * self.timeout_seconds  # spans and histograms begun in time take these
         warning = ""
         while self.waiting:
             try:
-                spans = self.spans(self.waiting[0])
-                self.sent += self.collector.send(spans[self.sent :], until=until)
-                if self.sent == len(spans):
-                    warning = self.collector.measure(spans) or warning
-                    self.waiting.pop(0)
-                    self.sent = 0
+                warning = self.send_file(self.waiting[0], until) or warning
+                if self.done < self.waiting[0].units:
+                    break
+                self.waiting.pop(0)
+                self.done = 0
             except ExportError as error:
                 return str(error)
             except (AgentRLError, ValueError, KeyError) as error:  # of this file alone: the next one may be whole
                 warning = str(error)
                 self.drop()
+        return warning
+
+    def send_file(self, file: WrittenFile, until: float) -> str:
+        """Send rollouts of a file from where it was left, some at a time, while there is time; a first few always.
+
+        Raises:
+            ExportError: the collector does not take them.
+            ConfigError: the file, or what the run keeps beside it, cannot be read.
+        """
+        context, warning = context_of(self.run, file.name), ""
+        rollouts = islice(read_traces(rollouts_path(self.run, file.name), from_trace), self.done, None)
+        while some := list(islice(rollouts, ROLLOUTS_AT_ONCE)):
+            spans = [span for each in some for span in spans_of(each, context, ended_at=file.at, content=self.content)]
+            self.collector.send(spans)
+            warning = self.collector.measure(spans) or warning
+            self.done += len(some)
             if time.monotonic() >= until:
                 break
         return warning
 
     def drop(self) -> None:
         """Give up the oldest file."""
-        self.lost += self.waiting.pop(0).units
-        self.sent = 0
-
-    def spans(self, file: WrittenFile) -> list[Span]:
-        """Those of all sessions in a file, which end when it was written."""
-        context = context_of(self.run, file.name)
-        rollouts = read_traces(rollouts_path(self.run, file.name), from_trace)
-        return [span for each in rollouts for span in spans_of(each, context, ended_at=file.at, content=self.content)]
+        self.lost += self.waiting.pop(0).units - self.done
+        self.done = 0
 
 
 if __name__ == "__main__":

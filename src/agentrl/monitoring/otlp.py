@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import math
 import re
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -131,28 +129,20 @@ class Collector:
             metrics_to = OTLPMetricExporter(endpoint=signal_url(endpoint, METRICS), **options)
         self._histograms = Histograms(resource, metrics_to) if metrics_to else None
 
-    def send(self, spans: Sequence[Span], *, until: float = math.inf) -> int:
-        """Send spans in requests of a bounded size; how many the collector took, which are the first ones.
-
-        Args:
-            until: a moment of `time.monotonic` after which no further request begins; the first one always does.
+    def send(self, spans: Sequence[Span]) -> None:
+        """Send spans, in requests of a bounded size.
 
         Raises:
-            ExportError: it took none of the first request.
+            ExportError: the collector did not take one of them; those before it will be the same when sent again.
         """
         from opentelemetry.sdk.trace.export import SpanExportResult
 
-        sent = 0
-        while sent < len(spans) and (not sent or time.monotonic() < until):
-            batch = [to_otel(span, self._resource) for span in spans[sent : sent + SPANS_A_REQUEST]]
+        for start in range(0, len(spans), SPANS_A_REQUEST):
+            batch = [to_otel(span, self._resource) for span in spans[start : start + SPANS_A_REQUEST]]
             with _reasons() as reasons:
                 result = self._spans.export(batch)
             if result is not SpanExportResult.SUCCESS:
-                if sent:
-                    break
                 raise ExportError(self._why(reasons))
-            sent += len(batch)
-        return sent
 
     def measure(self, spans: Iterable[Span]) -> str:
         """Add spans to the histograms and send these, which hold all so far; why they could not be sent, or nothing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-FOR_RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+FOR_RANKS = re.compile(r"RANK$|WORLD_SIZE$|^MASTER_|^(PMI|MPI|OMPI|MV2)_")
 """Variables by which a program would take itself for one of the ranks that train."""
 END_SECONDS = 5.0
 LOG_BYTES = 1_000_000
@@ -36,7 +37,7 @@ class ReceivingProcess:
     """
 
     def __init__(self, command: Sequence[str], log: Path | None = None) -> None:
-        environment = {name: value for name, value in os.environ.items() if name not in FOR_RANKS}
+        environment = {name: value for name, value in os.environ.items() if not FOR_RANKS.search(name)}
         environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         with suppress(OSError):  # a disk that is full has been told of elsewhere
             if log is not None and log.exists() and log.stat().st_size > LOG_BYTES:

@@ -27,6 +27,10 @@ from agentrl.monitoring.shared_config import shared_config
 from agentrl.monitoring.trackers import KINDS
 from agentrl.runs.files import METRICS, read_json, read_metrics, to_json
 
+SILENT_SECONDS = 1.0
+"""That the end of a run waits before it says for whom."""
+PYTHON = (sys.executable, "-P", "-m")
+"""Without the working directory, whose modules are none of ours, unless the run looks there itself."""
 TRACKING = "tracking.json"
 """In a run directory: what each tracker calls the run, to go on with it after a resume."""
 
@@ -38,7 +42,15 @@ class Tracking:
         last_step: the newest step that an earlier process of the run has told of; up to it, steps are taken again.
     """
 
-    def __init__(self, *, last_step: int = 0, hosted_names: bool = False, finish_seconds: float = 0.0) -> None:
+    def __init__(
+        self,
+        tell: Callable[[str], None] = print,
+        *,
+        last_step: int = 0,
+        hosted_names: bool = False,
+        finish_seconds: float = 0.0,
+    ) -> None:
+        self.tell = tell
         self.trackers: list[Courier] = []
         self.exporter: Courier | None = None
         self.last_step, self.hosted_names, self.finish_seconds = last_step, hosted_names, finish_seconds
@@ -67,6 +79,9 @@ class Tracking:
         until = time.monotonic() + self.finish_seconds
         for courier in self.couriers:
             courier.ask_to_finish()
+        silent = min(until, time.monotonic() + SILENT_SECONDS)
+        if busy := [courier.name for courier in self.couriers if not courier.wait(silent)]:
+            self.tell(f"waiting up to {self.finish_seconds:g} s for {', '.join(busy)} (tracking.finish_seconds)")
         for courier in self.couriers:
             courier.close(until)
 
@@ -91,7 +106,7 @@ def open_tracking(
         yield Tracking()
         return
     tracking = Tracking(
-        last_step=_last_step(run_dir), hosted_names=wanted.hosted_names, finish_seconds=wanted.finish_seconds
+        tell, last_step=_last_step(run_dir), hosted_names=wanted.hosted_names, finish_seconds=wanted.finish_seconds
     )
     try:
         known = _Known(run_dir)
@@ -109,13 +124,14 @@ def _tracker(
     name: Any, config: RunConfig, wanted: TrackingConfig, run_dir: Path, known: _Known, tell: Callable[[str], None]
 ) -> Courier | None:
     kind = KINDS[name]
-    if find_spec(kind.module) is None:
+    spec = find_spec(kind.module)
+    if spec is None or spec.origin is None:  # a folder of that name, which such a library may have left, is no package
         tell(f"warning: {name} is not installed, the run goes on without it: pip install {kind.package}")
         return None
     found = known.of(name)
     return Courier(
         name,
-        [sys.executable, "-m", "agentrl.monitoring.tracker_process"],
+        [*PYTHON, "agentrl.monitoring.tracker_process"],
         {
             "name": name,
             "run_dir": str(run_dir.absolute()),
@@ -146,7 +162,7 @@ def _exporter(wanted: TrackingConfig, run_dir: Path, tell: Callable[[str], None]
         return None
     return Courier(
         "opentelemetry",
-        [sys.executable, "-m", "agentrl.monitoring.otel_process"],
+        [*PYTHON, "agentrl.monitoring.otel_process"],
         {
             "run_dir": str(run_dir.absolute()),
             "options": options.model_dump(mode="json"),
