@@ -118,7 +118,7 @@ def test_the_same_rollouts_twice_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="are the same rollouts"):
         compare(path, path)
     run = {"kind": "run", "run": "runs/x", "evaluation": "validation-baseline", "step": 0}
-    with pytest.raises(ConfigError, match="both mean validation-baseline of runs/x, whose best policy is the baseline"):
+    with pytest.raises(ConfigError, match="both mean validation-baseline of runs/x, the policy before training"):
         compare(replace(A, policy=run), replace(A, name="best", policy=run))
 
 

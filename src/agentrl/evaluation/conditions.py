@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from agentrl.types import Task
 SAMPLING = ("temperature", "top_p", "top_k")
 """Keys of `inference:` that change what a policy says; the others say where its tokens come from."""
 SECRET = ("headers", "env")
+DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
 NOTHING = {repr({}), repr(ABSENT)}
 """A section without keys and one that is not there are the same."""
 
@@ -70,7 +72,7 @@ def refuse_other_conditions(
     refused, permitted = differing_conditions(before, after, allowed)
     if not refused:
         return permitted
-    lines = [f"{each.key}: {_shown(each.before)} in {names[0]}, {_shown(each.after)} in {names[1]}" for each in refused]
+    lines = [f"{each.key}: {shown(each.before)} in {names[0]}, {shown(each.after)} in {names[1]}" for each in refused]
     keys = " ".join(f"--allow-difference {key}" for key in dict.fromkeys(each.key for each in refused))
     raise ConfigError(
         f"{names[0]} and {names[1]} differ in more than the policy:\n  "
@@ -87,6 +89,7 @@ def _named(declared: Any) -> dict[str, Any]:
     }
 
 
-def _shown(value: Any) -> str:
-    text = "absent" if value is ABSENT else repr(value)
+def shown(value: Any) -> str:
+    """A value for people: digests are cut to their first digits, and what is long to its beginning."""
+    text = "absent" if value is ABSENT else DIGEST.sub(r"\1...", repr(value))
     return text if len(text) <= 80 else f"{text[:77]}..."

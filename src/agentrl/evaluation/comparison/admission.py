@@ -8,7 +8,7 @@ from typing import Any
 
 from agentrl.errors import ConfigError
 from agentrl.evaluation.compare import refuse_other_graders
-from agentrl.evaluation.conditions import differing_conditions, refuse_other_conditions
+from agentrl.evaluation.conditions import differing_conditions, refuse_other_conditions, shown
 from agentrl.evaluation.evaluation_files import Evaluation
 from agentrl.runs.identity import Change
 
@@ -27,7 +27,7 @@ def admit(first: Evaluation, second: Evaluation, allowed: Sequence[str]) -> list
     found, permitted = differing_conditions(first.conditions, second.conditions, allowed)
     spoiled = _scored_by_others(first, second, [*found, *permitted])
     if spoiled:
-        lines = "\n  ".join(f"{each.key}: {each.before!r:.60} against {each.after!r:.60}" for each in spoiled)
+        lines = "\n  ".join(f"{each.key}: {shown(each.before)} against {shown(each.after)}" for each in spoiled)
         raise ConfigError(
             f"{names[0]} and {names[1]} were graded by different graders:\n  {lines}\n"
             "No option allows that: grade one of them again (`agentrl grader run`), or measure both with one grader"
@@ -45,7 +45,7 @@ def _refuse_the_same(first: Evaluation, second: Evaluation) -> None:
         hint = ""
         if len(both) == 1 and first.policy.get("kind") == "run":
             hint = f": both mean {first.policy['evaluation']} of {first.policy['run']}"
-            hint += ", whose best policy is the baseline" if first.policy.get("step") == 0 else ""
+            hint += ", the policy before training" if first.policy.get("step") == 0 else ""
         raise ConfigError(f"{first.name} and {second.name} are the same rollouts{hint}; give two policies")
 
 

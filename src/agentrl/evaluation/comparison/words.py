@@ -8,9 +8,9 @@ from agentrl.evaluation.comparison.layout import p_value
 from agentrl.evaluation.comparison.losses import MIN_HIT, Losses
 from agentrl.evaluation.comparison.patterns import MIN_ITEMS, NO_CALL, PatternChange
 from agentrl.evaluation.comparison.policies import PolicyComparison
+from agentrl.evaluation.conditions import shown
 from agentrl.evaluation.evaluation_files import Evaluation
 from agentrl.evaluation.intervals import RESAMPLES, SEED
-from agentrl.runs.identity import ABSENT
 
 ROWS = {"better": "higher reward", "equal": "equal reward", "worse": "lower reward"}
 COLUMNS = {"fewer": "fewer calls", "equal": "equal calls", "more": "more calls"}
@@ -21,7 +21,6 @@ PATTERNS = {
     "first_tool": "First tool of an episode",
     "last_tool": "Last tool of an episode",
 }
-SHOWN_VALUE_CHARS = 120
 HOLDOUT = "holdout_score_of_"
 
 
@@ -43,12 +42,7 @@ def side_sentence(evaluation: Evaluation) -> str:
 
 def allowed_lines(comparison: PolicyComparison) -> list[str]:
     """The conditions that differ all the same."""
-    return [f"{each.key}: {_shown(each.before)} in A, {_shown(each.after)} in B" for each in comparison.allowed]
-
-
-def _shown(value: object) -> str:
-    shown = "absent" if value is ABSENT else repr(value)
-    return shown if len(shown) <= SHOWN_VALUE_CHARS else f"{shown[: SHOWN_VALUE_CHARS - 3]}..."
+    return [f"{each.key}: {shown(each.before)} in A, {shown(each.after)} in B" for each in comparison.allowed]
 
 
 def test_sentences(comparison: PolicyComparison) -> list[str]:
