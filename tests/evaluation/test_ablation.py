@@ -334,9 +334,8 @@ def test_every_figure_is_that_of_the_episodes_that_were_written(tmp_path: Path) 
 
     of(ablated(noisy, items=20, samples=3)[0]).write(tmp_path)
     record = json.loads((tmp_path / "ablation.json").read_text())
-    episodes = {
-        each["id"]: each for each in map(json.loads, (tmp_path / "ablation.rollouts.jsonl").read_text().splitlines())
-    }
+    lines = (tmp_path / "ablation.rollouts.jsonl").read_text().splitlines()
+    written = {each["id"]: each for each in map(json.loads, lines)}
     for group in record["groups"]:
         items: dict[str, list[float]] = {}
         calls: dict[str, list[float]] = {}
@@ -344,7 +343,7 @@ def test_every_figure_is_that_of_the_episodes_that_were_written(tmp_path: Path) 
             places = {"all": "all turns", "tool": turn["tools"], "turn": f"turn {turn['turn']}"}
             if turn["part"] != group["part"] or places[group["by"]] != group["name"]:
                 continue
-            arms = [[made_anew[each] for each in turn[f"{arm}_ids"]] for arm in ("control", "without")]
+            arms = [[written[each] for each in turn[f"{arm}_ids"]] for arm in ("control", "without")]
             scores, made = zip(
                 *(
                     (
