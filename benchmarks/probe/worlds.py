@@ -17,8 +17,9 @@ from agentrl.chat import ChatFormat
 from agentrl.config import RunConfig, training_sections
 from agentrl.data.tasks import Splits
 from agentrl.evaluation.contender import Contender, PolicySource, served
+from agentrl.evaluation.probe.collect import ProbeOptions
 from agentrl.evaluation.probe.report import ProbeReport
-from agentrl.evaluation.probe.run import ProbeOptions, probe_contender
+from agentrl.evaluation.probe.run import probe_contender
 from agentrl.grading.build import build_grader
 from agentrl.progress import SilentReporter
 from agentrl.rollout.engine import RolloutEngine

@@ -15,7 +15,8 @@ from typer.testing import CliRunner, Result
 from agentrl.cli.main import app
 from agentrl.config import load_config
 from agentrl.evaluation.evaluation_files import read_evaluation
-from agentrl.evaluation.probe.run import ProbeOptions, probe
+from agentrl.evaluation.probe.collect import ProbeOptions
+from agentrl.evaluation.probe.run import probe
 from tests.scripted_api import ScriptedApi, completion, in_turns
 
 

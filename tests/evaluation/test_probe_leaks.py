@@ -10,13 +10,8 @@ from typing import Any, ClassVar
 
 from agentrl.config import ToolEndpointConfig, ToolsConfig
 from agentrl.errors import ToolError
-from agentrl.evaluation.probe.leaks import (
-    ToolLeaks,
-    first_output_holds_answer,
-    sent_answers,
-    tool_leaks,
-    twins,
-)
+from agentrl.evaluation.probe.leaks import ToolLeaks, first_output_holds_answer, sent_answers, tool_leaks
+from agentrl.evaluation.probe.twins import twins
 from agentrl.tools.toolbox import Toolbox
 from agentrl.types import Rollout, Task, ToolCall, ToolResult
 from tests.factories import make_rollout

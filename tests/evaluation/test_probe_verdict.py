@@ -11,12 +11,13 @@ import pytest
 
 from agentrl.evaluation.intervals import Interval
 from agentrl.evaluation.probe.best_of import best_of, estimate
+from agentrl.evaluation.probe.collect import ProbeOptions, choose
 from agentrl.evaluation.probe.groups import groups
-from agentrl.evaluation.probe.leaks import Leak, ToolLeaks, Twins
+from agentrl.evaluation.probe.leaks import Leak, ToolLeaks
 from agentrl.evaluation.probe.measure import Probed, measure
 from agentrl.evaluation.probe.power import smallest_effect
 from agentrl.evaluation.probe.repeatability import repeatability
-from agentrl.evaluation.probe.run import ProbeOptions, choose
+from agentrl.evaluation.probe.twins import Twins
 from agentrl.evaluation.probe.verdict import Evidence, exit_code, judge
 from agentrl.types import Rollout, StopReason
 from benchmarks.probe.truths import Draw, Truth, evenly, same, some, verdict_of

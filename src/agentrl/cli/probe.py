@@ -56,8 +56,9 @@ def probe(
     """
     from agentrl.config import load_config, training_sections
     from agentrl.errors import ConfigError
+    from agentrl.evaluation.probe.collect import ProbeOptions
     from agentrl.evaluation.probe.lines import report_lines
-    from agentrl.evaluation.probe.run import ProbeOptions, ProbeResult, probe_and_keep
+    from agentrl.evaluation.probe.run import ProbeResult, probe_and_keep
     from agentrl.evaluation.probe.run import probe as probe_only
     from agentrl.evaluation.probe.verdict import exit_code
     from agentrl.progress import reporter_for

@@ -12,12 +12,13 @@ from agentrl.evaluation.intervals import Interval
 from agentrl.evaluation.probe.best_of import Estimate, best_of, estimate, pass_curves
 from agentrl.evaluation.probe.bounds import mean_interval, ratio_interval, share_interval
 from agentrl.evaluation.probe.groups import expected_shares, groups, recommended, sizes_of
-from agentrl.evaluation.probe.leaks import ToolLeaks, Twins, first_output_holds_answer
+from agentrl.evaluation.probe.leaks import ToolLeaks, first_output_holds_answer
 from agentrl.evaluation.probe.planned import Plan
 from agentrl.evaluation.probe.power import smallest_effect
 from agentrl.evaluation.probe.repeatability import repeatability
 from agentrl.evaluation.probe.report import Conduct, ProbeReport, SplitFigures
 from agentrl.evaluation.probe.samples import ItemScores, item_scores, voting
+from agentrl.evaluation.probe.twins import Twins
 from agentrl.evaluation.probe.verdict import Evidence, judge
 from agentrl.types import Rollout
 

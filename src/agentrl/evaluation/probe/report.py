@@ -8,11 +8,12 @@ from typing import Any
 from agentrl.evaluation.intervals import Interval
 from agentrl.evaluation.probe.best_of import BestOf, Estimate
 from agentrl.evaluation.probe.groups import Advice, Groups
-from agentrl.evaluation.probe.leaks import ToolLeaks, Twins
+from agentrl.evaluation.probe.leaks import ToolLeaks
 from agentrl.evaluation.probe.planned import Plan
 from agentrl.evaluation.probe.power import SmallestEffect
 from agentrl.evaluation.probe.repeatability import Repeatability
 from agentrl.evaluation.probe.samples import ItemScores
+from agentrl.evaluation.probe.twins import Twins
 from agentrl.evaluation.probe.verdict import Reason, Verdict
 
 FORMAT = "agentrl-probe/1"

@@ -1,10 +1,8 @@
-"""The probe itself: roll out, grade again, try the tools, and measure. The only file here that calls anything."""
+"""The probe itself: open the policy, roll out, ask what else `collect.py` asks, and measure."""
 
 from __future__ import annotations
 
 import asyncio
-import math
-import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,45 +14,16 @@ from agentrl.data.tasks import Splits
 from agentrl.errors import BaselineError, ConfigError
 from agentrl.evaluation.contender import BASELINE, Contender, PolicySource, open_contender, served
 from agentrl.evaluation.evaluation_files import Evaluation
-from agentrl.evaluation.probe.leaks import ToolLeaks, tool_leaks, twins
+from agentrl.evaluation.probe.collect import SPLITS, ProbeOptions, Told, choose, grade_again, try_tools
 from agentrl.evaluation.probe.measure import Probed, measure
 from agentrl.evaluation.probe.planned import Plan, plan
 from agentrl.evaluation.probe.report import ProbeReport
-from agentrl.grading.build import build_grader
-from agentrl.grading.judges.cache import asked_afresh
-from agentrl.grading.many import grade_many
-from agentrl.grading.submission import Submission
+from agentrl.evaluation.probe.twins import twins
 from agentrl.progress import Reporter, SilentReporter
 from agentrl.sizing import model_shape
-from agentrl.tools.lifecycle import Lifecycle
-from agentrl.tools.toolbox import Toolbox
-from agentrl.types import Rollout, Task
+from agentrl.types import Rollout
 
 Result = TypeVar("Result")
-WHOLE_OUTPUT = 2**20
-SPLITS = ("train", "validation")
-"""The test split's one use is at the end of a run."""
-TOLD = 5
-"""Times that a part of the work says how far it is."""
-
-
-@dataclass(frozen=True)
-class ProbeOptions:
-    """How much is asked."""
-
-    samples: int = 3
-    """Rollouts of each item."""
-    items: int = 50
-    """Validation items, drawn by the seed."""
-    train_items: int = 50
-    grades: int = 3
-    """Of each answer, the first included; 1 leaves open whether the grader agrees with itself."""
-    seed: int | None = None
-    """None is the config's. Validation rollouts of a run's own seed are those that it starts from."""
-    usd_per_hour: float = 0.0
-    """Of the machine that will train."""
-    trained_tokens_per_second: float | None = None
-    """Of the update; None is a round number."""
 
 
 @dataclass(frozen=True)
@@ -158,14 +127,14 @@ async def probe_contender(
         raise ConfigError("--items and --train-items: found 0 and 0; allowed: at least one item")
     total = len(tasks) * options.samples
     reporter.phase(f"rolling out {len(tasks)} items x {options.samples}")
-    tell = _Told(reporter, total)
+    tell = Told(reporter, total)
     # all in one call: a batch is as full as it can be. Validation draws what a run's first evaluation draws.
     rollouts = await contender.engine.run(
         tasks, samples_per_task=options.samples, seed=f"{seed}/validation", on_done=lambda _: tell.one()
     )
     seconds = time.monotonic() - started
-    again, unrepeated = await _grade_again(config, rollouts, options.grades, base_url, reporter)
-    leaks = await _try_tools(config, tasks, rollouts, base_url, reporter)
+    again, unrepeated = await grade_again(config, rollouts, options.grades, base_url, reporter)
+    leaks = await try_tools(config, tasks, rollouts, base_url, reporter)
     planned, unplanned = _plan(config, contender.splits, rollouts, seconds, options)
     split_of = {task.id: split for split, found in chosen.items() for task in found}
     by_split = {split: [each for each in rollouts if split_of[each.task.id] == split] for split in SPLITS}
@@ -196,71 +165,6 @@ async def probe_contender(
     return report, by_split
 
 
-def choose(
-    splits: Splits, options: ProbeOptions, validation_items: int | None, seed: object
-) -> dict[str, tuple[Task, ...]]:
-    """The items of each split, drawn at random: the first ones of a file may be its easy ones.
-
-    Args:
-        validation_items: that a run evaluates on, the first ones; the others are left alone here, too.
-    """
-    pools = {"train": splits.train, "validation": splits.validation[:validation_items]}
-    wanted = {"train": options.train_items, "validation": options.items}
-    found = {}
-    for split in SPLITS:
-        pool, n_items = pools[split], min(wanted[split], len(pools[split]))
-        places = sorted(random.Random(f"{seed}/probe/{split}").sample(range(len(pool)), n_items))
-        found[split] = tuple(pool[place] for place in places)
-    return found
-
-
-async def _grade_again(
-    config: RunConfig, rollouts: Sequence[Rollout], grades: int, base_url: str, reporter: Reporter
-) -> tuple[dict[str, list[float]], str]:
-    """Further scores by rollout id, past every cache, and why there are none where there are none."""
-    sections = training_sections(config)
-    valid = [each for each in rollouts if each.is_valid]
-    if grades < 2:
-        return {}, "answers were graded once (--grades 1)"
-    if sections.tools.lifecycle is not None and sections.grading.endpoints:
-        return {}, "the grader may look into the sandbox of an episode, and that is closed by then"
-    if not valid:
-        return {}, "no rollout has a score"
-    reporter.phase(f"grading {len(valid)} answers {grades - 1} more times")
-    grader = build_grader(sections.grading, base_url)
-    submissions = [Submission.of_rollout(each) for each in valid]
-    tell = _Told(reporter, (grades - 1) * len(valid))
-    again: dict[str, list[float]] = {}
-    try:
-        with asked_afresh():
-            for _ in range(grades - 1):
-                found = await grade_many(
-                    grader, submissions, at_once=config.rollout.max_concurrent, on_done=lambda _: tell.one()
-                )
-                for rollout, grade in zip(valid, found, strict=True):
-                    if grade.score is not None:
-                        again.setdefault(rollout.id, []).append(grade.score)
-                missing = next((grade.reason for grade in found if grade.score is None), "")
-    finally:
-        await grader.aclose()
-    return again, f"graded again, no answer got a score ({missing})" if not again else ""
-
-
-async def _try_tools(
-    config: RunConfig, tasks: Sequence[Task], rollouts: Sequence[Rollout], base_url: str, reporter: Reporter
-) -> ToolLeaks:
-    sections = training_sections(config)
-    reporter.phase("asking the tools for answers that they should not know")
-    toolbox = Toolbox.from_config(sections.tools, base_url, max_output_chars=WHOLE_OUTPUT)
-    lifecycle = Lifecycle.from_config(sections.tools, base_url)
-    try:
-        return await tool_leaks(toolbox, tasks, rollouts, config=sections.tools, lifecycle=lifecycle)
-    finally:
-        await toolbox.aclose()
-        if lifecycle is not None:
-            await lifecycle.aclose()
-
-
 def _plan(
     config: RunConfig, splits: Splits, rollouts: Sequence[Rollout], seconds: float, options: ProbeOptions
 ) -> tuple[Plan | None, str]:
@@ -280,16 +184,3 @@ def _plan(
         trained_tokens_per_second=options.trained_tokens_per_second,
     )
     return found, "" if found else "no rollout has a score"
-
-
-class _Told:
-    """Counts what is done, and says so a few times."""
-
-    def __init__(self, reporter: Reporter, total: int) -> None:
-        self._reporter, self._total, self._done = reporter, total, 0
-        self._every = max(1, math.ceil(total / TOLD))
-
-    def one(self) -> None:
-        self._done += 1
-        if self._done in (1, self._total) or self._done % self._every == 0:
-            self._reporter.step(self._done, self._total, {})

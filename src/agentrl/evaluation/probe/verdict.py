@@ -14,9 +14,10 @@ from agentrl.evaluation.intervals import Interval
 from agentrl.evaluation.judge_noise import MAX_SIGMA
 from agentrl.evaluation.probe.best_of import BestOf, Estimate
 from agentrl.evaluation.probe.groups import Groups
-from agentrl.evaluation.probe.leaks import ToolLeaks, Twins
+from agentrl.evaluation.probe.leaks import ToolLeaks
 from agentrl.evaluation.probe.power import SmallestEffect
 from agentrl.evaluation.probe.repeatability import Repeatability
+from agentrl.evaluation.probe.twins import Twins
 
 Verdict = Literal["trainable", "weak", "not", "unmeasured"]
 Weight = Literal["trainable", "not", "unmeasured", "weak", "note"]
