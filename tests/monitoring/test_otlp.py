@@ -112,7 +112,7 @@ def test_f56_a_collector_that_is_down_or_slow_is_told() -> None:
 
 def test_histograms_are_in_seconds_and_tokens_and_have_few_labels() -> None:
     with collecting() as stub:
-        collector = Collector(stub.url, resource(), metrics_to=True)
+        collector = Collector(stub.url, resource(), with_metrics=True)
         found = [
             span
             for rollout in (answered(), misbehaved(), broken(FailureClass.TOOL))

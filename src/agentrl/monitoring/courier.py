@@ -187,7 +187,8 @@ class Courier:
                 return
             self.trouble = printable(why)[:SHOWN_CHARS]
         self._lose(self._waiting)
-        self._tell(f"warning: {self.name} is given up, the run goes on without it: {self._described(why)}")
+        meanwhile = "" if self._is_closing.is_set() else ", the run goes on without it"
+        self._tell(f"warning: {self.name} is given up{meanwhile}: {self._described(why)}")
 
     def _described(self, why: str) -> str:
         parts = [printable(why)[:SHOWN_CHARS], self._repair(why) if self._repair else ""]

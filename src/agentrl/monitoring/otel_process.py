@@ -57,7 +57,7 @@ class OtelReceiver:
             resource(environment=options["environment"], run_hash=run_hash(self.run)),
             headers=options["headers"],
             timeout_seconds=self.timeout_seconds,
-            metrics_to=options["metrics"],
+            with_metrics=options["metrics"],
         )
         return {}
 

@@ -101,7 +101,8 @@ class Collector:
         endpoint: its address; the paths of the protocol are added.
         headers: `${NAME}` is replaced from the environment here, once.
         timeout_seconds: for one request, its retries included.
-        spans_to, metrics_to: other exporters than OTLP/HTTP, for tests; False of the latter sends no histograms.
+        spans_to: another exporter than OTLP/HTTP.
+        with_metrics: also keep histograms, see `measure`.
 
     Raises:
         ConfigError: OpenTelemetry is not installed, or a variable of a header is not set.
@@ -115,7 +116,7 @@ class Collector:
         headers: Mapping[str, str] | None = None,
         timeout_seconds: float = 10.0,
         spans_to: SpanExporter | None = None,
-        metrics_to: MetricExporter | bool = False,
+        with_metrics: bool = False,
     ) -> None:
         need_opentelemetry("the export")
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
@@ -125,9 +126,11 @@ class Collector:
         self._resource, self._secrets = resource, sent.secrets
         options: dict[str, Any] = {"headers": sent.values, "timeout": timeout_seconds}
         self._spans = spans_to or OTLPSpanExporter(endpoint=signal_url(endpoint, TRACES), **options)
-        if metrics_to is True:
-            metrics_to = OTLPMetricExporter(endpoint=signal_url(endpoint, METRICS), **options)
-        self._histograms = Histograms(resource, metrics_to) if metrics_to else None
+        self._histograms: Histograms | None = None
+        if with_metrics:
+            self._histograms = Histograms(
+                resource, OTLPMetricExporter(endpoint=signal_url(endpoint, METRICS), **options)
+            )
 
     def send(self, spans: Sequence[Span]) -> None:
         """Send spans, in requests of a bounded size.
@@ -166,13 +169,13 @@ class Collector:
 class Histograms:
     """Durations and tokens, in the conventions' units. No id of a session ever labels one of them."""
 
-    def __init__(self, resource: Resource, exporter: MetricExporter | bool) -> None:
+    def __init__(self, resource: Resource, exporter: MetricExporter) -> None:
         from opentelemetry.sdk.metrics import MeterProvider
         from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
         # read when a batch is recorded, by ourselves: a reader with a thread would export on its own time
         self._reader = InMemoryMetricReader()
-        self._exporter: Any = exporter
+        self._exporter = exporter
         provider = MeterProvider([self._reader], resource, shutdown_on_exit=False)
         meter = provider.get_meter("agentrl", __version__)
         self._instruments = {
