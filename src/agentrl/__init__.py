@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from agentrl.evaluation.evaluate import evaluate
     from agentrl.evaluation.evaluate_policy import EvalOptions, evaluate_policy
     from agentrl.evaluation.evaluation_files import Evaluation
-    from agentrl.evaluation.probe.run import ProbeOptions, probe
+    from agentrl.evaluation.probe.collect import ProbeOptions
+    from agentrl.evaluation.probe.run import probe
     from agentrl.inference.scripted import ScriptedEngine
     from agentrl.policy.policy import load_policy
     from agentrl.policy.reference import ReferencePolicy
@@ -67,7 +68,8 @@ _HOMES = {
     "agentrl.evaluation.evaluate": ("evaluate",),
     "agentrl.evaluation.evaluate_policy": ("EvalOptions", "evaluate_policy"),
     "agentrl.evaluation.evaluation_files": ("Evaluation",),
-    "agentrl.evaluation.probe.run": ("ProbeOptions", "probe"),
+    "agentrl.evaluation.probe.collect": ("ProbeOptions",),
+    "agentrl.evaluation.probe.run": ("probe",),
     "agentrl.inference.scripted": ("ScriptedEngine",),
     "agentrl.policy.policy": ("load_policy",),
     "agentrl.policy.reference": ("ReferencePolicy",),

@@ -37,11 +37,8 @@ app = typer.Typer(
     epilog="Exit codes: 0 good, 1 the run failed, 2 usage or config, 3 a gate failed, 4 a gate is inconclusive, "
     "130 interrupted (a checkpoint was saved).",
 )
-for verb in (check, plan, probe, rollouts, sft, train):
-    app.command()(verb)
-app.command("eval")(evaluate)
-for verb in (compare, ablate, ui, audit, pairs, dpo):
-    app.command()(verb)
+for verb in (check, plan, probe, rollouts, sft, train, evaluate, compare, ablate, ui, audit, pairs, dpo):
+    app.command("eval" if verb is evaluate else None)(verb)
 app.add_typer(suite, name="suite")
 app.add_typer(doctor, name="doctor")
 app.add_typer(endpoints, name="endpoints")
