@@ -144,6 +144,10 @@ def test_a_rating_that_is_none_leaves_everything_as_it_was(
     assert answer.status_code == 422
     assert said in answer.text
     assert not (runs_dir / "demo" / "audit").exists()
+    unknown = {"action": "delete", "score": "1", "rater": "ana"}
+    for what in ("queue", "rating"):
+        path = f"/runs/demo/episodes/trace_base_q01-0/{what}"
+        assert client.post(path, data=unknown, headers=OURS).status_code == 422
     long = {"score": "1", "rater": "ana", "note": "x" * 3000}
     assert client.post("/runs/demo/episodes/trace_base_q01-0/rating", data=long, headers=OURS).status_code == 422
 

@@ -6,7 +6,7 @@ Only pages of this server may post, see `ui/guard.py`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
@@ -23,12 +23,19 @@ from agentrl.ui.traces.views import EpisodeView
 
 router = APIRouter()
 MAX_CHARS = 2000
-"""Of a note, and of a rater's name a tenth."""
+"""Of what is typed into one field."""
 Text = Annotated[str, Form(max_length=MAX_CHARS)]
 
 
 @router.post("/runs/{run}/episodes/{rollout_id:path}/queue")
-def queue(request: Request, index: Index, run: RunName, found: Found, action: Text, note: Text = "") -> Response:
+def queue(
+    request: Request,
+    index: Index,
+    run: RunName,
+    found: Found,
+    action: Annotated[Literal["pick", "take_back"], Form()],
+    note: Text = "",
+) -> Response:
     """Put an episode into the audit queue, or take it out again."""
     row, trace = found
     path = _path(index, run)
@@ -53,7 +60,7 @@ def rate(
     rater: Text = "",
     score: Text = "",
     note: Text = "",
-    action: Text = "",
+    action: Annotated[Literal["save", "withdraw"], Form()] = "save",
 ) -> Response:
     """Say how good an episode is, which puts it into the queue as well; or take back what one said."""
     row, trace = found
