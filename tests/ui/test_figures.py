@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from agentrl.config import PPOConfig
 from agentrl.ppo.guards import judge
 from agentrl.ppo.rules import rules
-from agentrl.ui.charts import MAX_POINTS, Limit, axis_end, draw, thinned, thinned_band
+from agentrl.ui.charts import Limit, draw
 from agentrl.ui.csv_text import to_csv
-from agentrl.ui.figures import MINUTES, Figure, Metrics, MetricsShelf, compared_figure, run_figure
+from agentrl.ui.figures import MINUTES, Figure, Metrics, MetricsShelf, compared_figure, run_figure, whole_figure
 from agentrl.ui.guard_states import guard_states, limits_of, rules_of, worst
 from agentrl.ui.plots import OTHER, SECTIONS, Line, Plot, expanded, find_plot, plot_of, sections_of
+from agentrl.ui.thinning import MAX_POINTS, SPANS, axis_end, thinned
 
 METRICS = Path(__file__).parents[2] / "docs" / "metrics.md"
 VALUES = st.one_of(st.none(), st.floats(), st.integers(), st.text(max_size=3), st.booleans())
@@ -122,31 +123,29 @@ def test_a_key_alone_has_the_title_of_its_plot() -> None:
 # --- drawings
 
 
-def test_a_long_curve_keeps_its_extremes_and_its_ends() -> None:
-    x = np.arange(20_000.0)
-    y = np.sin(x / 500)
-    y[12_345], y[777] = 9.0, -9.0
-    thin_x, thin_y = thinned(x, y)
-    assert len(thin_x) <= MAX_POINTS
-    assert {9.0, -9.0} <= set(thin_y.tolist())
-    assert (thin_x[0], thin_x[-1]) == (0.0, 19_999.0)
-    assert (np.diff(thin_x) > 0).all()
-    _, low, high = thinned_band(x, y - 1, y + 1)
-    assert (low.min(), high.max()) == (-10.0, 10.0)
+def test_a_long_curve_keeps_its_means_and_its_extremes() -> None:
+    rows = [{"step": n, "a": math.sin(n / 500), "a_low": -1.0, "a_high": 1.0} for n in range(20_000)]
+    rows[12_345]["a"], rows[777]["a"] = 9.0, -9.0
+    thin = thinned(Metrics(rows).curve("a", "a"))
+    assert len(thin.x) == len(thin.band[0]) == SPANS
+    assert (thin.low.min(), thin.high.max()) == (-9.0, 9.0)
+    assert (np.diff(thin.x) > 0).all()
+    assert float(np.mean(thin.y)) == pytest.approx(np.mean([row["a"] for row in rows]))
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=1500))
-def test_thinning_keeps_the_lowest_and_the_highest(values: list[float]) -> None:
-    y = np.array(values)
-    _, thin = thinned(np.arange(len(y), dtype=float), y)
-    assert (thin.min(), thin.max(), thin[0], thin[-1]) == (y.min(), y.max(), y[0], y[-1])
+def test_every_value_lies_within_what_is_drawn_of_its_span(values: list[float]) -> None:
+    thin = thinned(Metrics([{"step": n, "a": value} for n, value in enumerate(values)]).curve("a", "a"))
+    assert len(thin.x) <= MAX_POINTS
+    assert (thin.low.min(), thin.high.max()) == (min(values), max(values))
+    assert ((thin.low <= thin.y + 1e-6) & (thin.y <= thin.high + 1e-6)).all()
 
 
 def test_twenty_thousand_steps_are_a_light_drawing() -> None:
     drawing = draw(one([math.sin(n / 99) for n in range(20_000)]))
     assert drawing is not None
     assert len(drawing.svg) < 15_000
-    assert "lowest and the highest of each of 150 spans" in drawing.notes[0]
+    assert drawing.notes == ("20,000 values: the mean of each of 200 spans, between its lowest and its highest.",)
 
 
 def test_one_spike_does_not_flatten_a_curve() -> None:
@@ -201,6 +200,12 @@ def test_a_csv_reads_back_as_the_same_numbers() -> None:
     lines = list(csv.reader(io.StringIO(to_csv(one(values)))))
     assert lines[0] == ["step", "a"]
     assert [float(cell) for _, cell in lines[1:]] == values
+
+
+def test_the_whole_csv_has_every_number_once() -> None:
+    rows = [{"step": 1, "a": 1, "a_low": 0, "a_high": 2, "b_low": 3, "c": 4, "c_low": 5}]
+    heads, line = csv.reader(io.StringIO(to_csv(whole_figure(Metrics(rows)))))
+    assert dict(zip(heads, map(float, line), strict=True)) == rows[0]
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", '"quoted", name', "plain"])

@@ -13,20 +13,13 @@ import numpy as np
 from markupsafe import Markup
 
 from agentrl.evaluation.charts import BOTTOM, HEIGHT, LEFT, MAX_MARKS, RIGHT, TOP, WIDTH, Frame, Points, number
-from agentrl.ui.figures import Curve, Figure, Numbers
+from agentrl.ui.figures import Figure, Numbers
 from agentrl.ui.templating import shown
+from agentrl.ui.thinning import SPANS, Thinned, axis_end, thinned
 
 COLOURS, DASHES, SHAPES = 12, 5, 5
 """Of style.css; a series has those of its place."""
-MAX_POINTS = 400
-"""Of a curve; longer ones are thinned."""
-SPANS = 150
-"""That a long curve is cut into; of each its lowest and its highest value are drawn."""
 MAX_BARS = 100
-MIN_VALUES = 10
-"""Before any counts as far out."""
-USUAL, FAR = 0.9, 5.0
-"""Values that lie FAR times as high as this share of all are beyond the axis."""
 SPARSE_MARKS = 8
 MIN_SPAN = 1e-9
 """Of an axis: less is rounding, and drawn as 0."""
@@ -57,44 +50,6 @@ def draw(figure: Figure, limits: Sequence[Limit] = ()) -> Drawing | None:
     return _bars(figure) if figure.is_stack else _lines(figure, limits)
 
 
-def thinned(x: Numbers, y: Numbers) -> tuple[Numbers, Numbers]:
-    """At most MAX_POINTS: of every span of x the lowest and the highest, and both ends."""
-    if len(x) <= MAX_POINTS:
-        return x, y
-    starts = _span_starts(x)
-    ends = [*starts[1:], len(x)]
-    kept = {0, len(x) - 1}
-    for start, end in zip(starts, ends, strict=True):
-        kept |= {start + int(y[start:end].argmin()), start + int(y[start:end].argmax())}
-    chosen = sorted(kept)
-    return x[chosen], y[chosen]
-
-
-def thinned_band(x: Numbers, low: Numbers, high: Numbers) -> tuple[Numbers, Numbers, Numbers]:
-    """At most SPANS places: the lowest and the highest bound of each span, at its beginning."""
-    if len(x) <= MAX_POINTS:
-        return x, low, high
-    starts = _span_starts(x)
-    return x[starts], np.minimum.reduceat(low, starts), np.maximum.reduceat(high, starts)
-
-
-def _span_starts(x: Numbers) -> list[int]:
-    """Indices at which a span begins; empty spans are left out."""
-    if x[-1] <= x[0]:
-        return [0]
-    spans = np.minimum(((x - x[0]) / (x[-1] - x[0]) * SPANS).astype(int), SPANS - 1)
-    return [0, *(np.flatnonzero(np.diff(spans)) + 1).tolist()]
-
-
-def axis_end(values: Numbers) -> float:
-    """Up to where an axis goes: the highest value, or less where a few lie far above all others."""
-    ordered = np.sort(values)
-    low, high = float(ordered[0]), float(ordered[-1])
-    usual = float(ordered[math.ceil(USUAL * len(ordered)) - 1])
-    is_far = len(ordered) >= MIN_VALUES and usual > low and high - low > FAR * (usual - low)
-    return low + 1.5 * (usual - low) if is_far else high
-
-
 def _lines(figure: Figure, limits: Sequence[Limit]) -> Drawing:
     places, values = (np.concatenate([getattr(each, name) for each in figure.curves]) for name in ("x", "y"))
     end = axis_end(values)
@@ -110,22 +65,22 @@ def _lines(figure: Figure, limits: Sequence[Limit]) -> Drawing:
         low, high = min(low, 0.0), MIN_SPAN
     elif high - low < MIN_SPAN:
         high = low + (abs(low) or 1.0)
-    thin = [thinned(each.x, each.y) for each in figure.curves]
-    frame = Frame(np.concatenate([x for x, _ in thin]).tolist(), low, high, x_label=figure.x)
+    curves = [thinned(each) for each in figure.curves]
+    frame = Frame(
+        [places.min(), places.max(), *np.concatenate([each.x for each in curves])], low, high, x_label=figure.x
+    )
     parts = [Markup(frame.axes()), *(_limit(frame, limit) for limit in limits)]
-    parts += [_band(frame, index, each) for index, each in enumerate(figure.curves)]
-    parts += [
-        _curve(frame, index, each.label, list(zip(x.tolist(), y.tolist(), strict=True)))
-        for index, (each, (x, y)) in enumerate(zip(figure.curves, thin, strict=True))
-    ]
+    parts += [_bands(frame, index, each) for index, each in enumerate(curves)]
+    parts += [_curve(frame, index, figure.curves[index].label, each) for index, each in enumerate(curves)]
     notes = []
     if count := int(is_far.sum()):
         most = int(values.argmax())
         said = "1 value lies" if count == 1 else f"{count:,} values lie"
         where = f"{figure.x} {number(places[most])}"
         notes.append(f"{said} above the axis (\u25b2), the highest {number(values[most])} at {where}.")
-    if (longest := max(len(each.x) for each in figure.curves)) > MAX_POINTS:
-        notes.append(f"Of {longest:,} values, the lowest and the highest of each of {SPANS} spans are drawn.")
+    if any(each.is_thinned for each in curves):
+        longest = max(len(each.x) for each in figure.curves)
+        notes.append(f"{longest:,} values: the mean of each of {SPANS} spans, between its lowest and its highest.")
     return Drawing(_svg(figure, frame, parts), _legend(figure, _line_sample), tuple(notes))
 
 
@@ -137,7 +92,8 @@ def _clamped(frame: Frame, points: Points) -> Points:
     return [(x, min(max(value, frame.low), frame.high)) for x, value in points]
 
 
-def _curve(frame: Frame, index: int, label: str, points: Points) -> Markup:
+def _curve(frame: Frame, index: int, label: str, curve: Thinned) -> Markup:
+    points = list(zip(curve.x.tolist(), curve.y.tolist(), strict=True))
     if not points:
         return Markup("")
     inside = _clamped(frame, points)
@@ -145,7 +101,7 @@ def _curve(frame: Frame, index: int, label: str, points: Points) -> Markup:
     every = 1 if len(points) <= MAX_MARKS else math.ceil(len(points) / SPARSE_MARKS)
     marks = "".join(_mark(index, frame.x(x), frame.y(value)) for x, value in inside[::every])
     parts.append(f'<path class="mark" d="{marks}"/>')
-    far = "".join(_beyond(frame.x(x), TOP) for x, value in points if value > frame.high)
+    far = "".join(_beyond(frame.x(x), TOP) for x in curve.x[curve.high > frame.high].tolist())
     parts += [f'<path class="mark far" d="{far}"/>'] * bool(far)
     return _group(index, label, points, parts)
 
@@ -176,13 +132,18 @@ def _beyond(x: float, y: float) -> str:
     return f"M{x:.1f},{y - 4:.1f}l4,7h-8z"
 
 
-def _band(frame: Frame, index: int, curve: Curve) -> Markup:
-    x, low, high = (each.tolist() for each in thinned_band(*curve.band))
-    if not x:
+def _bands(frame: Frame, index: int, curve: Thinned) -> Markup:
+    """The interval, and what the spans of a long curve range over."""
+    spread = _band(frame, index, "range", curve.x, curve.low, curve.high) if curve.is_thinned else Markup("")
+    return spread + _band(frame, index, "band", *curve.band)
+
+
+def _band(frame: Frame, index: int, name: str, x: Numbers, low: Numbers, high: Numbers) -> Markup:
+    if not len(x):
         return Markup("")
-    upper = _clamped(frame, list(zip(x, high, strict=True)))
-    lower = _clamped(frame, list(zip(x, low, strict=True)))
-    kind, name = ("polygon", "band") if len(x) > 1 else ("polyline", "line")
+    upper = _clamped(frame, list(zip(x.tolist(), high.tolist(), strict=True)))
+    lower = _clamped(frame, list(zip(x.tolist(), low.tolist(), strict=True)))
+    kind, name = ("polygon", name) if len(x) > 1 else ("polyline", "line")
     outline = frame.path([*upper, *reversed(lower)])
     return Markup('<{} class="{} {}" points="{}"/>').format(Markup(kind), name, _style(index), outline)
 

@@ -149,6 +149,14 @@ def run_figure(plot: Plot, metrics: Metrics) -> Figure:
     return Figure(plot.name, plot.title, curves, keys, STEP, plot.y_range, plot.is_stack)
 
 
+def whole_figure(metrics: Metrics) -> Figure:
+    """All metrics of a run, each key once: bounds of an interval with what they bound."""
+    curves = [metrics.curve(key, key) for key in metrics.keys]
+    bounds = {f"{each.label}{end}" for each in curves if len(each.band[0]) for end in ("_low", "_high")}
+    kept = tuple(each for each in curves if each.label not in bounds)
+    return Figure("metrics", "Metrics", kept, tuple(each.label for each in kept))
+
+
 def compared_figure(key: str, runs: Mapping[str, Metrics], x: str = STEP) -> Figure:
     """One metric of several runs; a run without it keeps its place, so that every run has one colour everywhere."""
     plot = plot_of(key)

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from agentrl.evaluation.outcome import finite, verdict
 from agentrl.ppo.rules import Rule
 from agentrl.ui.dependencies import Index, RunName, Shelf
-from agentrl.ui.figures import MINUTES, Figure, Metrics, MetricsShelf, run_figure
+from agentrl.ui.figures import MINUTES, Metrics, MetricsShelf, run_figure, whole_figure
 from agentrl.ui.guard_states import GuardState, guard_states, limits_of, rules_of, worst
 from agentrl.ui.index import RunRow, RunsIndex
 from agentrl.ui.links import run_url
@@ -67,9 +67,7 @@ def download(index: Index, shelf: Shelf, name: RunName, plot: str = "") -> Respo
     """
     _, metrics = read_run(index, shelf, name)
     if not plot:
-        keys = [key for key in metrics.keys if not key.endswith(("_low", "_high"))]
-        every = Figure("metrics", "Metrics", tuple(metrics.curve(key, key) for key in keys), tuple(keys))
-        return csv_answer(every, f"{name}-metrics")
+        return csv_answer(whole_figure(metrics), f"{name}-metrics")
     found = find_plot(plot, metrics.keys)
     if found is None:
         raise HTTPException(404, f"The run has nothing for a plot {plot!r:.100}.")
