@@ -143,7 +143,7 @@ class Grade:
     """What a graded score rests on, in words: a judge's steps, the numbers compared, the rule that was broken."""
     errors: tuple[str, ...] = ()
     """Flags of the graders/run reply that were raised, such as "sample_parse_error"; a graded score may
-    carry some (the sample's fault), an ungraded one says which side broke."""
+    carry some (the sample's fault), an ungraded one says which side broke. "request_refused" is an API's, of a turn."""
     version: str = ""
     """Digest of the grader that gave it, see `Grader.version`: grades of different versions are never compared."""
     cost_usd: float = 0.0

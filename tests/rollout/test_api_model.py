@@ -18,7 +18,7 @@ from agentrl.inference.scripted import ScriptedEngine
 from agentrl.rollout import api_address
 from agentrl.rollout.api_address import ApiAddress
 from agentrl.rollout.api_model import ApiModel
-from agentrl.rollout.engine import RolloutEngine
+from agentrl.rollout.engine import REFUSED, RolloutEngine
 from agentrl.rollout.outage import OutageGuard
 from agentrl.rollout.trajectory import to_trajectories
 from agentrl.runs.traces import from_trace, to_trace
@@ -283,7 +283,8 @@ def test_what_never_works_ends_the_measurement(serve: Serve, failure: Answer, hi
 
 def test_a_bad_request_later_on_is_about_its_episode(serve: Serve) -> None:
     api = serve(in_turns(completion(None, LOOK), (400, {"error": "no such tool"})))
-    assert one(api).failure_class is FailureClass.ENGINE
+    rollout = one(api)
+    assert (rollout.failure_class, rollout.grade.errors) == (FailureClass.ENGINE, (REFUSED,))
 
 
 def test_a_key_is_sent_and_shown_nowhere(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

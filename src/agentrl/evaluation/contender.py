@@ -63,8 +63,10 @@ class PolicySource:
             if which == BASELINE:
                 return cls("baseline", text)
             folder = _of_run(Path(run), which)
-        if not folder.is_dir():
-            raise ConfigError(f"{text}: no such folder; allowed: baseline, a checkpoint's folder, or RUN{AT}best")
+        if not text or not folder.is_dir():
+            raise ConfigError(
+                f"{text or 'found nothing'}: no such folder; allowed: baseline, a checkpoint's folder, or RUN{AT}best"
+            )
         inner = folder / "policy"
         return cls("checkpoint", text, inner if inner.is_dir() else folder)
 

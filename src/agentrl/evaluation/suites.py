@@ -120,7 +120,7 @@ def read_suite(path: Path) -> Suite:
             allowed = f"allowed: {FORMAT!r}, as `agentrl suite freeze` writes it"
             raise ConfigError(f"{path}: found format {found!r}; {allowed}")
         items = path.with_name(str(record["items"]))
-        if items.parent != path.parent or not items.is_file():
+        if not items.is_file():
             raise ConfigError(f"{path}: its items, {items.name}, are not beside it: keep the two files together")
         if (found := file_digest(items)) != record["digest"]:
             raise ConfigError(

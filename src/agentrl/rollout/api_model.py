@@ -43,6 +43,10 @@ class NoRoom(Exception):
     """The conversation fills the model's context."""
 
 
+class RequestRefused(EngineError):
+    """A 4xx for what stands in one conversation: asked again, it would be refused again."""
+
+
 class ApiModel:
     """Takes the place of an InferenceEngine in a RolloutEngine: it gives turns, not tokens.
 
@@ -189,7 +193,7 @@ class ApiModel:
             return ApiReply(parsed, is_truncated=False, message={}, seconds=reply.seconds, attempts=reply.attempts)
         if reply.status in NEVER_MENDED or (reply.status in WRONG_FROM_THE_START and not self._has_answered):
             raise ConfigError(found + self._advice(reply.status))
-        raise EngineError(found, rollout_id=rollout_id)
+        raise RequestRefused(found, rollout_id=rollout_id)
 
     def _advice(self, status: int) -> str:
         if status in (401, 403):

@@ -23,7 +23,7 @@ from agentrl.grading.holdout import HoldoutGraders
 from agentrl.inference.build import build_engine
 from agentrl.inference.engine import InferenceEngine
 from agentrl.phases import Phases, Watched
-from agentrl.rollout.api_model import ApiModel
+from agentrl.rollout.api_model import ApiModel, RequestRefused
 from agentrl.rollout.api_turns import ApiTurns
 from agentrl.rollout.beginning import Beginning
 from agentrl.rollout.episode import Episode
@@ -37,6 +37,8 @@ from agentrl.types import FailureClass, Grade, Message, Rollout, StopReason, Tas
 if TYPE_CHECKING:
     from agentrl.policy.policy import Policy
 
+REFUSED = "request_refused"
+"""Flag of a rollout that an API would refuse again."""
 BROKEN_BY = {EngineError: FailureClass.ENGINE, ToolError: FailureClass.TOOL, SandboxError: FailureClass.SANDBOX}
 
 
@@ -345,7 +347,7 @@ class RolloutEngine:
     async def _grade(self, rollout: Rollout) -> Grade:
         """The grade, or why there is none: a grader that hangs must not hold the step."""
         if rollout.error:
-            return Grade(None, rollout.error)
+            return replace(rollout.grade, reason=rollout.error)
         limit = self._config.max_grading_seconds
         try:
             async with asyncio.timeout(limit) as clock:
@@ -372,5 +374,5 @@ def _broken(rollout: Rollout, failure: RolloutError) -> Rollout:
         stop_reason=StopReason.INFRASTRUCTURE,
         broken_by=broken_by,
         error=error,
-        grade=Grade(None, error),
+        grade=Grade(None, error, errors=(REFUSED,) if isinstance(failure, RequestRefused) else ()),
     )

@@ -11,12 +11,19 @@ from contextlib import suppress
 from typing import Protocol
 
 from agentrl.errors import TrainingStopped
+from agentrl.rollout.engine import REFUSED
 from agentrl.types import Rollout, Task
 
 FIRST_PAUSE_SECONDS = 1.0
 MAX_PAUSE_SECONDS = 30.0
 ERROR_NAME = re.compile(r"^\w+Error: ")
-FOR_GOOD = {"formula_parse_error", "invalid_variable_error", "python_grader_runtime_error", "sample_parse_error"}
+FOR_GOOD = {
+    "formula_parse_error",
+    "invalid_variable_error",
+    "python_grader_runtime_error",
+    "sample_parse_error",
+    REFUSED,
+}
 """Flags of grades that are missing for what grader, row or answer are: the same rollout would never be graded. Beside
 any other flag, such as that of a server, the next time may be better."""
 
