@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ def test_each_rule_fires_at_its_truth(truth: Truth, verdict: str, code: str) -> 
     assert not code or code in codes
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(4))
 def test_a_rule_is_hardly_ever_wrong_far_from_its_threshold(seed: int) -> None:
     truths: list[tuple[Draw, str]] = [(evenly(0.1, 0.9), "trainable"), (same(0.002), "not"), (same(0.3), "trainable")]
     found = [verdict_of(Truth("", rates).items(seed))[0] for rates, _ in truths]
@@ -63,9 +64,10 @@ def test_a_rule_is_hardly_ever_wrong_far_from_its_threshold(seed: int) -> None:
     assert found[1] in ("not", "weak")  # of 300 answers, one was right: that is not nothing
 
 
-def evidence(**changes: Any) -> Evidence:
+@cache
+def plain_evidence() -> Evidence:
     items = Truth("", evenly(0.1, 0.9)).items(0)
-    found = Evidence(
+    return Evidence(
         rollouts=300,
         lost=0,
         max_lost=0.1,
@@ -82,7 +84,10 @@ def evidence(**changes: Any) -> Evidence:
         twins=Twins((), 100),
         first_output=None,
     )
-    return replace(found, **changes)
+
+
+def evidence(**changes: Any) -> Evidence:
+    return replace(plain_evidence(), **changes)
 
 
 LEAK = ToolLeaks(8, 32, (), (Leak("look", "t1", "answer", is_strong=True),), {})
