@@ -109,6 +109,7 @@ def changes(known: Sequence[Known]) -> dict[tuple[str, str], Fraction]:
 def answer(known: Sequence[Known], query: EpisodeQuery) -> list[Known]:
     """All that match, in order."""
     changed = changes(known)
+    wanted = query.contains.encode("utf-8", "replace").decode().casefold()
 
     def matches(each: Known) -> bool:
         rollout, score = each.rollout, each.rollout.grade.score
@@ -122,7 +123,7 @@ def answer(known: Sequence[Known], query: EpisodeQuery) -> list[Known]:
             and (not query.tool or query.tool in each.names)
             and (query.min_score is None or (score is not None and score >= query.min_score))
             and (query.max_score is None or (score is not None and score <= query.max_score))
-            and any(query.contains.casefold() in text.casefold() for text in each.texts)
+            and any(wanted in text.casefold() for text in each.texts)
         )
 
     def rank(each: Known) -> tuple[Any, ...]:

@@ -23,6 +23,11 @@ Columns = dict[str, Any]
 """Arrays of numpy by name."""
 
 
+def threads() -> int:
+    """That work on one question."""
+    return min(THREADS, os.cpu_count() or 1)
+
+
 @cache
 def database() -> duckdb.DuckDBPyConnection:
     """The one of this process; every question is asked at a cursor of its own, and leaves nothing behind.
@@ -35,7 +40,7 @@ def database() -> duckdb.DuckDBPyConnection:
     except ImportError as error:
         raise ConfigError('agentrl ui needs duckdb: pip install "agentrl[ui]"') from error
     settings: dict[str, Any] = {
-        "threads": min(THREADS, os.cpu_count() or 1),
+        "threads": threads(),
         "memory_limit": MEMORY,
         "temp_directory": "",  # or it would spill beside whoever calls
         "autoload_known_extensions": False,

@@ -12,6 +12,9 @@ from agentrl.ui.index.segments import NUMBER_BITS
 SPLITS = ("train", "validation", "test")
 EVALUATED = SPLITS[1:]
 
+Group = tuple[str, str]
+"""A run and a split."""
+
 
 @dataclass(frozen=True, slots=True)
 class LiveFile:
@@ -43,8 +46,8 @@ class LiveFile:
         return self.found.name.partition("-")[2]
 
     @property
-    def group(self) -> tuple[str, str]:
-        """Run and split: within it the evaluations are of the same items."""
+    def group(self) -> Group:
+        """Within it evaluations are of the same items."""
         return self.found.run, self.split
 
 
@@ -74,19 +77,19 @@ def live_files(segments: Iterable[Segment], there: set[FoundFile]) -> list[LiveF
     return live
 
 
-def first_and_last(files: Iterable[LiveFile]) -> list[tuple[LiveFile, LiveFile]]:
-    """Of every run and split that has them: the baseline's evaluation and the last one.
+def first_and_last(files: Iterable[LiveFile]) -> dict[Group, tuple[LiveFile, LiveFile]]:
+    """Of every group that has them: the baseline's evaluation and the last one.
 
     The last one is that of the best policy, else of the final one, else the newest under way.
     """
-    groups: dict[tuple[str, str], dict[str, LiveFile]] = {}
+    groups: dict[Group, dict[str, LiveFile]] = {}
     for file in files:
         if file.split in EVALUATED and file.which:
             groups.setdefault(file.group, {})[file.which] = file
-    pairs = []
-    for found in groups.values():
+    pairs = {}
+    for group, found in groups.items():
         steps = sorted((which for which in found if which.isdigit()), key=int, reverse=True)
         last = next((which for which in ("best", "final", *steps) if which in found), None)
         if "baseline" in found and last:
-            pairs.append((found["baseline"], found[last]))
+            pairs[group] = found["baseline"], found[last]
     return pairs

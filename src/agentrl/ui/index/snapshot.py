@@ -10,6 +10,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -19,12 +20,13 @@ from agentrl.runs.files import ROLLOUTS
 from agentrl.runs.trace_files import SUFFIX
 from agentrl.ui.index import sql
 from agentrl.ui.index.catalog import Catalog
-from agentrl.ui.index.database import ask
+from agentrl.ui.index.database import ask, threads
 from agentrl.ui.index.episodes import writable
 from agentrl.ui.index.folder import IndexFolder
-from agentrl.ui.index.live_files import LiveFile, first_and_last, live_files
+from agentrl.ui.index.live_files import Group, LiveFile, first_and_last, live_files
+from agentrl.ui.index.ordering import in_order, newest_first
 from agentrl.ui.index.places import FoundFile
-from agentrl.ui.index.records import EpisodeQuery, EpisodeRow
+from agentrl.ui.index.records import EpisodeQuery, EpisodeRow, Order
 from agentrl.ui.index.run_rows import Counts
 from agentrl.ui.index.segments import NUMBER_BITS, ROWS
 from agentrl.ui.index.text_files import Array, TextFiles
@@ -50,7 +52,8 @@ class Snapshot:
         self.files = {(live.found.run, live.found.name): live for live in self._live}
         """By run and name."""
         self._known: OrderedDict[EpisodeQuery, Array] = OrderedDict()
-        self._known_changes: dict[tuple[tuple[str, str], str], float] | None = None
+        self._evaluations = first_and_last(live for live in self._live if live.rows)
+        self._known_changes: dict[Group, dict[str, float]] = {}
         self._lock = threading.Lock()
 
     @property
@@ -99,26 +102,40 @@ class Snapshot:
         wanted = [live for live in self._live if live.rows and _is_wanted(live, query)]
         if not wanted:
             return np.zeros(0, np.int32)
+        newest = newest_first(wanted)
+        if query.order is Order.NEWEST and not sql.conditions(query)[1]:
+            return newest
+        found = self._matching(query, wanted)
+        place = np.empty(int(self._bases[-1]), np.int32)
+        place[newest] = np.arange(len(newest), dtype=np.int32)
+        key = found["key"] if query.order is not Order.NEWEST else np.zeros(len(found["position"]))
+        return newest[in_order(np.ma.filled(key.astype(np.float64), np.inf), place[found["position"]])]
+
+    def _matching(self, query: EpisodeQuery, wanted: Sequence[LiveFile]) -> dict[str, Array]:
+        """Positions and keys of the rows of some files that match but for their text."""
         groups = {group: number for number, group in enumerate(dict.fromkeys(live.group for live in wanted))}
         tables = {"files": self._table(wanted) | {"grp": _numbers(groups[live.group] for live in wanted)}}
         if sql.needs_changes(query):
-            changed = [
-                (groups[group], task, value) for (group, task), value in self._changes().items() if group in groups
-            ]
+            known = self._changes(groups)
+            changes = [(groups[group], *change) for group in groups for change in known[group].items()]
             tables["changes"] = {
-                "grp": _numbers(number for number, _, _ in changed),
-                "task_id": np.array([task for _, task, _ in changed], object),
-                "change": np.array([value for _, _, value in changed], np.float64),
+                "grp": _numbers(number for number, _, _ in changes),
+                "task_id": np.array([task for _, task, _ in changes], object),
+                "change": np.array([value for _, _, value in changes], np.float64),
             }
-        statement, values = sql.ordered(query)
-        return ask(statement, {**values, "paths": self._parquet(wanted)}, tables)["position"]
+        statement, values = sql.matching(query)
+        return ask(statement, {**values, "paths": self._parquet(wanted)}, tables)
 
     def _contain(self, contains: str, positions: Array) -> Array:
         """[all rows] bool: which contain the text, of the segments that the positions lie in."""
         mask = np.zeros(int(self._bases[-1]), bool)
-        for number in np.unique(self._segments_of(positions)).tolist():
+
+        def look(number: int) -> None:
             start, end = int(self._bases[number]), int(self._bases[number + 1])
             mask[start:end] = rows_with(self._texts[number], writable(contains))
+
+        with ThreadPoolExecutor(threads()) as pool:
+            list(pool.map(look, np.unique(self._segments_of(positions)).tolist()))
         return mask
 
     def rows(self, positions: Sequence[int]) -> list[EpisodeRow]:
@@ -133,20 +150,11 @@ class Snapshot:
         columns = {name: values.tolist() for name, values in ask(sql.PAGE, {"ids": ids, "paths": paths}).items()}
         places = {each: place for place, each in enumerate(columns.pop("id"))}
         owners = self._owners(at)
+        changes = self._changes(owner.group for owner in owners)
         return [
-            self._row(owner, {name: values[places[each]] for name, values in columns.items()})
+            _row(owner, {name: values[places[each]] for name, values in columns.items()}, changes[owner.group])
             for each, owner in zip(ids, owners, strict=True)
         ]
-
-    def _row(self, live: LiveFile, values: dict[str, Any]) -> EpisodeRow:
-        return EpisodeRow(
-            **{**values, "tools": tuple(json.loads(values["tools"]))},
-            run=live.found.run,
-            file=live.found.name,
-            split=live.split,
-            step=None,
-            change=self._changes().get((live.group, values["task_id"])),
-        )
 
     def _owners(self, positions: Array) -> list[LiveFile]:
         """The files that the rows at these positions are of."""
@@ -169,23 +177,22 @@ class Snapshot:
         found = ask(sql.FIND, values, {"files": self._table(wanted)})["position"]
         return next(iter(self.rows(found[:1].tolist())), None)
 
-    def _changes(self) -> Mapping[tuple[tuple[str, str], str], float]:
-        """By run and split, and item."""
+    def _changes(self, groups: Iterable[Group]) -> Mapping[Group, Mapping[str, float]]:
+        """By how much items changed in these runs and splits; looked up once for each."""
         with self._lock:
-            if self._known_changes is None:
-                pairs = [pair for pair in first_and_last(self._live) if pair[0].rows and pair[1].rows]
+            new = [group for group in dict.fromkeys(groups) if group not in self._known_changes]
+            self._known_changes.update({group: {} for group in new})
+            pairs = [self._evaluations[group] for group in new if group in self._evaluations]
+            if pairs:
                 files = [live for pair in pairs for live in pair]
-                self._known_changes = {}
-                if files:
-                    table = self._table(files) | {
-                        "grp": np.repeat(np.arange(len(pairs)), 2),
-                        "is_last": np.tile([False, True], len(pairs)),
-                    }
-                    found = ask(sql.CHANGES, {"paths": self._parquet(files)}, {"files": table})
-                    columns = (found[name].tolist() for name in ("grp", "task_id", "change"))
-                    self._known_changes = {
-                        (pairs[number][0].group, task): change for number, task, change in zip(*columns, strict=True)
-                    }
+                table = self._table(files) | {
+                    "grp": np.repeat(np.arange(len(pairs)), 2),
+                    "is_last": np.tile([False, True], len(pairs)),
+                }
+                found = ask(sql.CHANGES, {"paths": self._parquet(files)}, {"files": table})
+                columns = (found[name].tolist() for name in ("grp", "task_id", "change"))
+                for number, task, change in zip(*columns, strict=True):
+                    self._known_changes[pairs[number][0].group][task] = change
             return self._known_changes
 
     def _table(self, files: Sequence[LiveFile]) -> dict[str, Array]:
@@ -207,6 +214,17 @@ def _is_wanted(live: LiveFile, query: EpisodeQuery) -> bool:
         (not query.runs or live.found.run in query.runs)
         and query.file in ("", live.found.name)
         and query.split in ("", live.split)
+    )
+
+
+def _row(live: LiveFile, values: dict[str, Any], changes: Mapping[str, float]) -> EpisodeRow:
+    return EpisodeRow(
+        **{**values, "tools": tuple(json.loads(values["tools"]))},
+        run=live.found.run,
+        file=live.found.name,
+        split=live.split,
+        step=None,
+        change=changes.get(values["task_id"]),
     )
 
 

@@ -12,6 +12,7 @@ from agentrl.ui.index.episodes import writable
 from agentrl.ui.index.records import EpisodeQuery, Order
 
 _ROWS = "FROM read_parquet($paths) r JOIN files f ON r.file = f.file"
+_POSITION = "(r.id + f.shift)::INTEGER AS position"
 
 CHANGES = f"""
 SELECT f.grp, r.task_id,
@@ -28,31 +29,29 @@ SELECT id, line, rollout_id, task_id, sample_index, score, outcome, stop_reason,
 FROM read_parquet($paths) WHERE id IN (SELECT unnest($ids))
 """
 
-_POSITIONS = f"SELECT (r.id + f.shift)::INTEGER AS position {_ROWS}"
-
-FIND = f"{_POSITIONS} WHERE r.rollout_id = $rollout_id ORDER BY f.newness, r.line"
+FIND = f"SELECT {_POSITION} {_ROWS} WHERE r.rollout_id = $rollout_id ORDER BY f.newness, r.line"
 
 _KEYS = {
     Order.NEWEST: "",
-    Order.LOWEST_REWARD: "r.score ASC NULLS LAST, ",
-    Order.HIGHEST_REWARD: "r.score DESC NULLS LAST, ",
-    Order.LARGEST_CHANGE: "abs(c.change) DESC NULLS LAST, ",
-    Order.LONGEST: "r.output_tokens DESC, ",
-    Order.SLOWEST: "r.seconds DESC, ",
-    Order.MOST_CALLS: "r.tool_calls DESC, ",
-    Order.REPEATED_TOOLS: "r.repeated_tools DESC, ",
+    Order.LOWEST_REWARD: ", r.score AS key",
+    Order.HIGHEST_REWARD: ", -r.score AS key",
+    Order.LARGEST_CHANGE: ", -abs(c.change) AS key",
+    Order.LONGEST: ", -r.output_tokens AS key",
+    Order.SLOWEST: ", -r.seconds AS key",
+    Order.MOST_CALLS: ", -r.tool_calls AS key",
+    Order.REPEATED_TOOLS: ", -r.repeated_tools AS key",
 }
+"""The smallest comes first, what has none last."""
 
 
-def ordered(query: EpisodeQuery) -> tuple[str, dict[str, Any]]:
-    """Positions of the rows that match, equals the newest first, and the values of the statement's parameters.
+def matching(query: EpisodeQuery) -> tuple[str, dict[str, Any]]:
+    """Positions of the rows that match, in any order, with the key of theirs; and the values of the parameters.
 
     Which files are wanted, and what text, is not part of it. By change, there is a table `changes` as well.
     """
-    where, values = _conditions(query)
+    where, values = conditions(query)
     change = "LEFT JOIN changes c ON c.grp = f.grp AND c.task_id = r.task_id" if needs_changes(query) else ""
-    keys = f"{_KEYS[query.order]}f.newness, r.line"
-    return f"{_POSITIONS} {change} WHERE {where} ORDER BY {keys}", values
+    return f"SELECT {_POSITION}{_KEYS[query.order]} {_ROWS} {change} WHERE {where}", values
 
 
 def needs_changes(query: EpisodeQuery) -> bool:
@@ -60,8 +59,9 @@ def needs_changes(query: EpisodeQuery) -> bool:
     return query.order is Order.LARGEST_CHANGE
 
 
-def _conditions(query: EpisodeQuery) -> tuple[str, dict[str, Any]]:
-    found = ["true"]
+def conditions(query: EpisodeQuery) -> tuple[str, dict[str, Any]]:
+    """What rows have to fulfil, but for their file and their text; nothing asks for all."""
+    found: list[str] = []
     values: dict[str, Any] = {}
     for name in ("task_id", "outcome", "failure_class"):
         if wanted := getattr(query, name):
@@ -76,4 +76,4 @@ def _conditions(query: EpisodeQuery) -> tuple[str, dict[str, Any]]:
     if query.max_score is not None:
         found.append("r.score <= $max_score")
         values["max_score"] = query.max_score
-    return " AND ".join(found), values
+    return " AND ".join(found) or "true", values

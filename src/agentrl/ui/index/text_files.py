@@ -5,6 +5,7 @@ tokens of all texts stand in one line, one place left free after each text.
 
     words.bin          every token once                word_starts.npy     where each begins
     places.npy         places of token 0, of 1, ...    place_ends.npy      where those of a token end
+    blanks.npy         a bit a place: whether a blank ends its token
     text_ends.npy      the free place after each text
     row_texts.npy      texts of row 0, of row 1, ...   row_ends.npy        where those of a row end
 """
@@ -26,6 +27,8 @@ from agentrl.ui.index.tokens import BETWEEN, fold, packed, tokens
 Array = Any
 """Of numpy; of integers where nothing else is said."""
 WORDS = "words.bin"
+_MANY = 1 / 8
+"""Of all places: more are taken out of them in one go, fewer word by word."""
 
 
 class TextWriter:
@@ -74,6 +77,7 @@ class TextWriter:
             "word_starts": 1 + np.cumsum(lengths) - lengths,
             "places": places & np.uint64(0xFFFFFFFF),
             "place_ends": np.cumsum(np.bincount(line, minlength=len(words))),
+            "blanks": np.packbits(np.fromiter((word.endswith(" ") for word in self._words), bool)[line]),
             "text_ends": np.frombuffer(self._text_ends, np.uint32),
             "row_texts": np.frombuffer(self._row_texts, np.uint32),
             "row_ends": np.frombuffer(self._row_ends, np.uint32),
@@ -115,6 +119,11 @@ class TextFiles:
         return self._mapped("place_ends").astype(np.int64)
 
     @cached_property
+    def blanks(self) -> Array:
+        """[places / 8] of bits."""
+        return self._mapped("blanks")
+
+    @cached_property
     def text_ends(self) -> Array:
         """[texts]"""
         return np.asarray(self._mapped("text_ends"))
@@ -139,8 +148,12 @@ class TextFiles:
         if len(words) == 1:
             return self.places[starts[0] : ends[0]]
         lengths = ends - starts
-        skips = np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
-        return self.places[skips + np.arange(len(skips))]
+        count = int(lengths.sum())
+        if count > len(self.places) * _MANY:
+            is_wanted = np.zeros(len(self.place_ends), bool)
+            is_wanted[words] = True
+            return self.places[np.repeat(is_wanted, np.diff(self.place_ends, prepend=0))]
+        return self.places[np.repeat(starts - np.cumsum(lengths) + lengths, lengths) + np.arange(count)]
 
     def counts_of(self, words: Array) -> Array:
         """[words] how often each of them stands."""

@@ -69,6 +69,10 @@ class Sought:
         return before + packed(self.text) + after
 
 
+AFTER_A_BLANK = Sought(" ", is_start_open=True)
+"""The beginning of a search that begins with a blank."""
+
+
 def sequences(folded: str) -> Iterator[tuple[Sought, ...]]:
     """Every way in which the tokens of a text that contains the search can follow one another."""
     found: list[str] = _TOKEN.findall(folded)
