@@ -142,7 +142,7 @@ def test_the_share_of_items_that_would_vary_is_forecast_from_three_samples(truth
     for size in (4, 8):
         is_so = float(np.mean(1 - many**size - (1 - many) ** size))
         # where rates follow no beta distribution it is too high, and by no more than that
-        assert -0.03 < fmean(each[size].value for each in found) - is_so < (0.03 if is_beta else 0.12)
+        assert -0.05 < fmean(each[size].value for each in found) - is_so < (0.05 if is_beta else 0.14)
         covered = fmean(each[size].interval.low <= is_so <= each[size].interval.high for each in found)
         assert covered >= 0.85  # in both cases: the interval begins at the law that promises least
 

@@ -28,7 +28,7 @@ WANTED_SHARE = 0.30
 WORTH_DOUBLING = 0.05
 """A doubling of the samples that adds less than this is not worth its price."""
 FEWEST = 2
-ROUNDS = 200
+ROUNDS = 100
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,10 @@ def expected_shares(items: Sequence[ItemScores], sizes: Sequence[int]) -> dict[i
     worse, better = np.vstack([counts, same]), np.vstack([counts, mixed])
     weights, tail = weights_of(len(seen) + 1, DRAWS), (1 - LEVEL) / 2
     expected, bad, good = fit(counts, np.ones((1, len(seen)))), fit(worse, weights), fit(better, weights)
-    found = {}
+    least, found = _two_kinds(worse, weights, sizes), {}
     for size in sizes:
         value = float(_shares(expected, size)[0])
-        lows = [float(np.quantile(each, tail)) for each in (_shares(bad, size), _two_kinds(worse, weights, size))]
+        lows = [float(np.quantile(each, tail)) for each in (_shares(bad, size), least[size])]
         high = float(np.quantile(_shares(good, size), 1 - tail))
         found[size] = Estimate(value, Interval(min(*lows, value), max(high, value)))
     return found
@@ -111,26 +111,28 @@ def _shares(alphas: Floats, size: int) -> Floats:
     return np.asarray(np.clip(1 - np.exp(log_equal - log_any[:, None]).sum(1), 0.0, 1.0))
 
 
-def _two_kinds(counts: Floats, weights: Floats, size: int) -> Floats:
-    """[draws] The same, if some items never vary and the others all have the same rates.
+def _two_kinds(counts: Floats, weights: Floats, sizes: Sequence[int]) -> dict[int, Floats]:
+    """Size -> [draws] the same, if some items never vary and the others all have the same rates.
 
     Those rates are the likeliest ones given that an item varies: how often it does not is estimated along with them
     (EM), and what more of the items never varied are of the first kind. Arguments as of `fit`.
     """
     varies = (counts > 0).sum(1) > 1
-    share = weights @ varies / weights.sum(1)
     if not varies.any():
-        return np.zeros(len(weights))
+        return {size: np.zeros(len(weights)) for size in sizes}
+    number, all_items = weights @ varies, weights.sum(1)
     n_samples = float(np.median(counts[varies].sum(1)))
     seen = weights @ (counts * varies[:, None])
     rates = seen / seen.sum(1, keepdims=True)
     for _ in range(ROUNDS):
         equal = rates**n_samples
-        unseen = share[:, None] * weights.sum(1, keepdims=True) * equal / (1 - equal.sum(1, keepdims=True))
-        rates = seen + n_samples * unseen
+        rates = seen + n_samples * number[:, None] * equal / (1 - equal.sum(1, keepdims=True))
         rates /= rates.sum(1, keepdims=True)
-    grown = (1 - (rates**size).sum(1)) / (1 - (rates**n_samples).sum(1))
-    return np.asarray(np.minimum(1.0, share * grown))
+    as_seen = 1 - (rates**n_samples).sum(1)
+    return {
+        size: np.minimum(1.0, number / all_items * (1 - (rates**size).sum(1)) / as_seen).astype(np.float64)
+        for size in sizes
+    }
 
 
 def fit(counts: Floats, weights: Floats) -> Floats:
