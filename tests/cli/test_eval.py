@@ -128,7 +128,7 @@ def test_a_dead_api_ends_with_what_is_missing_and_goes_on_later(toy: Path, api: 
         return yes_for_even(body) if "0?" in question else (503, {"error": "out of order"})
 
     api.say = half
-    impatient = ["--set", "ppo.guards.max_outage_seconds=0.1"]
+    impatient = ["--set", "ppo.guards.max_outage_seconds=0.1", "--set", "inference.retries=0"]
     result = run_api(api, *impatient)
     assert (result.exit_code, result.stdout) == (1, "")
     assert "4 of 6 rollouts are lost to infrastructure" in result.stderr
@@ -159,7 +159,7 @@ def test_requests_that_are_refused_are_not_waited_for(toy: Path, api: ScriptedAp
 
 
 @pytest.mark.slow
-def test_the_baseline_and_a_checkpoint_are_measured_with_the_same_numbers(toy: Path) -> None:
+def test_policies_of_any_kind_are_measured_under_the_same_conditions(toy: Path, api: ScriptedApi) -> None:
     chance_policy(make_tokenizer(), favoured=("yes", "<|im_end|>")).save_pretrained(toy / "better" / "policy")
     options = ["--items", "2", "--samples", "1"]
     assert run("eval", "toy.yaml", "--out", "a.json", *options).exit_code == 0
@@ -168,7 +168,8 @@ def test_the_baseline_and_a_checkpoint_are_measured_with_the_same_numbers(toy: P
     a, b = find_evaluation("a.json"), find_evaluation("b.json")
     assert (a.policy["kind"], b.policy["kind"]) == ("baseline", "checkpoint")
     assert a.policy["digest"] != b.policy["digest"]
-    assert a.conditions == b.conditions
+    assert run_api(api, *options, out="c.json").exit_code == 0
+    assert a.conditions == b.conditions == find_evaluation("c.json").conditions
     assert [each.seed for each in a.rollouts] == [each.seed for each in b.rollouts]
     assert all(not each.tool_calls for each in b.rollouts)  # it says yes, and stops
 
