@@ -170,6 +170,15 @@ def test_the_path_of_a_signal(endpoint: str, url: str) -> None:
     assert signal_url(endpoint, otlp.TRACES) == url
 
 
+def test_t5_t8_no_key_travels_in_clear_text_and_no_metadata_service_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_TOKEN", "canary-token")
+    headers = {"Authorization": "Bearer ${OTEL_TOKEN}"}
+    for endpoint, message in (("http://example.org", "in clear text"), ("http://169.254.169.254", "metadata")):
+        with pytest.raises(ConfigError, match=message):
+            Collector(endpoint, resource(), headers=headers)
+    Collector("http://10.0.0.7:4318", resource(), headers=headers)  # collectors stand on private networks
+
+
 def test_without_the_extra_the_repair_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(otlp, "find_spec", {}.get)
     with pytest.raises(ConfigError, match=r"pip install 'agentrl\[otel\]'"):

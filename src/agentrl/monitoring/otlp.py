@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from agentrl import __version__
-from agentrl.endpoint.address import resolve_headers, strike_out
+from agentrl.endpoint.address import resolve_headers, strike_out, usable_url
 from agentrl.errors import AgentRLError, ConfigError
 from agentrl.monitoring import genai
 from agentrl.monitoring.durations import seconds_between
@@ -105,7 +105,8 @@ class Collector:
         with_metrics: also keep histograms, see `measure`.
 
     Raises:
-        ConfigError: OpenTelemetry is not installed, or a variable of a header is not set.
+        ConfigError: OpenTelemetry is not installed, a variable of a header is not set, or the address may not be used:
+            a key does not travel in clear text over the internet.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class Collector:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
         sent = resolve_headers("opentelemetry", headers or {})
+        usable_url("opentelemetry", endpoint, has_secrets=bool(sent.secrets))
         self._resource, self._secrets = resource, sent.secrets
         options: dict[str, Any] = {"headers": sent.values, "timeout": timeout_seconds}
         self._spans = spans_to or OTLPSpanExporter(endpoint=signal_url(endpoint, TRACES), **options)
