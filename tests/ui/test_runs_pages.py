@@ -157,6 +157,22 @@ def test_a_run_is_followed_while_it_writes(page: Page, serve: Serve, training: T
     assert "live" not in bar.inner_text()
 
 
+def test_what_is_being_marked_to_copy_stays(page: Page, serve: Serve, training: Training) -> None:
+    training.step()
+    page.clock.install()
+    page.goto(f"{serve(training.path.parent)}/runs/now")
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('[data-part=status] .figures'))")
+    training.step()
+    with page.expect_response("**/live"):
+        lookup(page)
+    expect(page.locator(".live-bar")).to_contain_text("step 2 of 6")
+    latest = page.locator("[data-part=status] .figures dd").nth(1)
+    expect(latest).to_have_text("0.250")
+    page.evaluate("getSelection().removeAllRanges()")
+    lookup(page)
+    expect(latest).to_have_text("0.400")
+
+
 def test_hidden_tabs_do_not_ask_and_ask_at_once_when_they_are_seen(
     page: Page, serve: Serve, training: Training
 ) -> None:

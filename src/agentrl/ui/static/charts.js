@@ -70,7 +70,7 @@ function clear(plot) {
   latest = { figure: "", x: 0 };
 }
 
-document.addEventListener("pointermove", (event) => {
+function point(event) {
   const plot = event.target.closest?.("svg.plot");
   for (const other of document.querySelectorAll("svg.plot.shown")) {
     if (other !== plot && other !== document.activeElement) {
@@ -84,7 +84,10 @@ document.addEventListener("pointermove", (event) => {
   const share = (inside - data.left) / (data.right - data.left);
   plot.classList.add("shown");
   show(plot, Number(data.first) + share * (data.last - data.first));
-});
+}
+
+document.addEventListener("pointermove", point);
+document.addEventListener("pointerdown", point);
 
 document.addEventListener("keydown", (event) => {
   const plot = document.activeElement;

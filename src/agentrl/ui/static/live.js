@@ -69,10 +69,20 @@ function swap(part, html) {
   part.dispatchEvent(new CustomEvent("swapped", { bubbles: true }));
 }
 
+function isSelectedIn(part) {
+  const selection = getSelection();
+  return !selection.isCollapsed && selection.containsNode(part, true);
+}
+
+// Whether all was taken: what somebody is marking to copy stays until they are done.
 function take(answer) {
+  let isWhole = true;
   for (const part of document.querySelectorAll("[data-part]")) {
     const name = part.dataset.part, fresh = answer.parts[name];
-    if (fresh && part.dataset.digest !== fresh.digest) {
+    if (!fresh || part.dataset.digest === fresh.digest) continue;
+    if (isSelectedIn(part)) {
+      isWhole = false;
+    } else {
       swap(part, fresh.html);
       part.dataset.digest = fresh.digest;
     }
@@ -81,6 +91,7 @@ function take(answer) {
   progress = answer.progress;
   writtenAt = answer.age_seconds === null ? null : Date.now() - 1000 * answer.age_seconds;
   if (answer.said) say(answer.said, !isLive);
+  return isWhole;
 }
 
 async function look() {
@@ -89,8 +100,7 @@ async function look() {
     try {
       const reply = await fetch(url, { headers: etag ? { "If-None-Match": etag } : {}, cache: "no-store" });
       if (reply.status === 200) {
-        take(await reply.json());
-        etag = reply.headers.get("ETag");
+        etag = take(await reply.json()) ? reply.headers.get("ETag") : "";
       } else if (reply.status === 404) {
         location.reload();  // it is gone; the page says so
         return;
@@ -104,6 +114,7 @@ async function look() {
       if (failures === 2) say("The server does not answer; trying again.", true);
     }
     const wait = failures ? Math.min(AWAY_MS, LIVE_MS * 2 ** (failures - 1)) : isLive ? LIVE_MS : IDLE_MS;
+    clearTimeout(timer);  // another look may have begun meanwhile
     timer = setTimeout(look, wait);
   }
   tell();
