@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 from agentrl.runs.files import rollouts_path
@@ -18,6 +19,8 @@ from agentrl.ui.index.segments import FULL_PLACES, FULL_ROWS, SegmentWriter
 SMALL_SEGMENTS = 8
 """So many of about one size are made into one."""
 FULL_BYTES = 4 * FULL_PLACES
+MERGED_FULLNESS = 2.0
+"""Of what is made into one, by what a full segment is."""
 LIVE_FRACTION = 0.5
 """A segment of which less is still wanted is written anew."""
 
@@ -50,7 +53,7 @@ class Builder:
         """
         there = dict.fromkeys(found)
         self._drop(there)
-        known = self._catalog.known()
+        known = self._catalog.known
         new = [file for file in there if file not in known]
         unread = iter(new)
         left = len(new)
@@ -119,9 +122,14 @@ def _to_merge(segments: Iterable[Segment], there: Mapping[FoundFile, None]) -> l
         live = sum(file.rows for file in segment.files if file.found in there)
         if live < LIVE_FRACTION * segment.rows:
             return [segment]
-        if segment.rows < FULL_ROWS and segment.size < FULL_BYTES:
+        if _fullness(segment) < 1.0:
             by_size[segment.rows.bit_length() // 3].append(segment)
     for same in by_size.values():
         if len(same) >= SMALL_SEGMENTS:
-            return same[:SMALL_SEGMENTS]
+            together = list(accumulate(map(_fullness, same)))
+            return same[: max(2, sum(fullness <= MERGED_FULLNESS for fullness in together[:SMALL_SEGMENTS]))]
     return []
+
+
+def _fullness(segment: Segment) -> float:
+    return max(segment.rows / FULL_ROWS, segment.size / FULL_BYTES)

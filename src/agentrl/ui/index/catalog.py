@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from itertools import accumulate
 
 from agentrl.ui.index.places import FoundFile
@@ -50,9 +51,10 @@ class Catalog:
     problems: Mapping[FoundFile, str] = field(default_factory=dict)
     """Files that cannot be read as they are now, and why."""
 
-    def known(self) -> set[FoundFile]:
+    @cached_property
+    def known(self) -> frozenset[FoundFile]:
         """Files that need not be read again."""
-        return {file.found for segment in self.segments for file in segment.files} | set(self.problems)
+        return frozenset(file.found for segment in self.segments for file in segment.files) | self.problems.keys()
 
     def to_json(self) -> str:
         """`from_json` reads it back."""

@@ -69,8 +69,18 @@ def ask(statement: str, values: Mapping[str, Any], tables: Mapping[str, Columns]
 
 
 def write_parquet(path: Path, columns: Columns) -> None:
-    """A table as a file."""
+    """A table as a file.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    import duckdb
+
     with database().cursor() as cursor:
         cursor.register("written", columns)
-        cursor.table("written").write_parquet(str(path), compression="zstd", row_group_size=GROUP_ROWS)
-        cursor.unregister("written")
+        try:
+            cursor.table("written").write_parquet(str(path), compression="zstd", row_group_size=GROUP_ROWS)
+        except duckdb.IOException as error:
+            raise OSError(f"{path} cannot be written: {error}") from error
+        finally:
+            cursor.unregister("written")

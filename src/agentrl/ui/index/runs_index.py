@@ -48,7 +48,7 @@ class RunsIndex:
             raise ConfigError(f"{runs_dir}: no such directory; give one that holds runs, such as runs/")
         try:
             self._folder = IndexFolder(index_folder(self.root))
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # there may be no home directory
             raise ConfigError(
                 f"{runs_dir}: its index can be written neither there nor in your cache ({error}); set XDG_CACHE_HOME"
             ) from error
@@ -94,7 +94,7 @@ class RunsIndex:
     @property
     def unread(self) -> int:
         """Files of rollouts that are on disk and not yet in the index."""
-        known = self._snapshot.catalog.known()
+        known = self._snapshot.catalog.known
         return sum(file not in known for file in self._found)
 
     def _load(self, *, anew: bool = False) -> None:

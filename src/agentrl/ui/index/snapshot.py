@@ -64,11 +64,11 @@ class Snapshot:
         """Whether all that it shows is still there, and nothing that the index knows is missing."""
         there = set(found)
         shown = {live.found for live in self._live} | self.problems.keys()
-        return shown == there & self.catalog.known()
+        return shown == there & self.catalog.known
 
     def is_whole(self, found: Iterable[FoundFile]) -> bool:
         """Whether the index has just these files."""
-        return self.catalog.known() == set(found)
+        return self.catalog.known == set(found)
 
     def counts(self) -> dict[str, Counts]:
         """Of every run that has files."""
