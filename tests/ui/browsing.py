@@ -60,3 +60,16 @@ def assert_fits(page: Page) -> None:
     """Nothing has to be scrolled sideways to be read, but for what scrolls in itself."""
     width, shown = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
     assert width <= shown, f"{page.url} is {width} pixels wide in a window of {shown}"
+
+
+def assert_named(page: Page) -> None:
+    """Whatever can be reached by keyboard has a name for whoever does not see it, and no two things have one id."""
+    assert page.evaluate(NAMELESS) == []
+    assert page.evaluate(TWICE) == []
+
+
+NAMELESS = """
+[...document.querySelectorAll("a[href], button, input:not([type=hidden]), select, summary, [tabindex='0']")]
+  .filter((each) => !(each.innerText || "").trim() && !each.ariaLabel && !each.labels?.length && !each.title)
+  .map((each) => each.outerHTML)"""
+TWICE = "(ids => ids.filter((id, n) => ids.indexOf(id) !== n))([...document.querySelectorAll('[id]')].map((e) => e.id))"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.ui.browsing import NARROW, WIDE, assert_fits, expect, keep_screenshot, serving
+from tests.ui.browsing import NARROW, WIDE, assert_fits, assert_named, expect, keep_screenshot, serving
 from tests.ui.made_runs import NASTY, Training, finish, write_run
 
 if TYPE_CHECKING:
@@ -348,13 +348,14 @@ def test_nothing_that_a_run_says_is_obeyed(page: Page, serve: Serve, tmp_path: P
 
 
 @pytest.mark.parametrize(("scheme", "size"), [("light", WIDE), ("dark", NARROW)], ids=["light-1280", "dark-390"])
-def test_pages_fit_in_both_schemes(page: Page, home: str, scheme: Any, size: Any) -> None:
+def test_pages_fit_in_both_schemes_and_all_has_a_name(page: Page, home: str, scheme: Any, size: Any) -> None:
     page.set_viewport_size(size)
     page.emulate_media(color_scheme=scheme)
     pages = {"runs": "/", "run": "/runs/stopped", "compare": "/compare?runs=first&runs=sweep/second&runs=stopped"}
     for name, path in pages.items():
         page.goto(f"{home}{path}")
         assert_fits(page)
+        assert_named(page)
         keep_screenshot(page, f"{name}-{size['width']}-{scheme}")
 
 
