@@ -274,9 +274,7 @@ def expanded(plot: Plot, keys: Iterable[str]) -> tuple[Line, ...]:
             continue
         begin = line.key[:-1]
         found += [
-            Line(key.removeprefix(begin), key)
-            for key in sorted(recorded)
-            if key.startswith(begin) and key not in named and not key.endswith(ENDS)
+            Line(key.removeprefix(begin), key) for key in sorted(recorded) if key.startswith(begin) and key not in named
         ]
     return tuple(found)
 
