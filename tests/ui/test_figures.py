@@ -100,7 +100,8 @@ def test_plots_name_keys_that_are_documented() -> None:
 def test_every_key_is_in_one_plot_and_in_one_only() -> None:
     keys = [
         "reward_validation", "reward_validation_low", "reward_validation_high", "infra_failed_fraction",
-        "infra_failed_tool", "tool_calls", "tool_calls_search", "tool_calls_search_low", "holdout_score_of_x", "unheard_of",
+        "infra_failed_tool", "tool_calls", "tool_calls_search", "tool_calls_search_low", "holdout_score_of_x",
+        "unheard_of",
     ]  # fmt: skip
     shown = [line.key for section in sections_of(keys) for plot in section.plots for line in expanded(plot, keys)]
     assert sorted(shown) == sorted(key for key in keys if not key.startswith("reward_validation_"))
