@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from agentrl.errors import ConfigError
@@ -157,7 +157,12 @@ def coin(some: int, others: int) -> float:
     return min(1.0, sum(comb(n, k) for k in range(n + 1) if comb(n, k) <= comb(n, some)) / 2**n)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=8,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),  # a smaller example would take minutes to find
+)
 @given(first=SIDE, second=SIDE)
 def test_every_number_is_that_of_the_rollouts(
     first: dict[int, list[dict[str, Any]]], second: dict[int, list[dict[str, Any]]], tmp_path_factory: Any
