@@ -24,7 +24,7 @@ from agentrl.ui.guard_states import guard_states, limits_of, rules_of, worst
 from agentrl.ui.plots import OTHER, SECTIONS, Line, Plot, expanded, find_plot, plot_of, sections_of
 from agentrl.ui.thinning import MAX_POINTS, SPANS, axis_end, thinned
 
-METRICS = Path(__file__).parents[2] / "docs" / "metrics.md"
+DOCS = Path(__file__).parents[2] / "docs"
 VALUES = st.one_of(st.none(), st.floats(), st.integers(), st.text(max_size=3), st.booleans())
 ROWS = st.lists(
     st.dictionaries(st.sampled_from(["step", "a", "b", "a_low", "a_high", "tool_calls_x"]), VALUES), max_size=12
@@ -89,12 +89,14 @@ def test_time_is_that_of_the_run_so_far_and_overlap_counts_once() -> None:
 
 
 def test_plots_name_keys_that_are_documented() -> None:
-    documented = set(re.findall(r"`([a-z_0-9A-Z]+)`", METRICS.read_text()))
+    pages = "".join((DOCS / name).read_text() for name in ("metrics.md", "stages.md"))
+    documented = set(re.findall(r"`([a-z_0-9A-Z]+)`", pages))
     families = {re.sub(r"[A-Z]{2,}$", "", key) for key in documented if re.search(r"[A-Z]{2,}$", key)}
     for plot in (plot for section in SECTIONS for plot in section.plots):
         for line in plot.lines:
             known = families if line.key.endswith("*") else documented
-            assert line.key.removesuffix("*") in known, line.key
+            key = line.key.removesuffix("*")
+            assert key in known or key.removeprefix("validation_") in known, line.key
 
 
 def test_every_key_is_in_one_plot_and_in_one_only() -> None:

@@ -66,6 +66,32 @@ SECTIONS = (
         ),
     ),
     Section(
+        "Stages",  # sft, dpo, reward models
+        (
+            _plot("stage-loss", "Loss", "train=train_loss", "validation=validation_loss"),
+            _plot(
+                "token-accuracy",
+                "Tokens that were the likeliest, fraction",
+                "train=token_accuracy",
+                "validation=validation_token_accuracy",
+            ),
+            _plot("margin", "Margin of pairs", "train=reward_margin", "validation=validation_reward_margin"),
+            _plot(
+                "pair-accuracy",
+                "Pairs in the right order, fraction",
+                "train=reward_accuracy",
+                "validation=validation_reward_accuracy",
+                y_range=UNIT,
+            ),
+            _plot(
+                "pair-logprobs",
+                "Log-probability of an answer, nats",
+                "chosen=logprob_chosen",
+                "rejected=logprob_rejected",
+            ),
+        ),
+    ),
+    Section(
         "The policy",
         (
             _plot("kl", "KL to reference per token, nats", "=kl_per_token", y_range=ZERO, rule="kl"),

@@ -171,7 +171,7 @@ def _sections(shown: Shown) -> dict[str, Markup]:
     found = {section.title: section for section in sections_of(shown.metrics.keys)}
     titles = [*(section.title for section in SECTIONS), OTHER]
     return {
-        f"section-{number}": _section(shown, found.get(title), is_folded=title == OTHER)
+        f"section-{number}": _section(shown, found.get(title), is_folded=title == OTHER and len(found) > 1)
         for number, title in enumerate(titles)
     }
 
