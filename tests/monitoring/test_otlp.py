@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from agentrl.cli.export import export
 from agentrl.errors import AgentRLError, ConfigError
+from agentrl.evaluation.evaluation_files import Evaluation, write_evaluation
 from agentrl.monitoring import otel_process, otlp
 from agentrl.monitoring.otel_process import OtelReceiver
 from agentrl.monitoring.otlp import Collector, ExportError, resource, signal_url
@@ -319,6 +320,27 @@ def test_the_verb_writes_lines_that_collectors_read(run: Path, tmp_path: Path) -
     root = first["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
     assert root["traceId"] == "0123abcd00004000800000000000cafe"
     assert any(each["key"] == "gen_ai.input.messages" for each in root["attributes"])
+
+
+def test_the_verb_sends_an_evaluation(tmp_path: Path) -> None:
+    conditions = {"graders": {"judge": "sha256:j", "version": None}, "rollout": {"prices": {"usd_per_tool_call": 0.1}}}
+    evaluation = Evaluation(
+        name="runs/finqa@best",
+        policy={"kind": "run", "name": "runs/finqa@best", "digest": "sha256:m"},
+        conditions=conditions,
+        pass_threshold=0.5,
+        tools=("search", "cat"),
+        rollouts=(answered(),),
+    )
+    with collecting() as stub:
+        path = write_evaluation(tmp_path / "best.json", evaluation)
+        code, output, _ = exported(str(path), "--endpoint", stub.url)
+    assert (code, output) == (0, f"1 rollouts of 1 files, 6 spans, to {stub.url}\n")
+    (root,) = stub.roots
+    assert root["gen_ai.agent.version"] == "runs/finqa@best"
+    assert root["agentrl.release.channel"] == "offline_eval"
+    assert root["agentrl.success"] is True
+    assert attributes(stub.spans[0].events[0])["gen_ai.evaluation.name"] == "judge"
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,16 @@ def test_each_generation_reads_all_that_was_before_it() -> None:
     assert session_record(rollout, CONTEXT).tokens_in == 27
 
 
+def test_an_api_model_tells_what_it_wrote_and_not_what_it_read() -> None:
+    rollout = answered()
+    turns = tuple(
+        dataclasses.replace(turn, token_ids=(), engine_logprobs=(), unseen_tokens=7) for turn in rollout.turns
+    )
+    context = dataclasses.replace(CONTEXT, policy_version="gpt-x")
+    record = session_record(dataclasses.replace(rollout, turns=turns, prompt_ids=()), context)
+    assert (record.tokens_in, record.tokens_out, record.policy_version) == (None, 21, "gpt-x")
+
+
 @pytest.mark.parametrize("failure", FailureClass)
 def test_what_broke_has_no_score_and_no_success(failure: FailureClass) -> None:
     record = session_record(broken(failure), CONTEXT)
