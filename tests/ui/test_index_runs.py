@@ -195,6 +195,14 @@ def test_a_lock_that_the_kernel_does_not_tell_of(
     assert locks.HeldLocks().is_held(run) is (expected and not host)
 
 
+def test_a_run_that_ended_on_another_machine_has_ended(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a")
+    (run / LOCK).write_text(json.dumps({"host": "elsewhere", "pid": 1}))
+    assert row_of(tmp_path).state == "running"
+    (run / "summary.json").write_text(json.dumps({"steps": 0, "stopped_by": None}))
+    assert row_of(tmp_path).state == "finished"
+
+
 def test_metrics_are_read_as_they_are_written(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a")
     index = RunsIndex(tmp_path)

@@ -12,7 +12,7 @@ import socket
 import time
 from pathlib import Path
 
-from agentrl.runs.files import METRICS, ROLLOUTS
+from agentrl.runs.files import METRICS, ROLLOUTS, SUMMARY
 from agentrl.runs.lock import LOCK
 from agentrl.ui.index.places import open_plain
 
@@ -76,10 +76,14 @@ def _is_alive(pid: int) -> bool:
 
 
 def _is_written(run: Path) -> bool:
-    newest = 0.0
-    for name in (LOCK, METRICS, ROLLOUTS):
-        try:
-            newest = max(newest, os.lstat(run / name).st_mtime)
-        except OSError:
-            continue
-    return time.time() - newest < QUIET_SECONDS
+    """Whether something was written of late, and no summary since the lock was taken, with which a run ends."""
+    written = {name: found for name in (LOCK, METRICS, ROLLOUTS, SUMMARY) if (found := _written_at(run / name))}
+    has_ended = written.get(SUMMARY, 0.0) >= written.get(LOCK, 0.0)
+    return not has_ended and time.time() - max(written.values(), default=0.0) < QUIET_SECONDS
+
+
+def _written_at(path: Path) -> float:
+    try:
+        return path.lstat().st_mtime
+    except OSError:
+        return 0.0

@@ -16,7 +16,7 @@ from agentrl.runs.files import rollouts_path
 from agentrl.ui.index.builder import Builder, Stop
 from agentrl.ui.index.catalog import Catalog
 from agentrl.ui.index.database import database
-from agentrl.ui.index.episodes import DamagedFile, read_trace
+from agentrl.ui.index.episodes import DamagedFile, read_trace, writable
 from agentrl.ui.index.folder import IndexFolder, index_folder
 from agentrl.ui.index.live_files import EVALUATED
 from agentrl.ui.index.locks import HeldLocks
@@ -116,8 +116,7 @@ class RunsIndex:
         try:
             return question(self._snapshot)
         except (OSError, ValueError, duckdb.Error):
-            with self._refreshing:
-                self._load(anew=True)
+            self._load(anew=True)
             return question(self._snapshot)
 
     def runs(self) -> list[RunRow]:
@@ -161,7 +160,7 @@ class RunsIndex:
             trace = read_trace(rollouts_path(path, row.file), row.line)
         except (DamagedFile, OSError):  # gone or replaced since the last look
             return None
-        return (self._told([row])[0], trace) if trace.get("id") == rollout_id else None
+        return (self._told([row])[0], trace) if writable(str(trace.get("id"))) == row.rollout_id else None
 
     def siblings(self, run: str, task_id: str) -> list[EpisodeRow]:
         """All episodes of an item in the run's evaluations: by file, then by sample."""

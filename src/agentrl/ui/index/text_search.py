@@ -28,6 +28,8 @@ def rows_with(files: TextFiles, contains: str) -> Array:
 
 
 class _Search:
+    """One search in one segment; what it finds adds up."""
+
     def __init__(self, files: TextFiles) -> None:
         self.files = files
         self.has = np.zeros(len(files.text_ends), bool)
