@@ -165,6 +165,16 @@ def test_files_outside_of_the_run_are_not_shown(own: TestClient, tmp_path: Path)
     assert "hunter2" not in own.get("/runs/first").text
 
 
+def test_a_run_of_a_stage_has_its_plots_and_no_guards(own: TestClient, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "runs" / "sft", 0, is_finished=False)
+    (run / "config.yaml").write_text("name: sft\nepochs: 1\n")
+    append(run, {"step": 1, "train_loss": 2.0, "validation_loss": 2.5})
+    own.app.state.index.refresh()  # type: ignore[attr-defined]
+    text = own.get("/runs/sft").text
+    assert 'id="plot-stage-loss"' in text
+    assert "has no <code>ppo</code> section" in text
+
+
 def test_the_directory_may_be_the_run(tmp_path: Path) -> None:
     write_run(tmp_path / "only")
     with TestClient(create_app(tmp_path / "only"), base_url=HERE) as client:

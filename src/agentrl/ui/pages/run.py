@@ -162,7 +162,7 @@ def _minutes_left(shown: Shown) -> float | None:
 
 def _guards(shown: Shown, states: Sequence[GuardState]) -> Markup:
     return fragment(
-        "run_guards.html", states=states, warnings=shown.files.warnings, has_config=bool(shown.files.config)
+        "run_guards.html", states=states, warnings=shown.files.warnings, has_guards="ppo" in shown.files.config
     )
 
 
