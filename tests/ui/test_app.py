@@ -16,6 +16,7 @@ pytest.importorskip("duckdb", reason="the extra agentrl[ui] is not installed")
 from starlette.testclient import TestClient
 
 from agentrl.ui.app import create_app
+from agentrl.ui.index import RunsIndex
 from agentrl.ui.links import name_of_value, run_key, run_name, run_value
 from tests.ui.made_runs import Training, append, row, write_run
 
@@ -189,6 +190,14 @@ def test_names_of_runs_survive_addresses(name: str) -> None:
     assert run_name(run_key(name)) == name
     assert "/" not in run_key(name)
     assert name_of_value(run_value(name)) == name
+
+
+def test_what_the_index_lacks_is_told(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RunsIndex, "unread", property(lambda self: 1234))
+    monkeypatch.setattr(client.app.state, "problem", "The index of episodes cannot be written: no <space>")  # type: ignore[attr-defined]
+    text = client.get("/").text
+    assert "1,234 files of rollouts still to be read" in text
+    assert "cannot be written: no &lt;space&gt;" in text
 
 
 def test_a_hundred_runs_are_one_list(tmp_path: Path) -> None:

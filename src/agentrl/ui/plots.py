@@ -66,7 +66,7 @@ SECTIONS = (
         ),
     ),
     Section(
-        "Stages",  # sft, dpo, reward models
+        "Supervised training",  # the stages: sft, dpo
         (
             _plot("stage-loss", "Loss", "train=train_loss", "validation=validation_loss"),
             _plot(
