@@ -352,7 +352,7 @@ def test_the_verb_sends_an_evaluation(tmp_path: Path) -> None:
         (("--endpoint", "http://me:pw@h"), "allowed: http://host:port"),
         (("--endpoint", NOWHERE, "--header", "plain"), "allowed: NAME=VALUE"),
         (("--endpoint", NOWHERE, "--header", "A=${NO_SUCH_VARIABLE}"), "'NO_SUCH_VARIABLE' is not set"),
-        (("--endpoint", NOWHERE, "--timeout-seconds", "0.2"), "took 0 rollouts, then: it could not be reached"),
+        (("--endpoint", NOWHERE, "--timeout-seconds", "0.2"), "it took 0 rollouts, then: it could not be reached"),
         (("--out", "/no/such/folder/s.jsonl"), "cannot be written"),
     ],
 )

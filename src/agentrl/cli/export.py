@@ -10,10 +10,8 @@ import typer
 from agentrl.cli.options import Json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from agentrl.monitoring.otlp import Collector
     from agentrl.monitoring.recorded_context import Recording
-    from agentrl.monitoring.spans import Span
 
 export = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Send recorded rollouts to other programs.")
 
@@ -54,22 +52,31 @@ def otel(
     A rollout has the same trace and span ids whenever it is sent.
     """
     from agentrl.errors import ConfigError
-    from agentrl.monitoring.otlp import need_opentelemetry
+    from agentrl.monitoring.content import Content
+    from agentrl.monitoring.exporting import send, write
+    from agentrl.monitoring.otlp import ExportError, need_opentelemetry
     from agentrl.runs.files import to_json
 
     if (endpoint is None) == (out is None):
         raise ConfigError("say where to: either --endpoint URL or --out FILE.jsonl")
     need_opentelemetry("`agentrl export otel`")
     files = _recordings(source, only)
-    batches = _spans(files, content_max_chars if content else None)
+    shown = Content(content_max_chars) if content else None
     if out is not None:
-        n_rollouts, n_spans = _write(batches, out)
+        try:
+            done = write(files, out, shown)
+        except OSError as error:
+            raise ConfigError(f"--out {out}: cannot be written ({error.strerror or error})") from error
     else:
-        n_rollouts, n_spans = _send(batches, str(endpoint), dict(map(_header, header)), timeout_seconds)
+        collector = _collector(str(endpoint), dict(map(_header, header)), timeout_seconds)
+        try:
+            done = send(files, collector, shown)
+        except ExportError as error:
+            raise ExportError(f"{endpoint}: {error}") from None
     if as_json:
-        print(to_json({"files": len(files), "rollouts": n_rollouts, "spans": n_spans}))
+        print(to_json({"files": len(files), "rollouts": done.rollouts, "spans": done.spans}))
     else:
-        print(f"{n_rollouts} rollouts of {len(files)} files, {n_spans} spans, to {out or endpoint}")
+        print(f"{done.rollouts} rollouts of {len(files)} files, {done.spans} spans, to {out or endpoint}")
 
 
 def _recordings(source: Path, only: list[str]) -> list[Recording]:
@@ -85,69 +92,16 @@ def _recordings(source: Path, only: list[str]) -> list[Recording]:
     return [Recording(rollouts_beside(source), context, source.stat().st_mtime)]
 
 
-def _spans(files: list[Recording], content_max_chars: int | None) -> Iterator[list[Span]]:
-    """The spans of one rollout after the other: a run may hold more than fits into memory."""
-    from agentrl.monitoring.content import Content
-    from agentrl.monitoring.spans import spans_of
-
-    content = Content(content_max_chars) if content_max_chars is not None else None
-    for file in files:
-        for rollout in file.rollouts():
-            yield spans_of(rollout, file.context, ended_at=file.ended_at, content=content)
-
-
-def _write(batches: Iterator[list[Span]], out: Path) -> tuple[int, int]:
-    from agentrl.disk import replacing
-    from agentrl.errors import ConfigError
-    from agentrl.monitoring.otlp import resource, to_json_line
-
-    n_rollouts = n_spans = 0
-    sender = resource()
-    try:
-        with replacing(out) as file:
-            for spans in batches:
-                file.write(to_json_line(spans, sender).encode() + b"\n")
-                n_rollouts, n_spans = n_rollouts + 1, n_spans + len(spans)
-    except OSError as error:
-        raise ConfigError(f"--out {out}: cannot be written ({error.strerror or error})") from error
-    return n_rollouts, n_spans
-
-
-def _send(
-    batches: Iterator[list[Span]], endpoint: str, headers: dict[str, str], timeout_seconds: float
-) -> tuple[int, int]:
+def _collector(endpoint: str, headers: dict[str, str], timeout_seconds: float) -> Collector:
     from agentrl.config import OpenTelemetryConfig
     from agentrl.errors import ConfigError
-    from agentrl.monitoring.otlp import SPANS_A_REQUEST, Collector, ExportError, resource
+    from agentrl.monitoring.otlp import Collector, resource
 
     try:
         OpenTelemetryConfig(endpoint=endpoint)
     except ValueError:
         raise ConfigError("--endpoint: allowed: http://host:port, without a user name or a key in it") from None
-    collector = Collector(endpoint, resource(), headers=headers, timeout_seconds=timeout_seconds)
-    n_rollouts = n_spans = 0
-    waiting: list[Span] = []
-    waiting_rollouts = 0
-
-    def flush() -> None:
-        nonlocal n_rollouts, n_spans, waiting_rollouts
-        try:
-            collector.send(waiting)
-        except ExportError as error:
-            again = "what it has keeps its ids, so all of it can be sent again"
-            raise ExportError(f"{endpoint} took {n_rollouts} rollouts, then: {error}; {again}") from None
-        n_rollouts, n_spans = n_rollouts + waiting_rollouts, n_spans + len(waiting)
-        waiting_rollouts = 0
-        waiting.clear()
-
-    for spans in batches:
-        waiting += spans
-        waiting_rollouts += 1
-        if len(waiting) >= SPANS_A_REQUEST:
-            flush()
-    flush()
-    collector.close()
-    return n_rollouts, n_spans
+    return Collector(endpoint, resource(), headers=headers, timeout_seconds=timeout_seconds)
 
 
 def _header(text: str) -> tuple[str, str]:

@@ -7,6 +7,7 @@
     session_record.py    one flat record a session, versioned
     genai.py             OpenTelemetry's names for its fields, and nowhere else
     spans.py, otlp.py    the record as spans, and spans to a collector
+    recorded_context.py, exporting.py   the same for runs that are over
     content.py, shared_config.py   what of it may leave the house
 
 May import: floors 0-4; of the run, only what it wrote. accelerate and OpenTelemetry are loaded in those processes.
