@@ -218,6 +218,17 @@ def test_a_suite_is_measured_as_it_was_frozen(toy: Path, api: ScriptedApi) -> No
     assert run("suite", "freeze", "toy.yaml", "--out", "suites/toy.json").exit_code == 2
 
 
+def test_a_suite_that_was_trained_on_is_refused(toy: Path, api: ScriptedApi) -> None:
+    assert run("suite", "freeze", "toy.yaml", "--out", "toy.json").exit_code == 0
+    (toy / "train.jsonl").write_text((toy / "validation.jsonl").read_text())
+    (toy / "validation.jsonl").write_text('{"id": "x", "messages": [{"role": "user", "content": "another 1?"}]}\n')
+    result = run_api(api, "--suite", "toy.json")
+    assert (result.exit_code, api.bodies) == (2, [])
+    assert "3 tasks of suite toy and train share ids" in result.stderr
+    (toy / "train.jsonl").unlink()  # then nobody can tell
+    assert run_api(api, "--suite", "toy.json", "--samples", "1").exit_code == 0
+
+
 def test_the_test_split_says_that_it_is_for_one_look(toy: Path, api: ScriptedApi) -> None:
     rows = '{"id": "t", "messages": [{"role": "user", "content": "test 2?"}]}\n'
     (toy / "test.jsonl").write_text(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agentrl.config import RunConfig, training_sections
+from agentrl.data.overlap import refuse_overlap
 from agentrl.data.tasks import SPLITS, Splits, load_tasks
 from agentrl.errors import ConfigError
 from agentrl.evaluation.comparison.tags import tags_of
@@ -22,10 +24,12 @@ from agentrl.evaluation.contender import (
 )
 from agentrl.evaluation.evaluation_files import Evaluation
 from agentrl.evaluation.partial import Partial
-from agentrl.evaluation.suites import read_suite, with_tags
+from agentrl.evaluation.suites import Suite, read_suite, with_tags
 from agentrl.progress import Reporter, SilentReporter
 from agentrl.rollout.outage import OutageGuard
 from agentrl.types import Rollout, Task
+
+logger = logging.getLogger(__name__)
 
 TOLD = 10
 """Times that it says how far it is."""
@@ -100,6 +104,7 @@ def choose(config: RunConfig, options: EvalOptions) -> Chosen:
     evaluation, suite, limit = config.evaluation, None, options.items
     if options.suite is not None:
         suite = read_suite(options.suite)
+        _refuse_trained_on(config, suite)
         split, splits, tasks = suite.split, suite.splits, suite.tasks
     else:
         if options.split not in SPLITS:
@@ -125,6 +130,22 @@ def choose(config: RunConfig, options: EvalOptions) -> Chosen:
             "suite": suite and suite.identity(),
         },
     )
+
+
+def _refuse_trained_on(config: RunConfig, suite: Suite) -> None:
+    """What a policy of this config was trained on proves nothing when it is measured; a suite of train tasks says so.
+
+    Raises:
+        ConfigError: suite and training tasks share a task, a question or a document.
+    """
+    if suite.split == "train":
+        return
+    try:
+        train = load_tasks(training_sections(config).data).train
+    except ConfigError as error:  # a suite outlives the data that it was taken from
+        logger.warning("suite %s: not held against the config's training tasks: %s", suite.name, error)
+        return
+    refuse_overlap({f"suite {suite.name}": suite.tasks, "train": train})
 
 
 async def _measure(contender: Contender, chosen: Chosen, reporter: Reporter, keep: Path | None) -> Evaluation:
