@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from contextlib import closing
+from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -52,6 +55,27 @@ def test_the_files_are_a_page_a_record_and_evaluations_that_others_read(toy: Pat
     assert record["repeatability"] is None
     assert "grader_not_repeated" in {reason["code"] for reason in record["reasons"]}
     assert record["plan"]["figures"][2]["name"] == "episodes"
+
+
+def test_the_figures_are_those_of_the_rollouts_that_were_written(toy: Path) -> None:
+    """Computed once more from the traces, by nothing that the probe is made of."""
+    record = json.loads(run("--out", "found", "--json", "-n", "3").stdout)
+    for figures in record["splits"]:
+        with gzip.open(toy / "found" / f"{figures['split']}.rollouts.jsonl.gz", "rt") as file:
+            traces = [json.loads(line) for line in file]
+        by_item: dict[str, list[float]] = {}
+        for trace in traces:
+            by_item.setdefault(trace["task_id"], []).append(trace["grade"]["score"])
+        groups = list(by_item.values())
+        assert figures["n_items"] == len(groups) == 3
+        assert figures["mean"]["value"] == pytest.approx(fmean(map(fmean, groups)))
+        assert figures["best_of"]["best"]["value"] == pytest.approx(fmean(map(max, groups)))
+        assert figures["groups"]["varied"] == sum(len(set(each)) > 1 for each in groups)
+        for k in (1, 2, 3):
+            subsets = [[each[i] >= 0.75 for i in chosen] for each in groups for chosen in combinations(range(3), k)]
+            assert figures["passes"]["pass_at_k"][str(k)]["value"] == pytest.approx(fmean(map(any, subsets)))
+            assert figures["passes"]["pass_hat_k"][str(k)]["value"] == pytest.approx(fmean(map(all, subsets)))
+        assert figures["mean"]["interval"][0] <= figures["mean"]["value"] <= figures["mean"]["interval"][1]
 
 
 def test_the_samples_of_validation_are_those_that_a_run_starts_from(toy: Path) -> None:
