@@ -19,8 +19,10 @@ from agentrl.ui.index.segments import FULL_PLACES, FULL_ROWS, SegmentWriter
 SMALL_SEGMENTS = 8
 """So many of about one size are made into one."""
 FULL_BYTES = 4 * FULL_PLACES
+LARGE_FULLNESS = 0.5
+"""Of what a full segment holds: one that has as much is left as it is."""
 MERGED_FULLNESS = 2.0
-"""Of what is made into one, by what a full segment is."""
+"""Of what is made into one, at most."""
 LIVE_FRACTION = 0.5
 """A segment of which less is still wanted is written anew."""
 
@@ -122,7 +124,7 @@ def _to_merge(segments: Iterable[Segment], there: Mapping[FoundFile, None]) -> l
         live = sum(file.rows for file in segment.files if file.found in there)
         if live < LIVE_FRACTION * segment.rows:
             return [segment]
-        if _fullness(segment) < 1.0:
+        if _fullness(segment) < LARGE_FULLNESS:
             by_size[segment.rows.bit_length() // 3].append(segment)
     for same in by_size.values():
         if len(same) >= SMALL_SEGMENTS:
