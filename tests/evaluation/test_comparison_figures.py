@@ -60,7 +60,7 @@ FACTS = st.fixed_dictionaries(
         "score": st.sampled_from([None, 0.0, 0.5, 1.0, 1.0]),
         "tools": st.lists(st.sampled_from([*TOOLS, "made_up"]), max_size=9),
         "lost": st.sampled_from(LOST),
-        "stop": st.sampled_from([StopReason.FINAL, StopReason.TOOL_BUDGET]),
+        "stop": st.sampled_from([StopReason.FINAL, StopReason.TOOL_BUDGET, StopReason.TIME_LIMIT]),
         "holdout": st.sampled_from([{}, {"gold": 0.25}, {"gold": 1.0}]),
         "arguments": st.sampled_from(['{"a": 1, "b": 2}', '{"b": 2, "a": 1}', '{"a": 3}']),
         "seconds": st.sampled_from([0.5, 1.25, 3.0, 8.0]),
@@ -187,7 +187,7 @@ def toy(side: str, *, gain: float, samples: int, seed: int) -> Evaluation:
                 "score": None if random.random() < 0.08 else float(random.random() < difficulty + gain),
                 "tools": [random.choice([*TOOLS, "made_up"]) for _ in range(random.randint(0, 8 - int(9 * gain)))],
                 "lost": random.choice(LOST),
-                "stop": StopReason.FINAL,
+                "stop": StopReason.TIME_LIMIT if task == 7 and sample == 0 else StopReason.FINAL,
                 "holdout": {"gold": random.random()},
                 "arguments": json.dumps({"q": random.randint(0, 1)}),
                 "seconds": random.expovariate(0.2),
@@ -195,7 +195,7 @@ def toy(side: str, *, gain: float, samples: int, seed: int) -> Evaluation:
                 "thoughts": random.randint(0, 3),
                 "is_api": side == "b",
             }
-            for _ in range(samples)
+            for sample in range(samples)
         ]
     return evaluation(side, items)
 
