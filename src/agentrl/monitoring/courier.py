@@ -56,7 +56,7 @@ class Courier:
         tell: is told what went wrong, perhaps from another thread.
         units: of what messages carry, for the count of what was lost, such as "steps".
         kept: where what was lost can be found.
-        repair: what a user can do about a failure, by what was said of it.
+        repair: what a user can do about a failure.
         on_started: is given the answer to `start`.
         log: what the program prints.
     """
@@ -71,7 +71,7 @@ class Courier:
         tell: Callable[[str], None],
         units: str,
         kept: str,
-        repair: Callable[[str], str] | None = None,
+        repair: str = "",
         on_started: Callable[[Mapping[str, Any]], None] | None = None,
         log: Path | None = None,
     ) -> None:
@@ -125,6 +125,8 @@ class Courier:
         """The thread: one message after the other, and no way out for an error."""
         try:
             self._process = ReceivingProcess(self._command, self._log)
+            if self.trouble:  # the run ended meanwhile
+                return
             answer = self._process.ask(self._start, self._deadlines.start)
             if error := answer.get("error"):
                 raise GivenUp(str(error))
@@ -191,7 +193,7 @@ class Courier:
         self._tell(f"warning: {self.name} is given up{meanwhile}: {self._described(why)}")
 
     def _described(self, why: str) -> str:
-        parts = [printable(why)[:SHOWN_CHARS], self._repair(why) if self._repair else ""]
+        parts = [printable(why)[:SHOWN_CHARS], self._repair]
         with suppress(OSError):
             if self._log is not None and self._log.stat().st_size:
                 parts.append(f"see {self._log}")

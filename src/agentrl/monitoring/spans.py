@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 from agentrl.monitoring import genai
 from agentrl.monitoring.content import Content
@@ -59,7 +59,7 @@ class Span:
     end_ns: int
     attributes: Mapping[str, object]
     events: tuple[SpanEvent, ...] = ()
-    error: str = field(default="")
+    error: str = ""
     """`error.type`, of a span whose operation failed."""
 
 

@@ -146,7 +146,7 @@ def _tracker(
         tell=tell,
         units="rows of metrics",
         kept=f"{run_dir / METRICS} has them",
-        repair=lambda _: kind.repair,
+        repair=kind.repair,
         on_started=lambda answer: known.note(name, answer.get("identity", {})),
         log=run_dir / f"tracking-{name}.log",
     )
@@ -173,7 +173,7 @@ def _exporter(wanted: TrackingConfig, run_dir: Path, tell: Callable[[str], None]
         tell=tell,
         units="rollouts",
         kept=f"send them with `agentrl export otel {run_dir} --endpoint {options.endpoint}`",
-        repair=lambda _: f"does the collector at {options.endpoint} take OTLP over HTTP?",
+        repair=f"does the collector at {options.endpoint} take OTLP over HTTP?",
         log=run_dir / "tracking-opentelemetry.log",
     )
 
