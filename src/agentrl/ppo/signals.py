@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from statistics import median, pstdev
+from statistics import median
 from typing import NamedTuple
 
 Row = Mapping[str, float]
@@ -137,10 +137,14 @@ def rises_in_deviations(history: Sequence[Row]) -> list[Point]:
     errors = {int(row["step"]): _standard_error(row) for row in history}
     rises = [Point(after.step, after.value - before.value) for before, after in pairwise(found)]
     judged: list[Point] = []
-    for n in range(MIN_EVALUATIONS, len(rises)):
-        spread = max(pstdev(rise.value for rise in rises[:n]), errors[rises[n].step])
+    mean, squares = 0.0, 0.0  # of the rises before: Welford's update, as long runs have thousands of evaluations
+    for n, rise in enumerate(rises):
+        spread = max(math.sqrt(squares / n), errors[rise.step]) if n >= MIN_EVALUATIONS else 0.0
         if spread > 0:
-            judged.append(Point(rises[n].step, rises[n].value / spread))
+            judged.append(Point(rise.step, rise.value / spread))
+        off = rise.value - mean
+        mean += off / (n + 1)
+        squares += off * (rise.value - mean)
     return judged
 
 
