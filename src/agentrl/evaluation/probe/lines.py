@@ -114,6 +114,8 @@ def _leaks(report: ProbeReport) -> str:
 
 def _planned(found: PlannedFigure) -> str:
     figure, (low, high) = found.figure, found.interval
+    if figure.name == "hours":
+        return f"{duration(3600 * figure.value)} ({duration(3600 * low)} to {duration(3600 * high)})"
     is_exact = high - low <= 1e-9 * max(1.0, abs(figure.value))
     around = "" if is_exact else f" ({large(low)} to {large(high)})"
     name = {"usd": "USD"}.get(figure.name, figure.name.replace("_", " "))

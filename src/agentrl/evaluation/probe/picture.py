@@ -31,7 +31,7 @@ FILE_CSS = """
   .bar.s0 { fill: #6ea8ff; } .bar.s1 { fill: #ffa45c; } .bar.s2, .mark.s2 { fill: #56c795; }
 }
 """
-COLUMNS, ROWS = 60, 9
+COLUMNS, ROWS, WIDEST = 60, 9, 4
 MEAN, BEST, BAND = "=", "o", ":"
 
 
@@ -128,11 +128,12 @@ def picture_lines(items: Sequence[ItemScores]) -> list[str]:
     edges = [round(column * len(ordered) / n_columns) for column in range(n_columns + 1)]
     columns = [ordered[start:end] for start, end in pairwise(edges)]
     drawn = [_column(column) for column in columns]
+    wide = max(1, min(WIDEST, COLUMNS // n_columns))
     lines = []
     for row in reversed(range(ROWS)):
         label = f"{row / (ROWS - 1):.2f}" if row % 2 == 0 else ""
-        lines.append(f"{label:>5} |{''.join(column[row] for column in drawn)}".rstrip())
-    return [*lines, f"      +{'-' * n_columns}"]
+        lines.append(f"{label:>5} |{''.join(column[row] * wide for column in drawn)}".rstrip())
+    return [*lines, f"      +{'-' * n_columns * wide}"]
 
 
 def _column(items: Sequence[ItemScores]) -> list[str]:
