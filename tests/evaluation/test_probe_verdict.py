@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agentrl.errors import ConfigError
 from agentrl.evaluation.intervals import Interval
 from agentrl.evaluation.probe.best_of import best_of, estimate
 from agentrl.evaluation.probe.collect import ProbeOptions, choose
@@ -175,6 +176,14 @@ def test_what_has_no_score_is_missing_and_never_zero() -> None:
     assert all(len(item.grades) == 2 for item in seen.items if item.task_id in {each.task.id for each in lost[:24]})
     nothing = measure(probe_of([replace(each, stop_reason=StopReason.INFRASTRUCTURE) for each in found]))
     assert (nothing.verdict, nothing.mean, nothing.shares, nothing.advice) == ("unmeasured", None, {}, None)
+
+
+@pytest.mark.parametrize(
+    "options", [{"samples": 1}, {"grades": 0}, {"items": -1}, {"train_items": -1}, {"items": 0, "train_items": 0}]
+)
+def test_a_probe_of_too_little_is_refused(options: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(options))}.*: found .*; allowed: at least"):
+        ProbeOptions(**options)
 
 
 def test_items_are_drawn_by_the_seed_from_what_the_run_would_use() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from agentrl.config import RunConfig, training_sections
 from agentrl.data.tasks import Splits
+from agentrl.errors import ConfigError
 from agentrl.evaluation.probe.leaks import ToolLeaks, tool_leaks
 from agentrl.grading.build import build_grader
 from agentrl.grading.judges.cache import asked_afresh
@@ -43,6 +44,13 @@ class ProbeOptions:
     """Of the machine that will train."""
     trained_tokens_per_second: float | None = None
     """Of the update; None is a round number."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("samples", 2), ("grades", 1), ("items", 0), ("train_items", 0)):
+            if (found := getattr(self, name)) < least:
+                raise ConfigError(f"{name}: found {found}; allowed: at least {least}")
+        if not self.items + self.train_items:
+            raise ConfigError("items and train_items: found 0 and 0; allowed: at least one item")
 
 
 def choose(

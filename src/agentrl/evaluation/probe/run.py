@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from agentrl.config import RunConfig, training_sections
 from agentrl.data.tasks import Splits
-from agentrl.errors import BaselineError, ConfigError
+from agentrl.errors import BaselineError
 from agentrl.evaluation.contender import BASELINE, Contender, PolicySource, open_contender, served
 from agentrl.evaluation.evaluation_files import Evaluation
 from agentrl.evaluation.probe.collect import SPLITS, ProbeOptions, Told, choose, grade_again, try_tools
@@ -113,18 +113,12 @@ def _evaluation(contender: Contender, split: str, rollouts: Sequence[Rollout]) -
 async def probe_contender(
     contender: Contender, options: ProbeOptions, reporter: Reporter, *, base_url: str = ""
 ) -> tuple[ProbeReport, dict[str, list[Rollout]]]:
-    """The probe of a policy that is ready to be rolled out, and the rollouts by split.
-
-    Raises:
-        ConfigError: no item was asked for.
-    """
+    """The probe of a policy that is ready to be rolled out, and the rollouts by split."""
     config, started = contender.config, time.monotonic()
     sections = training_sections(config)
     seed = config.seed if options.seed is None else options.seed
     chosen = choose(contender.splits, options, config.evaluation.validation_items, seed)
     tasks = tuple(task for split in chosen.values() for task in split)
-    if not tasks:
-        raise ConfigError("--items and --train-items: found 0 and 0; allowed: at least one item")
     total = len(tasks) * options.samples
     reporter.phase(f"rolling out {len(tasks)} items x {options.samples}")
     tell = Told(reporter, total)
