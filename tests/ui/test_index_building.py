@@ -196,7 +196,7 @@ def broken_catalog(index: Path) -> None:
 
 
 def missing_part(index: Path) -> None:
-    next(index.glob("*/segments/*/places.npy")).unlink()
+    next(index.glob("*/segments/*/texts.bin")).unlink()
 
 
 def torn_part(index: Path) -> None:

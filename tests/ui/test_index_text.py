@@ -29,7 +29,7 @@ ROWS = [
 
 
 def search(folder: Path, rows: list[list[str]], wanted: str) -> list[bool]:
-    if not (folder / "words.bin").exists():
+    if not (folder / "texts.bin").exists():
         writer = TextWriter()
         for texts in rows:
             writer.add(texts)
@@ -91,7 +91,7 @@ def test_long_runs_leave_the_vocabulary_small(tmp_path: Path) -> None:
     for number in range(50):
         writer.add([f"{number:064x} " * 20 + "字" * 2000])
     writer.write(tmp_path)
-    assert max(len(word) for word in (tmp_path / "words.bin").read_bytes().split(b"\xff")) <= LONGEST + 4
+    assert max(len(word) for word in TextFiles(tmp_path).words.tobytes().split(b"\xff")) <= LONGEST + 4
     assert len(TextFiles(tmp_path).word_starts) < 100
 
 

@@ -18,10 +18,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from agentrl.disk import sync, write_text
 from agentrl.runs.files import MANIFEST
 from agentrl.ui.index.catalog import Catalog, Segment
+from agentrl.ui.index.text_files import TextFiles
 
 NAME = ".agentrl-index"
 SCHEMA = "v1"
@@ -61,6 +63,7 @@ class IndexFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._texts: WeakValueDictionary[str, TextFiles] = WeakValueDictionary()
 
     @property
     def _catalog(self) -> Path:
@@ -68,6 +71,10 @@ class IndexFolder:
 
     def segment_path(self, segment: Segment) -> Path:
         return self.path / "segments" / segment.folder
+
+    def texts(self, segment: Segment) -> TextFiles:
+        """Its texts; the same object for all who use it at one time, which maps the file once."""
+        return self._texts.setdefault(segment.folder, TextFiles(self.segment_path(segment)))
 
     def stamp(self) -> tuple[int, int, int] | None:
         """Another one after every change of the catalog; None where there is none."""

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from agentrl.ui.index.array_file import Array
 from agentrl.ui.index.live_files import LiveFile
-from agentrl.ui.index.text_files import Array
 
 
 def newest_first(files: Iterable[LiveFile]) -> Array:

@@ -19,6 +19,7 @@ import numpy as np
 from agentrl.runs.files import ROLLOUTS
 from agentrl.runs.trace_files import SUFFIX
 from agentrl.ui.index import sql
+from agentrl.ui.index.array_file import Array
 from agentrl.ui.index.catalog import Catalog
 from agentrl.ui.index.database import ask, threads
 from agentrl.ui.index.episodes import writable
@@ -29,7 +30,6 @@ from agentrl.ui.index.places import FoundFile
 from agentrl.ui.index.records import EpisodeQuery, EpisodeRow, Order
 from agentrl.ui.index.run_rows import Counts
 from agentrl.ui.index.segments import NUMBER_BITS, ROWS
-from agentrl.ui.index.text_files import Array, TextFiles
 from agentrl.ui.index.text_search import rows_with
 
 KEPT_ANSWERS = 8
@@ -45,7 +45,7 @@ class Snapshot:
         self.problems = {file: text for file, text in catalog.problems.items() if file in there}
         self._segments = [each for each in catalog.segments if any(file.found in there for file in each.files)]
         self._folders = [folder.segment_path(segment) for segment in self._segments]
-        self._texts = [TextFiles(path) for path in self._folders]
+        self._texts = [folder.texts(segment) for segment in self._segments]
         self._bases = np.cumsum([0, *(segment.rows for segment in self._segments)])
         """[segments + 1] position of each segment's first row, and the number of rows."""
         self._live = live_files(self._segments, there)

@@ -3,30 +3,27 @@
 Each distinct text is numbered and written once, however many rows hold it (tools answer the same over and over). The
 tokens of all texts stand in one line, one place left free after each text.
 
-    words.bin          every token once                word_starts.npy     where each begins
-    places.npy         places of token 0, of 1, ...    place_ends.npy      where those of a token end
-    blanks.npy         a bit a place: whether a blank ends its token
-    text_ends.npy      the free place after each text
-    row_texts.npy      texts of row 0, of row 1, ...   row_ends.npy        where those of a row end
+    words        every token once                word_starts     where each begins
+    places       places of token 0, of 1, ...    place_ends      where those of a token end
+    blanks       a bit a place: whether a blank ends its token
+    text_ends    the free place after each text
+    row_texts    texts of row 0, of row 1, ...   row_ends        where those of a row end
 """
 
 from __future__ import annotations
 
-import mmap
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from agentrl.ui.index.array_file import Array, ArrayFile, write_arrays
 from agentrl.ui.index.tokens import BETWEEN, fold, packed, tokens
 
-Array = Any
-"""Of numpy; of integers where nothing else is said."""
-WORDS = "words.bin"
+TEXTS = "texts.bin"
 _MANY = 1 / 8
 """Of all places: more are taken out of them in one go, fewer word by word."""
 
@@ -63,84 +60,96 @@ class TextWriter:
         return number
 
     def write(self, folder: Path) -> None:
-        """All files; the folder is there.
+        """Everything as one file; the folder is there.
 
         Raises:
-            OSError: they cannot be written.
+            OSError: it cannot be written.
         """
         words = [packed(word) for word in self._words]
-        (folder / WORDS).write_bytes(BETWEEN + b"".join(word + BETWEEN for word in words))
         lengths = np.fromiter((len(word) + 1 for word in words), np.int64, len(words))
         line: Array = np.frombuffer(self._line, np.uint32)
         places: Array = np.sort((line.astype(np.uint64) << np.uint64(32)) + np.arange(len(line), dtype=np.uint64))
+        has_blank = np.fromiter((word.endswith(" ") for word in self._words), bool, len(words))
         arrays = {
-            "word_starts": 1 + np.cumsum(lengths) - lengths,
-            "places": places & np.uint64(0xFFFFFFFF),
-            "place_ends": np.cumsum(np.bincount(line, minlength=len(words))),
-            "blanks": np.packbits(np.fromiter((word.endswith(" ") for word in self._words), bool)[line]),
+            "words": np.frombuffer(BETWEEN + b"".join(word + BETWEEN for word in words), np.uint8),
+            "word_starts": _small(1 + np.cumsum(lengths) - lengths),
+            "places": _small(places & np.uint64(0xFFFFFFFF)),
+            "place_ends": _small(np.cumsum(np.bincount(line, minlength=len(words)))),
+            "blanks": np.packbits(has_blank[line]),
             "text_ends": np.frombuffer(self._text_ends, np.uint32),
-            "row_texts": np.frombuffer(self._row_texts, np.uint32),
+            "row_texts": _small(np.frombuffer(self._row_texts, np.uint32)),
             "row_ends": np.frombuffer(self._row_ends, np.uint32),
         }
-        for name, values in arrays.items():
-            smallest = np.min_scalar_type(int(values.max(initial=0)))
-            np.save(folder / f"{name}.npy", values.astype(smallest, copy=False), allow_pickle=False)
+        write_arrays(folder / TEXTS, arrays)
+
+
+def _small(numbers: Array) -> Array:
+    """The numbers in as few bytes as they need."""
+    return numbers.astype(np.min_scalar_type(int(numbers.max(initial=0))))
 
 
 class TextFiles:
     """What a TextWriter wrote, mapped when it is first needed.
 
     Raises, when it is:
-        OSError, ValueError: the files are not there, or not whole.
+        OSError, ValueError, KeyError: the file is not there, or not whole.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @cached_property
-    def words(self) -> mmap.mmap:
-        """All tokens, each between two BETWEEN."""
-        with (self.folder / WORDS).open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    def _file(self) -> ArrayFile:
+        return ArrayFile(self.folder / TEXTS)
+
+    @cached_property
+    def words(self) -> Array:
+        """Bytes of all tokens, each between two BETWEEN."""
+        return self._file.array("words")
 
     @cached_property
     def word_starts(self) -> Array:
         """[words] offset in `words`."""
-        return self._mapped("word_starts")
+        return self._file.array("word_starts")
 
     @cached_property
     def places(self) -> Array:
         """Where tokens stand; those of one token ascend."""
-        return self._mapped("places")
+        return self._file.array("places")
 
     @cached_property
     def place_ends(self) -> Array:
         """[words] offset in `places`."""
-        return self._mapped("place_ends").astype(np.int64)
+        return self._file.array("place_ends").astype(np.int64)
 
     @cached_property
     def blanks(self) -> Array:
         """[places / 8] of bits."""
-        return self._mapped("blanks")
+        return self._file.array("blanks")
 
     @cached_property
     def text_ends(self) -> Array:
         """[texts]"""
-        return np.asarray(self._mapped("text_ends"))
+        return self._file.array("text_ends")
 
     @cached_property
     def row_texts(self) -> Array:
         """Numbers of texts, at least one for every row."""
-        return self._mapped("row_texts")
+        return self._file.array("row_texts")
 
     @cached_property
     def row_starts(self) -> Array:
         """[rows] offset in `row_texts`."""
-        ends = self._mapped("row_ends").astype(np.int64)
+        ends = self._file.array("row_ends").astype(np.int64)
         return np.concatenate([[0], ends[:-1]]) if len(ends) else ends
 
-    def _mapped(self, name: str) -> Array:
-        return np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+    def words_with(self, pattern: bytes) -> Array:
+        """Numbers of the words in which the pattern stands, BETWEEN before and after them included."""
+        if len(pattern) == 1:
+            at = np.flatnonzero(self.words == pattern[0])
+        else:
+            at = np.array(self._file.find_all("words", pattern), np.int64) + pattern.startswith(BETWEEN)
+        return np.unique(np.searchsorted(self.word_starts, at, side="right") - 1)
 
     def places_of(self, words: Array) -> Array:
         """All places of these words."""

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from agentrl.ui.index.text_files import Array, TextFiles
-from agentrl.ui.index.tokens import AFTER_A_BLANK, BETWEEN, Sought, fold, sequences
+from agentrl.ui.index.array_file import Array
+from agentrl.ui.index.text_files import TextFiles
+from agentrl.ui.index.tokens import AFTER_A_BLANK, Sought, fold, sequences
 
 _FIRST_PLACES = 1 << 14
 """Places of frequent words that are read before it is asked whether any row is left to be found; then twice as many."""
@@ -118,19 +119,6 @@ class _Search:
         return is_there
 
     def _words(self, pattern: bytes) -> Array:
-        """Numbers of the words in which the pattern stands."""
         if pattern not in self._found_words:
-            self._found_words[pattern] = self._look_up(pattern)
+            self._found_words[pattern] = self.files.words_with(pattern)
         return self._found_words[pattern]
-
-    def _look_up(self, pattern: bytes) -> Array:
-        words, inside = self.files.words, int(pattern.startswith(BETWEEN))
-        if len(pattern) == 1:
-            at = np.flatnonzero(np.frombuffer(words, np.uint8) == pattern[0])
-        else:
-            found, place = [], words.find(pattern)
-            while place >= 0:
-                found.append(place + inside)
-                place = words.find(pattern, place + 1)
-            at = np.array(found, np.int64)
-        return np.unique(np.searchsorted(self.files.word_starts, at, side="right") - 1)
