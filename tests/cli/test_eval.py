@@ -244,6 +244,7 @@ def test_the_test_split_says_that_it_is_for_one_look(toy: Path, api: ScriptedApi
         (["--split", "test"], "no such tasks"),
         (["--tag", "hard"], "tag 'hard': no item has it"),
         (["--suite", "toy.yaml"], "toy.yaml: is no suite"),
+        (["--suite", "toy.yaml", "--split", "test"], "--suite and --split: found both"),
         (["--suite", "nowhere.json"], "nowhere.json: cannot be read"),
         (["--policy", "baseline"], "--policy and --api-model: found both"),
         (["--out", "out"], "ends in .json"),

@@ -65,6 +65,11 @@ def test_what_is_no_policy_is_refused(text: str, tmp_path: Path, monkeypatch: py
         PolicySource.find(text)
 
 
+def test_a_run_alone_is_no_policy(run: Path) -> None:
+    with pytest.raises(ConfigError, match=r"is a run; say which of its policies, such as .*run@best"):
+        PolicySource.find(str(run))
+
+
 @pytest.fixture
 def api() -> Iterator[ScriptedApi]:
     server = ScriptedApi(lambda _: completion("yes"))

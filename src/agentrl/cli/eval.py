@@ -23,7 +23,9 @@ Out = Annotated[
     Path,
     typer.Option(metavar="FILE.json", help="Where the evaluation goes; its rollouts are written beside it."),
 ]
-Split = Annotated[str, typer.Option(help="Which tasks of the config: validation, test or train.")]
+Split = Annotated[
+    str | None, typer.Option(help="Which tasks of the config: validation, test or train.  [default: validation]")
+]
 SuiteFile = Annotated[
     Path | None, typer.Option("--suite", metavar="FILE", help="Frozen tasks in place of a split (`agentrl suite`).")
 ]
@@ -63,7 +65,7 @@ def evaluate(
     api_model: ApiModel = None,
     api_url: ApiUrl = None,
     api_key_env: ApiKeyEnv = None,
-    split: Split = "validation",
+    split: Split = None,
     suite: SuiteFile = None,
     tag: Tags = [],  # noqa: B006  (typer reads the default)
     samples: Samples = None,
@@ -92,6 +94,8 @@ def evaluate(
         training_sections(resolved)
     except ConfigError as error:
         raise ConfigError(f"{config}: {error}") from None
+    if suite is not None and split is not None:
+        raise ConfigError("--suite and --split: found both; allowed: one of them, as a suite has its own tasks")
     _refuse_out(out, is_forced=force)
     source = policy_source(policy, api_model, api_url, api_key_env)
     # Read when torch loads: idle threads that spin would fight the servers of this run for the cores.
@@ -100,7 +104,9 @@ def evaluate(
     if force:
         keep.unlink(missing_ok=True)
     try:
-        options = EvalOptions(split=split, suite=suite, tags=tuple(tag), samples=samples, items=items, seed=seed)
+        options = EvalOptions(
+            split=split or "validation", suite=suite, tags=tuple(tag), samples=samples, items=items, seed=seed
+        )
         found = evaluate_policy(resolved, policy=source, options=options, reporter=reporter, keep=keep)
     except (KeyboardInterrupt, TrainingStopped):
         reporter.close()

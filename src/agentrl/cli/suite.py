@@ -28,7 +28,7 @@ Items = Annotated[int | None, typer.Option(min=1, help="Only the first so many i
 def freeze(
     config: Config,
     out: Out,
-    split: Split = "validation",
+    split: Split = None,
     tag: Tags = [],  # noqa: B006  (typer reads the default)
     items: Items = None,
     name: Name = None,
@@ -41,6 +41,7 @@ def freeze(
     from agentrl.errors import ConfigError
     from agentrl.evaluation.suites import freeze_suite, with_tags
 
+    split = split or "validation"
     if split not in SPLITS:
         raise ConfigError(f"--split: found {split!r}; allowed: {', '.join(SPLITS)}")
     if out.suffix != ".json":

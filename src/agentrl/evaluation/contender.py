@@ -67,6 +67,8 @@ class PolicySource:
             raise ConfigError(
                 f"{text or 'found nothing'}: no such folder; allowed: baseline, a checkpoint's folder, or RUN{AT}best"
             )
+        if (folder / MANIFEST).is_file() and (folder / CHECKPOINTS).is_dir():
+            raise ConfigError(f"{text}: is a run; say which of its policies, such as {text}{AT}best")
         inner = folder / "policy"
         return cls("checkpoint", text, inner if inner.is_dir() else folder)
 
