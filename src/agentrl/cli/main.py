@@ -15,6 +15,7 @@ from agentrl.cli.dpo import dpo
 from agentrl.cli.endpoints import endpoints
 from agentrl.cli.eval import evaluate
 from agentrl.cli.exits import Verbs
+from agentrl.cli.export import export
 from agentrl.cli.grader import grader
 from agentrl.cli.import_job import import_verbs
 from agentrl.cli.labels import labels
@@ -46,6 +47,7 @@ app.add_typer(reward_model, name="reward-model")
 app.add_typer(import_verbs, name="import")
 app.add_typer(labels, name="labels")
 app.add_typer(grader, name="grader")
+app.add_typer(export, name="export")
 
 
 def _print_version(is_asked: bool) -> None:
