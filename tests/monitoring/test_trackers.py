@@ -177,6 +177,13 @@ def test_wandb_goes_on_with_its_run_and_takes_no_step_twice(library: Library, tm
 
 
 @pytest.mark.parametrize("library", ["wandb"], indirect=True)
+def test_a_tracker_that_joins_late_has_seen_no_step(library: Library, tmp_path: Path) -> None:
+    tracker = receiver("wandb", tmp_path)
+    assert log(tracker, 2, is_again=True, reward_train=0.5) == ""
+    assert [call["step"] for call in library.named("log")] == [2]
+
+
+@pytest.mark.parametrize("library", ["wandb"], indirect=True)
 def test_wandb_is_told_nothing_of_the_machine_unless_it_is_asked_for(library: Library, tmp_path: Path) -> None:
     receiver("wandb", tmp_path, entity="team", settings={"console": "wrap"})
     (arguments,) = library.named("init")
@@ -353,6 +360,19 @@ def test_f57_a_package_that_is_missing_is_told_with_its_repair(tmp_path: Path, m
     with open_tracking(config, run, told.append) as tracking:
         tracking.metrics(1, {"kl": 1.0})
     assert told == ["warning: mlflow is not installed, the run goes on without it: pip install mlflow-skinny"]
+
+
+def test_nothing_that_is_wrong_with_a_tracker_ends_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise ValueError("no spec")
+
+    monkeypatch.setattr(tracking_module, "find_spec", broken)
+    monkeypatch.setattr(tracking_module, "need_opentelemetry", broken)
+    config, run = toy(tmp_path, "{trackers: [mlflow], opentelemetry: {endpoint: 'http://127.0.0.1:4318'}}")
+    told: list[str] = []
+    with open_tracking(config, run, told.append) as tracking:
+        assert tracking.couriers == []
+    assert [text.split(":")[1].strip() for text in told] == ["mlflow", "opentelemetry"]
 
 
 def test_nobody_to_tell_costs_nothing() -> None:

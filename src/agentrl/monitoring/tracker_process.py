@@ -22,12 +22,14 @@ class TrackerReceiver:
             known=settings["known"],
         )
         self.tracker = Tracker(settings["name"], run, resolved(settings["options"], settings["name"]))
-        if not settings["is_resumed"]:
+        self.is_resumed: bool = settings["is_resumed"]
+        if not self.is_resumed:
             self.tracker.configure(settings["config"])
         return {"identity": self.tracker.identity}
 
     def receive(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {"note": self.tracker.log(message["step"], message["values"], is_again=message["is_again"])}
+        is_again = self.is_resumed and message["is_again"]  # else this tracker has not seen the run's earlier steps
+        return {"note": self.tracker.log(message["step"], message["values"], is_again=is_again)}
 
     def finish(self) -> Mapping[str, Any]:
         self.tracker.finish()

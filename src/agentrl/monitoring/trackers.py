@@ -63,7 +63,7 @@ def _wandb(run: TrackedRun) -> dict[str, Any]:
         "x_save_requirements": False,
     }
     quiet |= {"x_disable_meta": True, "x_disable_machine_info": True}
-    place = {"name": run.name, "dir": str(run.run_dir), "resume": "allow", "reinit": "return_previous"}
+    place = {"name": run.name, "dir": str(run.run_dir), "resume": "allow"}
     return {"run_name": run.project, **place, "settings": quiet, **run.known}
 
 

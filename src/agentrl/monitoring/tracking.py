@@ -111,13 +111,24 @@ def open_tracking(
     try:
         known = _Known(run_dir)
         for name in wanted.trackers:
-            if courier := _tracker(name, config, wanted, run_dir, known, tell):
-                tracking.trackers.append(courier)
+            with _going_on_without(name, tell):
+                if courier := _tracker(name, config, wanted, run_dir, known, tell):
+                    tracking.trackers.append(courier)
         if wanted.opentelemetry is not None:
-            tracking.exporter = _exporter(wanted, run_dir, tell)
+            with _going_on_without("opentelemetry", tell):
+                tracking.exporter = _exporter(wanted, run_dir, tell)
         yield tracking
     finally:
         tracking.close()
+
+
+@contextmanager
+def _going_on_without(name: str, tell: Callable[[str], None]) -> Iterator[None]:
+    """Whatever is wrong with one of them, and with what we make of it, ends no run."""
+    try:
+        yield
+    except Exception as error:
+        tell(f"warning: {name}: {type(error).__name__}: {error}; the run goes on without it")
 
 
 def _tracker(
