@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import accumulate
+from typing import Any, TypeVar
 
 from agentrl.ui.index.places import FoundFile
+
+FOLDER = re.compile(r"\d{6,}-[0-9a-f]{8}", re.ASCII)
+"""Names of segments' folders."""
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +75,27 @@ class Catalog:
             ValueError, KeyError, TypeError: it is no catalog.
         """
         record = json.loads(text)
-        segments = tuple(
-            Segment(
-                **{
-                    **segment,
-                    "files": tuple(
-                        IndexedFile(FoundFile(**file["found"]), file["rows"], file["infra_failed"])
-                        for file in segment["files"]
-                    ),
-                }
-            )
-            for segment in record["segments"]
-        )
-        return cls(segments, {FoundFile(**found): text for found, text in record["problems"]})
+        segments = tuple(map(_segment, record["segments"]))
+        return cls(segments, {_found(found): _is(str, text) for found, text in record["problems"]})
+
+
+def _segment(record: Any) -> Segment:
+    folder = _is(str, record["folder"])
+    if not FOLDER.fullmatch(folder):  # never a path to elsewhere
+        raise ValueError(f"expected the name of a segment, found {folder!r:.80}")
+    files = tuple(
+        IndexedFile(_found(file["found"]), _is(int, file["rows"]), _is(int, file["infra_failed"]))
+        for file in record["files"]
+    )
+    return Segment(_is(int, record["number"]), folder, _is(int, record["size"]), files)
+
+
+def _found(record: Any) -> FoundFile:
+    name, size, mtime_ns = _is(str, record["name"]), _is(int, record["size"]), _is(int, record["mtime_ns"])
+    return FoundFile(_is(str, record["run"]), name, size, mtime_ns)
+
+
+def _is(kind: type[Value], value: Any) -> Value:
+    if not isinstance(value, kind):
+        raise TypeError(f"expected {kind.__name__}, found {value!r:.80}")
+    return value

@@ -18,6 +18,9 @@ from agentrl.ui.index.places import open_plain
 BEGINNING = 200
 """Characters of question and answer that a list shows."""
 
+MAX_LINE = 1 << 27
+"""Bytes of one rollout, unpacked: a file of a few kB may hold more than any memory."""
+
 _CHUNK = 1 << 20
 _NUMBERS = re.compile(
     rb'"(?:prompt_ids|token_ids|engine_logprobs|observation_ids)":\s*\[[-+0-9.,eE nul]*\]'
@@ -67,7 +70,7 @@ def read_episodes(path: Path) -> Iterator[Episode]:
     for number, line in enumerate(read_lines(path), start=1):
         try:
             yield episode_of(json.loads(_NUMBERS.sub(_NO_NUMBERS, line)))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise DamagedFile(f"line {number} is no rollout ({type(error).__name__}: {error})") from error
 
 
@@ -98,15 +101,21 @@ def read_lines(path: Path) -> Iterator[bytes]:
         OSError: it cannot be opened.
     """
     with open_plain(path) as raw, gzip.GzipFile(fileobj=raw) as file:
-        rest = b""
+        rest = bytearray()
         try:
             while chunk := file.read(_CHUNK):
-                *lines, rest = (rest + chunk).split(b"\n")
-                yield from lines
+                first, *others = chunk.split(b"\n")
+                rest += first
+                if len(rest) > MAX_LINE:
+                    raise DamagedFile(f"has a line of more than {MAX_LINE >> 20} MB")
+                if others:
+                    yield bytes(rest)
+                    yield from others[:-1]
+                    rest = bytearray(others[-1])
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise DamagedFile(f"is cut off or no gzip file ({error})") from error
     if rest:
-        yield rest
+        yield bytes(rest)
 
 
 def episode_of(trace: Mapping[str, Any]) -> Episode:

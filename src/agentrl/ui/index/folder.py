@@ -9,11 +9,13 @@ A process that is killed leaves a folder that no catalog names; the next one tha
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,9 +25,11 @@ from weakref import WeakValueDictionary
 from agentrl.disk import sync, write_text
 from agentrl.runs.files import MANIFEST
 from agentrl.ui.index.catalog import Catalog, Segment
+from agentrl.ui.index.places import open_plain
 from agentrl.ui.index.text_files import TextFiles
 
 NAME = ".agentrl-index"
+SEGMENTS = "segments"
 SCHEMA = "v1"
 """Of catalog and segments. Another one is another folder: what an older agentrl wrote is built anew."""
 LEFT_SECONDS = 60.0
@@ -35,27 +39,41 @@ LEFT_SECONDS = 60.0
 def index_folder(root: Path) -> Path:
     """Where the index of a directory of runs belongs, made if need be; a run itself is never written in.
 
+    One that somebody else has made, or that leads elsewhere, is left alone: what it names would be read and removed.
+
     Raises:
         OSError: nowhere can be written.
     """
     if not (root / MANIFEST).exists():
         beside = root / NAME
         with suppress(OSError):
-            beside.mkdir(exist_ok=True)
-            if not beside.is_symlink() and os.access(beside, os.W_OK | os.X_OK):
+            if os.access(_own(beside), os.W_OK | os.X_OK):
                 return _prepared(beside)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     own = cache / "agentrl" / f"index-{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}"
-    own.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return _prepared(own)
+    own.parent.mkdir(parents=True, exist_ok=True)
+    return _prepared(_own(own, 0o700))
 
 
 def _prepared(folder: Path) -> Path:
-    (folder / SCHEMA / "segments").mkdir(parents=True, exist_ok=True)
+    _own(_own(folder / SCHEMA) / SEGMENTS)
     for name, text in ((".gitignore", "*\n"), ("CACHEDIR.TAG", "Signature: 8a477f597d28d172789f06886806bc55\n")):
-        if not (folder / name).exists():
-            (folder / name).write_text(text)
+        with suppress(FileExistsError), (folder / name).open("x") as file:  # never through a link
+            file.write(text)
     return folder / SCHEMA
+
+
+def _own(folder: Path, mode: int = 0o755) -> Path:
+    """The folder, made if it is missing, in which nobody else can have put anything.
+
+    Raises:
+        OSError: it is a link, is another user's, or cannot be made.
+    """
+    folder.mkdir(exist_ok=True, mode=mode)
+    facts = folder.lstat()
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid():
+        raise PermissionError(errno.EPERM, "is a link, or another user's", str(folder))
+    return folder
 
 
 class IndexFolder:
@@ -70,7 +88,7 @@ class IndexFolder:
         return self.path / "catalog.json"
 
     def segment_path(self, segment: Segment) -> Path:
-        return self.path / "segments" / segment.folder
+        return self.path / SEGMENTS / segment.folder
 
     def texts(self, segment: Segment) -> TextFiles:
         """Its texts; the same object for all who use it at one time, which maps the file once."""
@@ -87,8 +105,9 @@ class IndexFolder:
     def read(self) -> Catalog:
         """What there is; of a missing, damaged or foreign catalog nothing, and of the segments those that are whole."""
         try:
-            catalog = Catalog.from_json(self._catalog.read_text("utf-8"))
-        except (OSError, ValueError, KeyError, TypeError):
+            with open_plain(self._catalog) as file:
+                catalog = Catalog.from_json(file.read().decode("utf-8"))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return Catalog()
         return Catalog(tuple(filter(self._has, catalog.segments)), catalog.problems)
 
@@ -102,8 +121,9 @@ class IndexFolder:
     @contextmanager
     def writing(self) -> Iterator[bool]:
         """Whether this process may write: one may at a time, and it is no error not to be the one."""
-        self.path.joinpath("segments").mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self.path.mkdir(parents=True, exist_ok=True)
+        _own(_own(self.path) / SEGMENTS)
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -120,7 +140,7 @@ class IndexFolder:
 
     def new_segment(self, number: int) -> Path:
         """An empty folder for a segment."""
-        path = self.path / "segments" / f"{number:06d}-{secrets.token_hex(4)}"
+        path = self.path / SEGMENTS / f"{number:06d}-{secrets.token_hex(4)}"
         path.mkdir()
         return path
 
@@ -128,7 +148,7 @@ class IndexFolder:
         """Remove what no catalog names and nobody reads any more; for the process that may write."""
         wanted = {segment.folder for segment in catalog.segments}
         with suppress(OSError):
-            for entry in list(os.scandir(self.path / "segments")):
+            for entry in list(os.scandir(self.path / SEGMENTS)):
                 if entry.name not in wanted and time.time() - entry.stat().st_mtime > LEFT_SECONDS:
                     shutil.rmtree(entry.path, ignore_errors=True)
 

@@ -13,7 +13,8 @@ from agentrl.ui.index.live_files import LiveFile
 def newest_first(files: Iterable[LiveFile]) -> Array:
     """Positions of all rows of these files."""
     by_newness = sorted(files, key=lambda live: live.newness)
-    return np.concatenate([np.arange(live.position, live.position + live.rows, dtype=np.int32) for live in by_newness])
+    ranges = [np.arange(live.position, live.position + live.rows, dtype=np.int32) for live in by_newness]
+    return np.concatenate([np.zeros(0, np.int32), *ranges])
 
 
 def in_order(keys: Array, places: Array) -> Array:

@@ -103,19 +103,42 @@ class Snapshot:
         if not wanted:
             return np.zeros(0, np.int32)
         newest = newest_first(wanted)
-        if query.order is Order.NEWEST and not sql.conditions(query)[1]:
-            return newest
-        found = self._matching(query, wanted)
+        has_keys = self._has_keys(query, wanted)
+        ranked, unranked = self._ranked(query, [live for live in wanted if has_keys[live.group]], newest)
+        is_left = np.zeros(int(self._bases[-1]), bool)
+        is_left[unranked] = True
+        is_left[self._matching(query, [live for live in wanted if not has_keys[live.group]])["position"]] = True
+        return np.concatenate([ranked, newest[is_left[newest]]])
+
+    def _has_keys(self, query: EpisodeQuery, wanted: Iterable[LiveFile]) -> dict[Group, bool]:
+        """Whether rows of these runs and splits can have something to be ranked by."""
+        groups = dict.fromkeys(live.group for live in wanted)
+        if query.order is not Order.LARGEST_CHANGE:
+            return dict.fromkeys(groups, query.order is not Order.NEWEST)
+        changes = self._changes(groups)
+        return {group: bool(changes[group]) for group in groups}
+
+    def _ranked(self, query: EpisodeQuery, files: Sequence[LiveFile], newest: Array) -> tuple[Array, Array]:
+        """Positions of matching rows that have a key, in order, and of those that have none."""
+        if not files:
+            return np.zeros(0, np.int32), np.zeros(0, np.int32)
+        found = self._matching(query, files, order=query.order)
+        keys = np.ma.filled(found["key"].astype(np.float64), np.inf)
+        has_key = np.isfinite(keys)
         place = np.empty(int(self._bases[-1]), np.int32)
         place[newest] = np.arange(len(newest), dtype=np.int32)
-        key = found["key"] if query.order is not Order.NEWEST else np.zeros(len(found["position"]))
-        return newest[in_order(np.ma.filled(key.astype(np.float64), np.inf), place[found["position"]])]
+        ranked = in_order(keys[has_key], place[found["position"][has_key]])
+        return newest[ranked], found["position"][~has_key]
 
-    def _matching(self, query: EpisodeQuery, wanted: Sequence[LiveFile]) -> dict[str, Array]:
-        """Positions and keys of the rows of some files that match but for their text."""
-        groups = {group: number for number, group in enumerate(dict.fromkeys(live.group for live in wanted))}
-        tables = {"files": self._table(wanted) | {"grp": _numbers(groups[live.group] for live in wanted)}}
-        if sql.needs_changes(query):
+    def _matching(
+        self, query: EpisodeQuery, files: Sequence[LiveFile], order: Order = Order.NEWEST
+    ) -> dict[str, Array]:
+        """Positions of rows of some files that match but for their text, and their keys where the order has any."""
+        if not files or (order is Order.NEWEST and not sql.conditions(query)[1]):
+            return {"position": newest_first(files)}
+        groups = {group: number for number, group in enumerate(dict.fromkeys(live.group for live in files))}
+        tables = {"files": self._table(files) | {"grp": _numbers(groups[live.group] for live in files)}}
+        if order is Order.LARGEST_CHANGE:
             known = self._changes(groups)
             changes = [(groups[group], *change) for group in groups for change in known[group].items()]
             tables["changes"] = {
@@ -123,8 +146,8 @@ class Snapshot:
                 "task_id": np.array([task for _, task, _ in changes], object),
                 "change": np.array([value for _, _, value in changes], np.float64),
             }
-        statement, values = sql.matching(query)
-        return ask(statement, {**values, "paths": self._parquet(wanted)}, tables)
+        statement, values = sql.matching(replace(query, order=order))
+        return ask(statement, {**values, "paths": self._parquet(files)}, tables)
 
     def _contain(self, contains: str, positions: Array) -> Array:
         """[all rows] bool: which contain the text, of the segments that the positions lie in."""

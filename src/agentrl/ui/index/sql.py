@@ -11,7 +11,7 @@ from typing import Any
 from agentrl.ui.index.episodes import writable
 from agentrl.ui.index.records import EpisodeQuery, Order
 
-_ROWS = "FROM read_parquet($paths) r JOIN files f ON r.file = f.file"
+_ROWS = "FROM read_parquet($paths, hive_partitioning := false) r JOIN files f ON r.file = f.file"
 _POSITION = "(r.id + f.shift)::INTEGER AS position"
 
 CHANGES = f"""
@@ -26,7 +26,7 @@ GROUP BY ALL HAVING change IS NOT NULL
 PAGE = """
 SELECT id, line, rollout_id, task_id, sample_index, score, outcome, stop_reason, failure_class, tool_calls,
     repeated_tools, output_tokens, seconds, cost_usd, tools, question, answer
-FROM read_parquet($paths) WHERE id IN (SELECT unnest($ids))
+FROM read_parquet($paths, hive_partitioning := false) WHERE id IN (SELECT unnest($ids))
 """
 
 FIND = f"SELECT {_POSITION} {_ROWS} WHERE r.rollout_id = $rollout_id ORDER BY f.newness, r.line"
@@ -50,13 +50,9 @@ def matching(query: EpisodeQuery) -> tuple[str, dict[str, Any]]:
     Which files are wanted, and what text, is not part of it. By change, there is a table `changes` as well.
     """
     where, values = conditions(query)
-    change = "LEFT JOIN changes c ON c.grp = f.grp AND c.task_id = r.task_id" if needs_changes(query) else ""
-    return f"SELECT {_POSITION}{_KEYS[query.order]} {_ROWS} {change} WHERE {where}", values
-
-
-def needs_changes(query: EpisodeQuery) -> bool:
-    """Whether the order is by what only evaluations tell."""
-    return query.order is Order.LARGEST_CHANGE
+    by_change = "LEFT JOIN changes c ON c.grp = f.grp AND c.task_id = r.task_id"
+    joined = by_change if query.order is Order.LARGEST_CHANGE else ""
+    return f"SELECT {_POSITION}{_KEYS[query.order]} {_ROWS} {joined} WHERE {where}", values
 
 
 def conditions(query: EpisodeQuery) -> tuple[str, dict[str, Any]]:
