@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
+from agentrl.evaluation.comparison.documents import table, whole_page
 from agentrl.evaluation.comparison.episodes import episodes_section
 from agentrl.evaluation.comparison.figures import Figure
 from agentrl.evaluation.comparison.items import ItemChange
@@ -12,7 +12,6 @@ from agentrl.evaluation.comparison.layout import Line, lines, p_value, verdict
 from agentrl.evaluation.comparison.losses import Losses
 from agentrl.evaluation.comparison.patterns import PatternChange, PatternChanges
 from agentrl.evaluation.comparison.policies import PolicyComparison
-from agentrl.evaluation.comparison.style import STYLE
 from agentrl.evaluation.comparison.words import (
     COLUMNS,
     PATTERNS,
@@ -53,25 +52,6 @@ def to_html(comparison: PolicyComparison, *, episodes: int) -> str:
     return whole_page(title, f"<main>{body}</main>")
 
 
-def whole_page(title: str, body: str) -> str:
-    """A document of its own."""
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        # model text is escaped; should that ever fail, nothing in it may run or load
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<title>{text(title)}</title><style>{STYLE}</style></head><body>{body}</body></html>\n"
-    )
-
-
-def framed(page: str, *, height: int = 720) -> str:
-    """A page inside of another one, such as a notebook, that shares neither style nor rights with it."""
-    return (
-        f'<iframe sandbox title="comparison" style="width:100%;height:{height}px;border:1px solid #8888" '
-        f'srcdoc="{escape(page, quote=True)}"></iframe>'
-    )
-
-
 def _header(comparison: PolicyComparison) -> str:
     kind, sentence = verdict(comparison)
     sides = "".join(
@@ -95,11 +75,7 @@ def _figures(comparison: PolicyComparison) -> str:
         if found:
             body += f'<tr class="group"><th scope="colgroup" colspan="4">{text(group)}</th></tr>'
             body += "".join(map(_figure_row, found))
-    return (
-        '<h2>Figures</h2><div class="wide"><table class="figures"><thead><tr><th scope="col"></th>'
-        '<th scope="col">A</th><th scope="col">B</th><th scope="col">change</th></tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    return f"<h2>Figures</h2>{table('figures', ('', 'A', 'B', 'change'), body, kind='figures')}"
 
 
 def _figure_row(line: Line) -> str:
@@ -133,11 +109,7 @@ def _quadrants(comparison: PolicyComparison) -> str:
             low, high = (100 * end for end in share.interval)
             cells += f'<td class="{mark}">{share.count} <small>[{low:.0f}, {high:.0f}] %</small></td>'
         body += f'<tr><th scope="row">{label}</th>{cells}</tr>'
-    head = "".join(f'<th scope="col">{label}</th>' for label in COLUMNS.values())
-    table = (
-        f'<div class="wide"><table class="quadrants"><thead><tr><th scope="col">items</th>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    counted = table("items by quadrant", ("items", *COLUMNS.values()), body, kind="quadrants")
     note = (
         f'<p class="note">All {comparison.n_items} items by what became of their reward and their tool calls, with '
         "Wilson's 95 % interval of each share. In the plot a point is as large as the items in it are many.</p>"
@@ -145,7 +117,7 @@ def _quadrants(comparison: PolicyComparison) -> str:
     plots = "".join(
         plot.figure for plot in (comparison.quadrant_plot(), comparison.latency_plot(), comparison.tool_plot())
     )
-    return f'<h2>Items</h2><div class="two">{plots}<div>{table}{note}</div></div>'
+    return f'<h2>Items</h2><div class="two">{plots}<div>{counted}{note}</div></div>'
 
 
 def _patterns(comparison: PolicyComparison) -> str:
@@ -158,15 +130,12 @@ def _pattern_table(title: str, changes: PatternChanges) -> str:
     if changes.passed_over:
         note += f" {changes.passed_over} too rare to look at."
     if not changes.rows:
-        return f'<div class="wide"><p><b>{text(title)}</b></p><p class="note">{text(note)}</p></div>'
+        return f'<div><p><b>{text(title)}</b></p><p class="note">{text(note)}</p></div>'
     body = "".join(map(_pattern_row, changes.rows[:MAX_PATTERNS]))
     if len(changes.rows) > MAX_PATTERNS:
         note += f" {len(changes.rows) - MAX_PATTERNS} more stand in compare.json."
-    return (
-        f'<div class="wide"><table><caption>{text(title)}</caption><thead><tr><th scope="col"></th>'
-        '<th scope="col">A</th><th scope="col">B</th><th scope="col">change an episode</th><th scope="col">p</th>'
-        f'</tr></thead><tbody>{body}</tbody></table><p class="note">{text(note)}</p></div>'
-    )
+    shown = table(title, ("", "A", "B", "change an episode", "p"), body, has_caption=True)
+    return f'<div>{shown}<p class="note">{text(note)}</p></div>'
 
 
 def _pattern_row(row: PatternChange) -> str:
@@ -191,11 +160,9 @@ def _losses(comparison: PolicyComparison) -> str:
     body = "".join(_loss_row(name, each) for name, each in zip("AB", comparison.losses, strict=True))
     reasons = list(comparison.pairs.left_out.values())
     left_out = "; ".join(f"{reasons.count(each)} items: {each}" for each in dict.fromkeys(reasons))
+    heads = ("", "lost", "of", "items hit", "items lost", "reward of hit items", "of others", "difference")
     return (
-        '<h2>Losses</h2><div class="wide"><table><thead><tr><th scope="col"></th><th scope="col">lost</th>'
-        '<th scope="col">of</th><th scope="col">items hit</th><th scope="col">items lost</th>'
-        '<th scope="col">reward of hit items</th><th scope="col">of others</th><th scope="col">difference</th>'
-        f"</tr></thead><tbody>{body}</tbody></table></div>"
+        f"<h2>Losses</h2>{table('losses', heads, body)}"
         + "".join(
             f'<p class="note">{name}: {text(lost_sentence(each))}</p>'
             for name, each in zip("AB", comparison.losses, strict=True)
@@ -229,12 +196,11 @@ def _tags(comparison: PolicyComparison) -> str:
         for row in tags.rows
     )
     heads = ("tag", "items", "reward A", "reward B", "change", "p", "change of success", "change of calls")
-    head = "".join(f'<th scope="col">{each}</th>' for each in heads)
     note = (
         f"{tags.looks} subsets, and {tags.untagged} items without a tag. p is of the reward, and allows for all subsets"
     )
     return (
-        f'<h2>By tag</h2><div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f"<h2>By tag</h2>{table('subsets by tag', heads, body)}"
         f'<p class="note">{note} (Holm); the intervals are of one subset each.</p>'
     )
 
@@ -251,8 +217,7 @@ def _items(comparison: PolicyComparison) -> str:
         for item in shown
     )
     heads = ("item", "reward A", "reward B", "calls A", "calls B", "seconds A", "seconds B")
-    head = "".join(f'<th scope="col">{each}</th>' for each in heads)
     return (
         f'<details class="part"><summary>Every item <small>means over episodes{cut}</small></summary>'
-        f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></details>'
+        f"{table('every item', heads, body)}</details>"
     )

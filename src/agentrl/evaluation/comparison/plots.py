@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from agentrl.evaluation.charts import number, ticks
+from agentrl.evaluation.comparison.documents import framed, whole_page
 from agentrl.evaluation.comparison.figures import Figure
 from agentrl.evaluation.comparison.items import ItemChange
 from agentrl.evaluation.comparison.policies import PolicyComparison
@@ -34,8 +35,6 @@ class Plot:
     """HTML with the SVG in it, in the classes of the page's style sheet."""
 
     def _repr_html_(self) -> str:
-        from agentrl.evaluation.comparison.page import framed, whole_page
-
         return framed(whole_page(self.title, f'<div class="alone">{self.figure}</div>'), height=580)
 
 

@@ -195,7 +195,7 @@ class PolicyComparison:
         return to_html(self, episodes=episodes)
 
     def _repr_html_(self) -> str:
-        from agentrl.evaluation.comparison.page import framed
+        from agentrl.evaluation.comparison.documents import framed
 
         return framed(self.to_html())
 
