@@ -45,6 +45,9 @@ def database() -> duckdb.DuckDBPyConnection:
         "temp_directory": "",  # or it would spill beside whoever calls
         "autoload_known_extensions": False,
         "autoinstall_known_extensions": False,
+        "allow_community_extensions": False,
+        "python_enable_replacements": False,  # a table that a statement names is never a variable of ours
+        "lock_configuration": True,
     }
     return duckdb.connect(":memory:", config=settings)
 

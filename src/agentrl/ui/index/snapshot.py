@@ -169,7 +169,7 @@ class Snapshot:
         segments = self._segments_of(at)
         firsts = np.array([segment.number << NUMBER_BITS for segment in self._segments], np.int64)
         ids = (firsts[segments] + at - self._bases[segments]).tolist()
-        paths = [str(self._folders[number] / ROWS) for number in np.unique(segments).tolist()]
+        paths = [sql.literal(self._folders[number] / ROWS) for number in np.unique(segments).tolist()]
         columns = {name: values.tolist() for name, values in ask(sql.PAGE, {"ids": ids, "paths": paths}).items()}
         places = {each: place for place, each in enumerate(columns.pop("id"))}
         owners = self._owners(at)
@@ -226,7 +226,7 @@ class Snapshot:
         }
 
     def _parquet(self, files: Iterable[LiveFile]) -> list[str]:
-        return [str(self._folders[number] / ROWS) for number in sorted({live.segment for live in files})]
+        return [sql.literal(self._folders[number] / ROWS) for number in sorted({live.segment for live in files})]
 
     def _segments_of(self, positions: Array) -> Array:
         return np.searchsorted(self._bases, positions, side="right") - 1

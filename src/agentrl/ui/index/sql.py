@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from agentrl.ui.index.episodes import writable
@@ -13,6 +14,7 @@ from agentrl.ui.index.records import EpisodeQuery, Order
 
 _ROWS = "FROM read_parquet($paths, hive_partitioning := false) r JOIN files f ON r.file = f.file"
 _POSITION = "(r.id + f.shift)::INTEGER AS position"
+_PATTERN = str.maketrans({char: f"[{char}]" for char in "*?["})
 
 CHANGES = f"""
 SELECT f.grp, r.task_id,
@@ -73,3 +75,8 @@ def conditions(query: EpisodeQuery) -> tuple[str, dict[str, Any]]:
         found.append("r.score <= $max_score")
         values["max_score"] = query.max_score
     return " AND ".join(found) or "true", values
+
+
+def literal(path: Path) -> str:
+    """The path for `$paths`, where DuckDB takes some characters for patterns that other files match as well."""
+    return str(path).translate(_PATTERN)
