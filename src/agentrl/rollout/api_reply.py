@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from agentrl.types import Message, ToolCall
 
 THOUGHT_KEYS = ("reasoning_content", "reasoning")
 """Where servers put thoughts that they tell."""
+NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 END_OF_THOUGHT = "</think>"
 FILTERED = "(the server's content filter held this reply back)"
 
@@ -48,11 +50,12 @@ def unusable(body: dict[str, Any]) -> str:
     return "answered that the model failed" if body["choices"][0].get("finish_reason") == "error" else ""
 
 
-def read_reply(body: Mapping[str, Any], call_id_prefix: str) -> ApiReply:
+def read_reply(body: dict[str, Any], call_id_prefix: str) -> ApiReply:
     """Take a completion apart. Never raises: calls that cannot be read are malformed, as a policy's are.
 
     A refusal is an answer, and so is what a content filter leaves: whoever uses the model gets no other.
     """
+    body = _whole(body)
     choice = body["choices"][0]
     message, reason = choice["message"], choice.get("finish_reason")
     given = [call for call in _listed(message.get("tool_calls")) if isinstance(call, dict)]
@@ -68,7 +71,7 @@ def read_reply(body: Mapping[str, Any], call_id_prefix: str) -> ApiReply:
     reasoning = next((found for key in THOUGHT_KEYS if (found := _text(message.get(key)))), "") or inline
     sources = [*(source for *_, source in calls), *(source for _, source in malformed)]
     ids = _ids(sources, call_id_prefix)
-    spent, usage = spent_by(dict(body)), body.get("usage")
+    spent, usage = spent_by(body), body.get("usage")
     return ApiReply(
         parsed=ParsedTurn(
             text=text.strip(),
@@ -124,7 +127,7 @@ def _returned(
                 "id": call_id,
                 "type": "function",
                 "function": {
-                    "name": read[index].name if index < len(read) else _named(source),
+                    "name": _named(source),
                     "arguments": read[index].arguments if index < len(read) else "{}",
                 },
             }
@@ -134,8 +137,10 @@ def _returned(
 
 
 def _named(source: Mapping[str, Any]) -> str:
+    """The tool's name in the form that servers ask for: a model may make up any other."""
     function = source.get("function")
-    return (_text(function.get("name")) if isinstance(function, dict) else "") or "unknown"
+    name = _text(function.get("name")) if isinstance(function, dict) else ""
+    return NOT_IN_NAMES.sub("_", name.strip())[:64] or "unknown"
 
 
 def _raw(reasoning: str, text: str, written: Sequence[WrittenCall], *, is_filtered: bool) -> str:
@@ -151,7 +156,16 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         texts = (part.get("text") for part in value if isinstance(part, dict) and part.get("type") == "text")
         return "".join(text for text in texts if isinstance(text, str))
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+    return value if isinstance(value, str) else ""
+
+
+def _whole(value: Any) -> Any:
+    """The value with `?` for halves of surrogate pairs, which could be neither written nor sent."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
+    return {_whole(key): _whole(each) for key, each in value.items()} if isinstance(value, dict) else value
 
 
 def _listed(value: Any) -> list[Any]:
