@@ -2,7 +2,8 @@
 
 Read `metrics.py` first, then `compare.py`; `report.py` writes report.html from a run directory. `measure.py` is what a
 run measures of its policies, `holdout.py` and `goodhart.py` watch whether its reward still means what it should;
-`agreement.py`, `people.py` and `grader_comparison.py` ask that of a grader.
+`agreement.py`, `people.py` and `grader_comparison.py` ask that of a grader. `evaluate_policy.py` measures any policy, a
+model behind an API too (`contender.py`), on a split or a frozen suite (`suites.py`), as an `evaluation_files.py`.
 May import: floors 0-4.
 """
 
