@@ -63,23 +63,33 @@ def test_a_tool_that_tells_the_answer_whatever_it_is_asked_leaks() -> None:
     assert found.leaks[0].key == "answer"
 
 
+def test_a_document_that_belongs_to_the_item_is_told_apart_from_its_answer() -> None:
+    pages = {task.item["answer"]: task.item | {"page": f"sold {task.item['answer']} units"} for task in TASKS}
+    documents = [replace(task, item=pages[task.item["answer"]]) for task in TASKS]
+    found = found_in(lambda _, item: item["page"], documents)
+    assert (found.tools, found.telling) == ((), ("look",))
+    both = found_in(lambda _, item: json.dumps(item), documents)
+    assert (both.tools, both.telling) == (("look",), ())
+
+
 def test_a_search_that_finds_the_page_with_the_answer_does_not() -> None:
     found = found_in(lambda arguments, _: PAGES.get(arguments["query"], "nothing"))
     assert (found.tools, found.leaks, found.unobserved) == ((), (), ())
-    assert found.calls == 16
+    assert found.calls == 24
 
 
 def test_a_tool_that_answers_at_random_does_not() -> None:
     draw = random.Random(0)
     yes_or_no = [Task(f"t{n}", TASKS[n].messages, {"answer": ("yes", "no")[n % 2]}) for n in range(10)]
-    accused = [found_in(lambda *_: draw.choice(["yes", "no"]), yes_or_no).tools for _ in range(50)]
+    accused = [found_in(lambda *_: draw.choice(["yes", "no"]), yes_or_no).telling for _ in range(50)]
     assert sum(map(bool, accused)) <= 2
 
 
 def test_a_short_answer_counts_only_when_it_is_told_twice() -> None:
     short = [Task(f"t{n}", TASKS[n].messages, {"answer": str(n)}) for n in range(10)]
     assert found_in(lambda _, item: item["answer"], short).tools == ("look",)
-    assert found_in(lambda _, item: item["answer"] if item["answer"] == "3" else "x", short).tools == ()
+    once = found_in(lambda _, item: item["answer"] if item["answer"] == "3" else "x", short)
+    assert (once.tools, once.telling, len(once.leaks)) == ((), (), 1)
 
 
 def test_a_tool_that_fails_is_not_known_of() -> None:

@@ -91,7 +91,7 @@ def evidence(**changes: Any) -> Evidence:
     return replace(plain_evidence(), **changes)
 
 
-LEAK = ToolLeaks(8, 32, (), (Leak("look", "t1", "answer", is_strong=True),), {})
+LEAK = ToolLeaks(8, 32, (), (Leak("look", "t1", "answer", is_strong=True, is_read=True),), {})
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,12 @@ LEAK = ToolLeaks(8, 32, (), (Leak("look", "t1", "answer", is_strong=True),), {})
         ({"best_of": None}, "unmeasured", "too_few_items"),
         ({"tools": LEAK}, "not", "leaking_tool"),
         ({"tools": LEAK, "lost": 200}, "not", "leaking_tool"),
-        ({"tools": replace(LEAK, leaks=(replace(LEAK.leaks[0], is_strong=False),))}, "trainable", "learnable"),
+        ({"tools": replace(LEAK, leaks=(replace(LEAK.leaks[0], is_read=False),))}, "weak", "answer_unasked"),
+        (
+            {"tools": replace(LEAK, leaks=(replace(LEAK.leaks[0], is_read=False, is_strong=False),))},
+            "trainable",
+            "learnable",
+        ),
         ({"tools": ToolLeaks(8, 9, (), (), {"look": ("answer",)})}, "trainable", "answer_sent"),
         ({"tools": None, "twins": None, "effect": None, "split_gap": None}, "trainable", "learnable"),
         ({"twins": Twins((("v1", "t1"), ("v2", "t2")), 100)}, "weak", "similar_splits"),

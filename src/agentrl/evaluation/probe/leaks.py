@@ -1,17 +1,20 @@
 """Do tools give the answer away? A policy that is told the answer learns to ask for it, no more.
 
-A page that holds the answer is what a search is for. A leak is an output that follows the row's answer whatever is
-asked: so each tool is called with arguments that were meant for another item, once for this item and once for a third,
-and what counts is an output that holds this item's answer while the same call for the other item does not.
+A page that holds the answer is what a search is for. What is suspect is an output that follows the row's answer
+whatever is asked: so each tool is called with arguments that were meant for another item, once for this item and once
+for a third, and what counts is an output that holds this item's answer while the same call for the other item does not.
+Then the answer in the row is replaced by a made-up one: a tool that tells that, too, reads it to the policy. One that
+does not has it from somewhere else, which may be as it should, such as a document that belongs to the item.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agentrl.config import ToolsConfig
@@ -37,6 +40,8 @@ class Leak:
     """Where the row holds that answer."""
     is_strong: bool
     """Hardly to be found in a text by chance."""
+    is_read: bool
+    """A made-up answer in its place was told as well."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +58,17 @@ class ToolLeaks:
 
     @property
     def tools(self) -> tuple[str, ...]:
-        """Those that leak: one answer that is hard to guess, or two that are not."""
+        """Those that read the row's answer to the policy."""
+        return tuple(sorted({leak.tool for leak in self.leaks if leak.is_read}))
+
+    @property
+    def telling(self) -> tuple[str, ...]:
+        """Those that have the answer from elsewhere and tell it unasked: a strong one, or two."""
         by_tool: dict[str, list[Leak]] = {}
         for leak in self.leaks:
             by_tool.setdefault(leak.tool, []).append(leak)
-        return tuple(
-            sorted(name for name, found in by_tool.items() if len(found) > 1 or any(each.is_strong for each in found))
-        )
+        sure = {name for name, found in by_tool.items() if len(found) > 1 or any(each.is_strong for each in found)}
+        return tuple(sorted(sure - set(self.tools)))
 
 
 async def tool_leaks(
@@ -112,18 +121,28 @@ class _Tried:
         """
         meant_for_others = [arguments for task_id, arguments in written if task_id != task.id] or ["{}"]
         arguments = meant_for_others[tasks.index(task) % len(meant_for_others)]
+        others = [other for other in tasks if other.id != task.id]
+        other = others[tasks.index(task) % len(others)]
+        read = await self._reads(tool, arguments, task)
         for _ in range(1 + CONFIRMATIONS):
-            others = [other for other in tasks if other.id != task.id]
-            other = others[tasks.index(task) % len(others)]
             mine, theirs = await asyncio.gather(self._call(tool, arguments, task), self._call(tool, arguments, other))
             found = [
-                Leak(tool, task.id, key, is_strong(answer))
+                Leak(tool, task.id, key, is_strong(answer), key in read)
                 for key, answer in references(task.item).items()
                 if mentions(mine, answer) and not mentions(theirs, answer) and not mentions(arguments, answer)
             ]
             if not found:
                 return []
         return found
+
+    async def _reads(self, tool: str, arguments: str, task: Task) -> set[str]:
+        """Keys of the row whose made-up answers the tool tells; none where it fails on them."""
+        made_up = {key: _made_up(task.item[key]) for key in references(task.item)}
+        try:
+            output = await self._call(tool, arguments, replace(task, item=task.item | made_up))
+        except RolloutError:
+            return set()
+        return {key for key, answer in made_up.items() if mentions(output, str(answer))}
 
     async def _call(self, tool: str, arguments: str, task: Task) -> str:
         self.calls += 1
@@ -138,6 +157,16 @@ class _Tried:
             await self._toolbox.end_rollout(rollout_id)
             if self._lifecycle is not None:
                 await self._lifecycle.close(rollout_id)
+
+
+def _made_up(answer: Any) -> Any:
+    """Of the same type, a number where it was one, and nothing that a text holds by chance."""
+    number = secrets.randbelow(9 * 10**8) + 10**8
+    if isinstance(answer, str):
+        return (
+            str(number) if any(map(str.isdigit, answer)) else "".join(secrets.choice("bcdfghjklm") for _ in range(16))
+        )
+    return float(number) if isinstance(answer, float) else number
 
 
 def _arguments(

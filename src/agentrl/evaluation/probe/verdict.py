@@ -198,17 +198,17 @@ def _validation(found: Evidence) -> Iterator[Reason]:
 
 def _leaks(found: Evidence) -> Iterator[Reason]:
     if found.tools is not None and found.tools.tools:
-        leaked = [leak for leak in found.tools.leaks if leak.tool in found.tools.tools]
-        tasks = ", ".join(list(dict.fromkeys(leak.task_id for leak in leaked))[:3])
-        text = (
-            f"{', '.join(found.tools.tools)} told the answer whatever it was asked (items {tasks}): what is learned is "
-            "to ask for it"
-        )
+        text = f"{_told(found.tools, found.tools.tools)}, a made-up one as well: what is learned is to ask for it"
         yield Reason("leaking_tool", "not", text, "Send the tool no item (item_fields: none), or mend it.")
     elif found.tools is not None and found.tools.sent:
         sent = "; ".join(f"{tool}: {', '.join(keys)}" for tool, keys in found.tools.sent.items())
         text = f"tools are sent what looks like the answer ({sent}), and did not tell it"
         yield Reason("answer_sent", "note", text, "Set item_fields to none or a list.")
+    if found.tools is not None and found.tools.telling:
+        advice = (
+            "Is it a document that belongs to the item? Else the tool knows its answers by the id, or the question."
+        )
+        yield Reason("answer_unasked", "weak", _told(found.tools, found.tools.telling), advice)
     if found.twins is not None and found.twins.n_validation:
         n_twins = len(found.twins.pairs)
         shown = "; ".join(f"{one} and {other}" for one, other in found.twins.pairs[:3])
@@ -221,6 +221,11 @@ def _leaks(found: Evidence) -> Iterator[Reason]:
     if found.first_output is not None and found.first_output.interval.low > FIRST_OUTPUT:
         text = f"the first tool output holds the answer in {found.first_output.value:.0%} of the episodes"
         yield Reason("answer_at_once", "note", text, "Is that the task? One call may be all that can be learned.")
+
+
+def _told(found: ToolLeaks, tools: tuple[str, ...]) -> str:
+    tasks = list(dict.fromkeys(leak.task_id for leak in found.leaks if leak.tool in tools))
+    return f"{', '.join(tools)} told the answer whatever was asked (items {', '.join(tasks[:3])})"
 
 
 def exit_code(verdict: Verdict) -> int:
