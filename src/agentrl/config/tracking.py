@@ -70,7 +70,7 @@ class TrackingConfig(Section):
         default=None, description="Where rollouts are sent as traces; null is nowhere."
     )
     start_seconds: Positive = Field(
-        default=60.0, description="Seconds for a tracker to start; a slower one is given up."
+        default=120.0, description="Seconds for a tracker to start; a slower one is given up."
     )
     log_seconds: Positive = Field(default=30.0, description="Seconds for one step's metrics, or one batch of rollouts.")
     finish_seconds: Positive = Field(

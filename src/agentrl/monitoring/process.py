@@ -17,6 +17,8 @@ from typing import Any
 
 FOR_RANKS = re.compile(r"RANK$|WORLD_SIZE$|^MASTER_|^(PMI|MPI|OMPI|MV2)_")
 """Variables by which a program would take itself for one of the ranks that train."""
+NICENESS = 10
+"""What it takes to load a tracker's library, some seconds of a core, comes after what the run needs."""
 END_SECONDS = 5.0
 LOG_BYTES = 1_000_000
 
@@ -54,6 +56,8 @@ class ReceivingProcess:
                 )
         except OSError as error:
             raise GivenUp(f"its process cannot be started ({error.strerror or error})") from error
+        with suppress(OSError, AttributeError):  # the latter where there are no priorities
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, NICENESS)
 
     def ask(self, message: Mapping[str, Any], seconds: float) -> Mapping[str, Any]:
         """Send a message; its answer.
