@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,8 @@ from agentrl.types import Rollout, StopReason
 from benchmarks.probe.truths import Draw, Truth, evenly, same, some, verdict_of
 from benchmarks.probe.worlds import LEARNABLE, WORLDS, World, probed
 from tests.factories import make_rollout
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.name)
@@ -200,3 +204,10 @@ def test_items_are_drawn_by_the_seed_from_what_the_run_would_use() -> None:
     assert all(task in splits.validation[:10] for task in found["validation"])
     assert found == choose(splits, options, 10, seed=1)
     assert found != choose(splits, options, 10, seed=2)
+
+
+def test_the_page_about_probes_names_every_reason() -> None:
+    text = (ROOT / "docs/probe.md").read_text("utf-8")
+    codes = re.findall(r'Reason\(\s*"(\w+)"', (ROOT / "src/agentrl/evaluation/probe/verdict.py").read_text("utf-8"))
+    assert len(set(codes)) > 15
+    assert [code for code in codes if f"`{code}`" not in text] == []
