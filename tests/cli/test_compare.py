@@ -75,6 +75,7 @@ def test_what_differs_is_named_and_may_be_allowed(run: Path) -> None:
     assert "--allow-difference tasks" in refused.stderr
     allowed = compare(f"{run}@baseline", f"{run}@final", "--allow-difference", "tasks")
     assert "more than the policy differs, which was allowed" in allowed.stdout
+    assert "7 items x 2 and 1 samples" in allowed.stdout
     assert f"1 items are not compared: only in {run}@baseline (1)" in allowed.stdout
 
 

@@ -15,11 +15,12 @@ from agentrl.evaluation.comparison.words import (
     habit,
     lost_sentence,
     side_sentence,
+    size,
     test_sentences,
     warnings,
 )
 from agentrl.evaluation.intervals import RESAMPLES, SEED
-from agentrl.evaluation.table import format_rows, section_title
+from agentrl.evaluation.table import format_rows
 from agentrl.printable import printable
 
 WIDTH = 96
@@ -47,8 +48,7 @@ def _text(comparison: PolicyComparison) -> Iterator[str]:
     for each in warnings(comparison):
         yield from textwrap.wrap(each, WIDTH)
     yield ""
-    title = section_title("items", comparison.comparison.as_dict()).removeprefix("items: ")
-    yield from format_rows(title, ("A", "B", "change", "95 % interval"), brief(comparison))
+    yield from format_rows(size(comparison), ("A", "B", "change", "95 % interval"), brief(comparison))
     yield ""
     counts = comparison.quadrants()
     yield f"{'items':<16}{''.join(f'{label:>14}' for label in COLUMNS.values())}"

@@ -40,6 +40,14 @@ def side_sentence(evaluation: Evaluation) -> str:
     return f"{evaluation.name}{f' ({known})' if known else ''}: {len(evaluation.rollouts)} rollouts{lost}"
 
 
+def size(comparison: PolicyComparison) -> str:
+    """For example `100 items x 3 samples`, or `x 3 and 1 samples` where the sides differ."""
+    n_items = comparison.n_items
+    each = list(dict.fromkeys(side.report.samples_per_item for side in (comparison.a, comparison.b)))
+    samples = " and ".join(map(str, each))
+    return f"{n_items} item{'s' * (n_items != 1)} x {samples} sample{'s' * (each != [1])}"
+
+
 def allowed_lines(comparison: PolicyComparison) -> list[str]:
     """The conditions that differ all the same."""
     return [f"{each.key}: {shown(each.before)} in A, {shown(each.after)} in B" for each in comparison.allowed]
