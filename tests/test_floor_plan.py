@@ -40,6 +40,9 @@ ONLY_IN = {
     "trl": ("stages/", "reward_model/"),
     "vllm": (),
     "mcp": ("tools/mcp_",),
+    "accelerate": ("policy/", "ppo/", "monitoring/trackers.py"),
+    "opentelemetry": ("monitoring/otlp.py",),
+    "duckdb": ("ui/index/",),
 }
 
 
