@@ -25,6 +25,7 @@ from agentrl.evaluation.conditions import tasks_digest
 from agentrl.evaluation.evaluate_policy import EvalOptions, evaluate_policy
 from agentrl.evaluation.evaluation_files import find_evaluation, read_evaluation
 from agentrl.rollout import api_address
+from agentrl.rollout.turns import derive_seed
 from agentrl.types import FailureClass
 from tests.engine_fixtures import chance_policy, make_tokenizer
 from tests.scripted_api import Answer, ScriptedApi, completion, in_turns, turn_of
@@ -171,6 +172,7 @@ def test_policies_of_any_kind_are_measured_under_the_same_conditions(toy: Path, 
     assert run_api(api, *options, out="c.json").exit_code == 0
     assert a.conditions == b.conditions == find_evaluation("c.json").conditions
     assert [each.seed for each in a.rollouts] == [each.seed for each in b.rollouts]
+    assert a.rollouts[0].seed == derive_seed("17/validation", a.rollouts[0].task.id, 0)  # as a run draws it
     assert all(not each.tool_calls for each in b.rollouts)  # it says yes, and stops
 
 
