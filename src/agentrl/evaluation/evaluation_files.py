@@ -242,11 +242,17 @@ def _of_run(run: Path, which: str, text: str) -> Evaluation:
 def step_of(run: Path, name: str) -> int | None:
     """The training step whose weights an evaluation of a run measured; None where its name does not say."""
     split, _, which = name.partition("-")
+    needs_summary = split in ("validation", "test") and not is_step(which)
+    return told_step(name, _summary(run) if needs_summary else {})
+
+
+def told_step(name: str, summary: Mapping[str, Any]) -> int | None:
+    """`step_of`, of a run whose summary has been read."""
+    split, _, which = name.partition("-")
     if split not in ("validation", "test"):
         return None
     if is_step(which):
         return int(which)
-    summary = _summary(run)
     found = {"baseline": 0, "best": summary.get("best_step"), "final": summary.get("steps")}.get(which)
     return None if found is None else int(found)
 

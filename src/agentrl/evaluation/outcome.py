@@ -12,9 +12,12 @@ from agentrl.evaluation.table import NOTE, Row, section_notes, section_title, ta
 
 def finite(value: object) -> float | None:
     """The number, or None for anything that cannot be shown as one."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(value)
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # a whole number beyond all floats
+        return None
 
 
 def verdict(summary: Mapping[str, Any], progress: str) -> tuple[str, list[str]]:

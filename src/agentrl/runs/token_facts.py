@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,6 +20,8 @@ from agentrl.errors import CheckpointError
 TOKENS = "tokens"
 STEP = re.compile(r"train-\d{6,}")
 """Begins the names of all files of rollouts that one step learned from; its facts are in the file of just this name."""
+MAX_LINE = 1 << 27
+"""Characters of one rollout's facts: a small file may unpack to more than any memory."""
 DIGITS = 5
 """Significant digits that are kept."""
 
@@ -69,10 +72,14 @@ def read_token_facts(run: Path, file: str, rollout_id: str) -> TokenFacts | None
         return None
     try:
         with gzip.open(path, "rt", encoding="utf-8") as lines:
-            for line in lines:
+            while line := lines.readline(MAX_LINE):
+                if len(line) == MAX_LINE:
+                    raise ValueError(f"a line has more than {MAX_LINE >> 20} MB")
                 if rollout_id in line and (record := json.loads(line))["rollout_id"] == rollout_id:
-                    return TokenFacts(**{field.name: _frozen(record[field.name]) for field in fields(TokenFacts)})
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+                    return TokenFacts(
+                        **{field.name: _read(field.name, record[field.name]) for field in fields(TokenFacts)}
+                    )
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
     return None
 
@@ -81,5 +88,14 @@ def token_facts_path(run: Path, name: str) -> Path:
     return run / TOKENS / f"{name}.jsonl.gz"
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+def _read(name: str, value: Any) -> Any:
+    """The field, of the kind that it is.
+
+    Raises:
+        TypeError: it is another one.
+    """
+    if name in ("rollout_id", "is_trusted") or (name == "values" and value is None):
+        return value
+    if not isinstance(value, list) or not all(isinstance(turn, list) for turn in value):
+        raise TypeError(f"{name} is no list of a list for each turn")
+    return tuple(map(tuple, value))

@@ -90,4 +90,6 @@ def _keep_fresh(app: FastAPI, end: threading.Event) -> None:
             app.state.problem = ""
         except OSError as error:
             app.state.problem = f"The index of episodes cannot be written: {error}"
+        except Exception as error:  # whatever a file holds, what is new next is looked for
+            app.state.problem = f"The index of episodes cannot be kept up to date: {type(error).__name__}: {error}"
         end.wait(REFRESH_SECONDS)

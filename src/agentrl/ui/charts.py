@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from markupsafe import Markup
 
 from agentrl.evaluation.charts import BOTTOM, HEIGHT, LEFT, MAX_MARKS, RIGHT, TOP, WIDTH, Frame, Points, number
-from agentrl.ui.figures import Figure, Numbers
+from agentrl.ui.figures import Curve, Figure, Numbers
 from agentrl.ui.templating import shown
 from agentrl.ui.thinning import SPANS, Thinned, axis_end, thinned
 
 COLOURS, DASHES, SHAPES = 12, 5, 5
 """Of style.css; a series has those of its place."""
 MAX_BARS = 100
+LARGEST = 1e100
+"""Drawn in the place of what lies beyond it."""
 SPARSE_MARKS = 8
 MIN_SPAN = 1e-9
 """Of an axis: less is rounding, and drawn as 0."""
@@ -47,7 +49,18 @@ def draw(figure: Figure, limits: Sequence[Limit] = ()) -> Drawing | None:
     """The figure; None where it has no point."""
     if not any(len(each.x) for each in figure.curves):
         return None
+    figure = replace(figure, curves=tuple(map(_drawable, figure.curves)))
     return _bars(figure) if figure.is_stack else _lines(figure, limits)
+
+
+def _drawable(curve: Curve) -> Curve:
+    """With numbers whose sums and differences are numbers."""
+
+    def bounded(numbers: Numbers) -> Numbers:
+        return np.clip(np.nan_to_num(numbers), -LARGEST, LARGEST)
+
+    x, low, high = map(bounded, curve.band)
+    return replace(curve, x=bounded(curve.x), y=bounded(curve.y), band=(x, low, high))
 
 
 def _lines(figure: Figure, limits: Sequence[Limit]) -> Drawing:

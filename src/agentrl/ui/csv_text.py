@@ -7,7 +7,8 @@ import io
 
 from agentrl.ui.figures import Figure
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What some spreadsheet takes for the beginning of one; the last four are the same signs in full width."""
 
 
 def to_csv(figure: Figure) -> str:
@@ -25,8 +26,9 @@ def to_csv(figure: Figure) -> str:
         heads += named
         columns += [dict(zip(*pair, strict=True)) for pair in named.values()]
     text = io.StringIO()
+    # quoted: where cells end at semicolons, as in many countries, a name would else go on in a cell of its own
+    csv.writer(text, quoting=csv.QUOTE_ALL).writerow([cell(head) for head in heads])
     writer = csv.writer(text)
-    writer.writerow([cell(head) for head in heads])
     for x in sorted(set().union(*columns)):
         writer.writerow([_number(x), *(_number(column[x]) if x in column else "" for column in columns)])
     return text.getvalue()

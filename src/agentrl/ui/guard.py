@@ -64,8 +64,15 @@ class Guard:
         is_known = host in self.hosts or (bool(self.hosts) and plain_address(host) is not None)
         if not (is_loopback(host) or is_known):
             return f"Found the host {', '.join(said)!r:.80}; ask for localhost or 127.0.0.1.\n"
-        if method not in CHANGES_NOTHING and urlsplit(headers.get("origin", "")).netloc != said[0]:
-            return (
-                f"Found the origin {headers.get('origin', '')!r:.80}; only pages of this server may change anything.\n"
-            )
+        origins = headers.getlist("origin")
+        if method not in CHANGES_NOTHING and [_host(each) for each in origins] != said:
+            return f"Found the origin {', '.join(origins)!r:.80}; only pages of this server may change anything.\n"
+        return ""
+
+
+def _host(origin: str) -> str:
+    """Name and port of an origin, empty where it is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
         return ""

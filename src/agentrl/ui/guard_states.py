@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from agentrl.config import PPOConfig
+from agentrl.evaluation.outcome import finite
 from agentrl.ppo.rules import Rule, rules
 from agentrl.ppo.signals import WINDOW
 from agentrl.ppo.signals import Limit as Threshold
@@ -44,7 +45,7 @@ def rules_of(config: Mapping[str, Any]) -> tuple[Rule, ...]:
         ppo = PPOConfig.model_validate(config["ppo"])
         grading = config.get("grading") or {}
         return rules(ppo, max_score=float(grading.get("max_score", 1.0)))
-    except (ValidationError, KeyError, TypeError, ValueError, AttributeError):
+    except (ValidationError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return ()
 
 
@@ -83,7 +84,7 @@ def _history(rows: Sequence[Row]) -> list[dict[str, float]]:
 
 def _numbers(row: Row) -> dict[str, float]:
     return {
-        key: math.nan if value is None else float(value)
+        key: math.nan if (number := finite(value)) is None else number
         for key, value in row.items()
         if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
     }

@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import count, repeat
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import yaml
 
-from agentrl.errors import CheckpointError
-from agentrl.evaluation.evaluation_files import step_of
+from agentrl.evaluation.evaluation_files import told_step
 from agentrl.evaluation.outcome import finite
 from agentrl.runs.files import CONFIG, MANIFEST, METRICS, SUMMARY
 from agentrl.ui.figures import Row
@@ -24,6 +24,10 @@ from agentrl.ui.index.places import open_plain
 STOP, WARNINGS, EVALUATIONS = "stop.json", "warnings.jsonl", "evaluations"
 FILES = (MANIFEST, CONFIG, METRICS, SUMMARY, STOP, WARNINGS)
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+MAX_BYTES = 1 << 25
+"""Of one of these files."""
+MAX_KEYS, MAX_DEPTH = 100_000, 50
+"""Of a config: YAML's aliases make a small file a large one."""
 MEANS = ("reward", "success_rate", "tool_calls", "output_tokens", "latency_seconds")
 
 
@@ -63,7 +67,8 @@ class RunFiles:
         for each in self.evaluations:
             if each.name == "validation-baseline" and each.means["reward"] is not None:
                 row = _with_interval("reward_validation", each.means["reward"], each.interval)
-        watched = (self.summary.get("holdout") or {}).get("baseline") if self.summary else None
+        holdout = self.summary.get("holdout")
+        watched = holdout.get("baseline") if isinstance(holdout, dict) else None
         if isinstance(watched, dict) and finite(watched.get("score")) is not None:
             low, high = finite(watched.get("low")), finite(watched.get("high"))
             interval = (low, high) if low is not None and high is not None else None
@@ -99,16 +104,17 @@ def read_run_files(run: Path) -> RunFiles:
     """All of them; what is damaged is named in `problems` and left out."""
     problems: list[str] = []
     config_text = _text(run, CONFIG, problems)
+    summary = _object(_text(run, SUMMARY, problems), SUMMARY, problems)
     lines = _text(run, WARNINGS, problems).splitlines()
     warnings = [_object(line, WARNINGS, problems) for line in lines if line.strip()]
     return RunFiles(
         config_text=config_text,
         config=_config(config_text, problems),
         manifest=_object(_text(run, MANIFEST, problems), MANIFEST, problems),
-        summary=_object(_text(run, SUMMARY, problems), SUMMARY, problems),
+        summary=summary,
         stop=_object(_text(run, STOP, problems), STOP, problems),
         warnings=[each for each in warnings if each],
-        evaluations=_evaluations(run, problems),
+        evaluations=_evaluations(run, summary, problems),
         problems=problems,
     )
 
@@ -116,19 +122,23 @@ def read_run_files(run: Path) -> RunFiles:
 def _text(run: Path, name: str, problems: list[str]) -> str:
     try:
         with open_plain(run / name) as file:
-            return file.read().decode("utf-8", "replace")
+            text = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         return ""
     except OSError as error:
         problems.append(f"{name} cannot be read: {error.strerror or error}")
         return ""
+    if len(text) > MAX_BYTES:
+        problems.append(f"{name} is larger than {MAX_BYTES >> 20} MB and not shown")
+        return ""
+    return text.decode("utf-8", "replace")
 
 
 def _object(text: str, name: str, problems: list[str]) -> dict[str, Any]:
     if not text:
         return {}
     try:
-        found = json.loads(text)
+        found = _plain(json.loads(text), MAX_DEPTH, repeat(1))
     except (ValueError, RecursionError) as error:
         problems.append(f"{name} is damaged: {error}")
         return {}
@@ -140,19 +150,32 @@ def _object(text: str, name: str, problems: list[str]) -> dict[str, Any]:
 
 @lru_cache(128)
 def _parsed(text: str) -> Any:
-    return yaml.load(text, LOADER)
+    return _plain(yaml.load(text, LOADER), MAX_DEPTH, count(1))
+
+
+def _plain(value: Any, depth: int, keys: Iterator[int]) -> Any:
+    """The value with texts for keys, as JSON has it.
+
+    Raises:
+        ValueError: it is larger than any config.
+    """
+    if not depth or next(keys) > MAX_KEYS:
+        raise ValueError(f"it has more than {MAX_KEYS:,} keys, or {MAX_DEPTH} within each other")
+    if isinstance(value, dict):
+        return {str(key): _plain(each, depth - 1, keys) for key, each in value.items()}
+    return [_plain(each, depth - 1, keys) for each in value] if isinstance(value, list) else value
 
 
 def _config(text: str, problems: list[str]) -> dict[str, Any]:
     try:
         found = _parsed(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
         problems.append(f"{CONFIG} is damaged: {error}")
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def _evaluations(run: Path, problems: list[str]) -> list[EvaluationRow]:
+def _evaluations(run: Path, summary: Mapping[str, Any], problems: list[str]) -> list[EvaluationRow]:
     """In the order of their splits and steps."""
     folder, found = run / EVALUATIONS, []
     try:
@@ -167,8 +190,8 @@ def _evaluations(run: Path, problems: list[str]) -> list[EvaluationRow]:
         row, problem = _evaluation(folder / name, facts.st_ino, facts.st_mtime_ns, facts.st_size)
         if row:
             try:
-                step = step_of(run, row.name)
-            except (CheckpointError, AttributeError, TypeError, ValueError):  # the summary is told of elsewhere
+                step = told_step(row.name, summary)
+            except (TypeError, ValueError, OverflowError):  # the summary holds no number there
                 step = None
             found.append((step, row))
         problems += [problem] * bool(problem)

@@ -21,7 +21,7 @@ BASELINE = "evaluations/validation-baseline.json"
 INTERRUPTED = "interrupted"
 
 _FILES = (MANIFEST, CONFIG, METRICS, SUMMARY, STOP, BASELINE)
-_PLANNED = re.compile(rb"^ppo:\n(?:[ #].*\n|\n)*?  steps: (\d+)\s*$", re.M)  # parsing 100 configs takes 2 s
+_PLANNED = re.compile(rb"^ppo:\n(?:[ #].*\n|\n)*?  steps: (\d{1,9})\s*$", re.M)  # parsing 100 configs takes 2 s
 _VALIDATED = b'"reward_validation"'
 
 
@@ -200,7 +200,10 @@ def _mean_reward(evaluation: Mapping[str, Any]) -> float | None:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+    try:
+        return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+    except OverflowError:  # a whole number beyond all floats
+        return None
 
 
 def _whole(value: Any) -> int | None:

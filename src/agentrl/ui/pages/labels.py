@@ -17,6 +17,7 @@ from agentrl.labels import (
     read_audit_queue,
     read_labels,
 )
+from agentrl.labels.audit_queue import queue_path
 from agentrl.ui.index import EpisodeRow, RunsIndex
 from agentrl.ui.traces.views import EpisodeView
 
@@ -47,9 +48,11 @@ def labels_of(index: RunsIndex, row: EpisodeRow, episode: EpisodeView) -> LabelV
     if refusal := refusal_of(row, episode):
         return LabelView(refusal)
     try:
+        for path in (labels_path(run), picks_path(run, row.file), queue_path(run, row.file)):
+            own_path(run, path)
         queue = read_audit_queue(run, row.file) if row.file in queued_evaluations(run) else ()
         ratings = read_labels(labels_path(run)).ratings if labels_path(run).exists() else ()
-    except (ConfigError, ValueError, OSError) as error:
+    except (ConfigError, ValueError, OSError, RecursionError) as error:
         return LabelView(f"The audit of this run cannot be read: {error}")
     return LabelView(
         entry=next((entry for entry in queue if entry.rollout_id == row.rollout_id), None),
@@ -77,13 +80,15 @@ def entry_of(row: EpisodeRow, episode: EpisodeView, note: str) -> AuditEntry:
 
 
 def own_path(run: Path, path: Path) -> Path:
-    """The path, which leads nowhere else.
+    """The path, which leads nowhere else: to an ordinary file, or to none yet.
 
     Raises:
-        ConfigError: a symbolic link in the run would have another file written.
+        ConfigError: a symbolic link in the run would have another file read or written, or a pipe would hang the page.
     """
     if path.resolve() != run.resolve() / path.relative_to(run):
-        raise ConfigError(f"{path}: is a link to elsewhere; nothing is written through it")
+        raise ConfigError(f"{path}: is a link to elsewhere; nothing is read or written through it")
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path}: is no ordinary file")
     return path
 
 

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from agentrl.evaluation.outcome import finite, verdict
 from agentrl.ppo.rules import Rule
+from agentrl.runs.files import SUMMARY
 from agentrl.ui.dependencies import Index, RunName, Shelf
 from agentrl.ui.figures import MINUTES, Metrics, MetricsShelf, run_figure, whole_figure
 from agentrl.ui.guard_states import GuardState, guard_states, limits_of, rules_of, worst
@@ -133,7 +134,7 @@ def _said(row: RunRow) -> str:
 def _status(shown: Shown, states: Sequence[GuardState]) -> Markup:
     row, files = shown.row, shown.files
     seconds = finite(files.summary.get("wall_seconds")) if row.state != "running" else None
-    _, sentences = verdict(files.summary, str(row.steps)) if files.summary else ("", [])
+    sentences, unreadable = _sentences(files, row)
     stop = files.stop if row.state != "running" else {}
     return fragment(
         "run_status.html",
@@ -147,8 +148,18 @@ def _status(shown: Shown, states: Sequence[GuardState]) -> Markup:
         minutes_left=_minutes_left(shown) if row.state == "running" else None,
         sentences=sentences if row.state != "running" else [],
         stop=stop,
-        problems=[*row.problems, *(each for each in files.problems if each not in row.problems)],
+        problems=[*row.problems, *(each for each in files.problems if each not in row.problems), *unreadable],
     )
+
+
+def _sentences(files: RunFiles, row: RunRow) -> tuple[list[str], list[str]]:
+    """What the summary says came of the run; else, why it cannot be read."""
+    if not files.summary:
+        return [], []
+    try:
+        return verdict(files.summary, str(row.steps))[1], []
+    except (AttributeError, TypeError, ValueError, LookupError, ArithmeticError):
+        return [], [f"{SUMMARY} is of another form: what came of the run cannot be told"]
 
 
 def _minutes_left(shown: Shown) -> float | None:

@@ -20,6 +20,8 @@ from agentrl.ui.traces.texts import arguments, passage
 from agentrl.ui.traces.views import CallView, EpisodeView, GradeView, MessageView, ResultView, TokenCost, TurnView
 
 Trace = Mapping[str, Any]
+MAX_TURNS, MAX_CALLS = 1000, 500
+"""That a page shows, and calls of one turn."""
 
 
 def episode_view(trace: Trace, needle: str = "") -> EpisodeView:
@@ -30,11 +32,13 @@ def episode_view(trace: Trace, needle: str = "") -> EpisodeView:
     """
     problems: list[str] = []
     turns = list_of(trace.get("turns"))
+    if len(turns) > MAX_TURNS:
+        problems.append(f"only the first {MAX_TURNS:,} of {len(turns):,} turns are shown and counted; the JSON has all")
     grade = mapping_of(trace.get("grade"))
     scores = numbers_in(grade.get("turn_scores"))
     answer = text_of(trace.get("answer"))
     views = []
-    for index, turn in enumerate(turns):
+    for index, turn in enumerate(turns[:MAX_TURNS]):
         if not isinstance(turn, dict):
             problems.append(f"turn {index + 1} is no object: {json_of(turn)[:80]}")
         score = number_of(scores[index]) if index < len(scores) else None
@@ -86,12 +90,12 @@ def _message(found: object, needle: str) -> MessageView:
 
 
 def _turn(number: int, turn: Trace, score: float | None, answer: str | None, needle: str) -> TurnView:
-    results = [mapping_of(each) for each in list_of(turn.get("tool_results"))]
+    results = [mapping_of(each) for each in list_of(turn.get("tool_results"))[:MAX_CALLS]]
     by_call: dict[str, list[Trace]] = {}
     for result in results:
         by_call.setdefault(text_of(result.get("call_id")), []).append(result)
     calls = []
-    for call in map(mapping_of, list_of(turn.get("tool_calls"))):
+    for call in map(mapping_of, list_of(turn.get("tool_calls"))[:MAX_CALLS]):
         own = by_call.get(text_of(call.get("id"))) if call.get("id") else None
         calls.append(_call(call, own.pop(0) if own else None, needle))
     written = text_of(turn.get("text"))

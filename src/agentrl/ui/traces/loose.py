@@ -22,7 +22,9 @@ def json_of(value: object) -> str:
     """JSON that a person reads."""
     try:
         return json.dumps(value, ensure_ascii=False, indent=1)
-    except (TypeError, ValueError, RecursionError):
+    except RecursionError:
+        return "[nested too deeply to be shown]"
+    except (TypeError, ValueError):
         return repr(value)
 
 

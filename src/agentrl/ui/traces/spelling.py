@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import yaml
 
 from agentrl.runs.files import CHECKPOINTS, CONFIG
+from agentrl.ui.index.places import open_plain
 from agentrl.ui.traces.loose import mapping_of
 from agentrl.ui.traces.tokens import Spelling
 
@@ -20,9 +22,10 @@ def spelling(run: Path) -> Spelling | None:
     """By the tokenizer of the run's checkpoints, else by that of the baseline that its config names."""
     for path in _candidates(run):
         try:
-            if tokenizer := _tokenizer(path, path.stat().st_mtime_ns):
+            facts = path.stat()
+            if stat.S_ISREG(facts.st_mode) and (tokenizer := _tokenizer(path, facts.st_mtime_ns)):
                 return _speller(tokenizer)
-        except OSError:
+        except (OSError, ValueError):  # the latter of a name that no file can have
             continue
     return None
 
@@ -30,9 +33,10 @@ def spelling(run: Path) -> Spelling | None:
 def _candidates(run: Path) -> Iterator[Path]:
     yield from sorted((run / CHECKPOINTS).glob(f"*/{FILE}"))[:1]
     try:
-        config = mapping_of(yaml.safe_load((run / CONFIG).read_text("utf-8")))
+        with open_plain(run / CONFIG) as file:
+            config = mapping_of(yaml.safe_load(file.read()))
         yield Path(mapping_of(config.get("workflow"))["baseline"]) / FILE
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError):
         return
 
 
