@@ -136,6 +136,8 @@ class Snapshot:
         """Positions of rows of some files that match but for their text, and their keys where the order has any."""
         if not files or (order is Order.NEWEST and not sql.conditions(query)[1]):
             return {"position": newest_first(files)}
+        if order is not Order.LARGEST_CHANGE and not sql.conditions(query)[1]:
+            return self._all_keys(files, order)
         groups = {group: number for number, group in enumerate(dict.fromkeys(live.group for live in files))}
         tables = {"files": self._table(files) | {"grp": _numbers(groups[live.group] for live in files)}}
         if order is Order.LARGEST_CHANGE:
@@ -148,6 +150,16 @@ class Snapshot:
             }
         statement, values = sql.matching(replace(query, order=order))
         return ask(statement, {**values, "paths": self._parquet(files)}, tables)
+
+    def _all_keys(self, files: Sequence[LiveFile], order: Order) -> dict[str, Array]:
+        """Of all rows of some files: rows lie in their segments in the order of their positions."""
+        segments = sorted({live.segment for live in files})
+        keys = ask(sql.all_keys(order), {"paths": self._parquet(files)})["key"]
+        positions = np.concatenate([np.arange(self._bases[each], self._bases[each + 1]) for each in segments])
+        is_wanted = np.zeros(int(self._bases[-1]), bool)
+        is_wanted[newest_first(files)] = True
+        is_wanted = is_wanted[positions]
+        return {"position": positions[is_wanted], "key": keys[is_wanted]}
 
     def _contain(self, contains: str, positions: Array) -> Array:
         """[all rows] bool: which contain the text, of the segments that the positions lie in."""

@@ -57,6 +57,11 @@ def matching(query: EpisodeQuery) -> tuple[str, dict[str, Any]]:
     return f"SELECT {_POSITION}{_KEYS[query.order]} {_ROWS} {joined} WHERE {where}", values
 
 
+def all_keys(order: Order) -> str:
+    """The keys of all rows, as they lie in their files."""
+    return f"SELECT {_KEYS[order].removeprefix(', ')} FROM read_parquet($paths) r"
+
+
 def conditions(query: EpisodeQuery) -> tuple[str, dict[str, Any]]:
     """What rows have to fulfil, but for their file and their text; nothing asks for all."""
     found: list[str] = []
