@@ -4,9 +4,10 @@
 
 `cold` is a whole process, from its start to the answer: imports and opening included, the files in the page cache.
 `warm` is a question that an open index has not been asked before, `again` its next page. Medians of the repeats, in
-seconds. A folder that is given is kept, and taken as it is if it holds runs; without one, about 1.4 KB a rollout are
-written below the temporary directory and deleted. `--compare` measures two other designs of the text search on some of
-the rollouts: DuckDB's scan of a Parquet column, and SQLite's FTS5 with trigrams.
+seconds; `cpu` is what all threads together computed, which other work on the machine changes least. A folder that is
+given is kept, and taken as it is if it holds runs; without one, about 2.3 KB a rollout are written below the temporary
+directory and deleted. `--compare` measures two other designs of the text search on some of the rollouts: DuckDB's scan
+of a Parquet column, and SQLite's FTS5 with trigrams.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def main() -> None:
     parser.add_argument("--ask", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.ask:
-        print(answer(RunsIndex(options.dir), options.ask))
+        in_this_process(options.dir, options.ask)
         return
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(options.dir or Path(folder), options)
@@ -104,20 +105,21 @@ def measure(root: Path, options: argparse.Namespace) -> dict[str, Any]:
         print(f"{name:28} {value:12,.1f}")
     figures |= {"refresh_unchanged": median(options.repeats, lambda: timed(index.refresh)[0])}
     figures |= {"run_list_warm": median(options.repeats, lambda: timed(index.runs)[0])}
-    figures |= {"run_list_cold": median(options.repeats, lambda: cold(root, "runs"))}
+    figures |= {"run_list_cold": median(options.repeats, lambda: cold(root, "runs")[0])}
     for name in ("refresh_unchanged", "run_list_warm", "run_list_cold"):
         print(f"{name:28} {figures[name]:12.3f}")
     row = index.episodes(EpisodeQuery(runs=(index.runs()[0].name,), split="validation")).rows[0]
     figures |= {"episode": median(options.repeats, lambda: timed(lambda: index.episode(row.run, row.rollout_id))[0])}
     figures |= {"siblings": median(options.repeats, lambda: timed(lambda: index.siblings(row.run, row.task_id))[0])}
     print(f"{'episode':28} {figures['episode']:12.3f}\n{'siblings':28} {figures['siblings']:12.3f}")
-    print(f"\n{'question':42} {'cold':>7} {'warm':>7} {'again':>7} {'matches':>10}")
+    print(f"\n{'question':42} {'cold':>7} {'cpu':>7} {'warm':>7} {'cpu':>7} {'again':>7} {'matches':>10}")
     figures["questions"] = {name: ask(root, name, options.repeats) for name in QUESTIONS}
-    figures["slowest_cold"] = max(times["cold"] for times in figures["questions"].values())
-    figures["slowest_warm"] = max(times["warm"] for times in figures["questions"].values())
-    figures["peak_rss_mb_of_all_questions"] = all_questions_rss_mb(root)
-    for name in ("slowest_cold", "slowest_warm", "peak_rss_mb_of_all_questions"):
-        print(f"{name:28} {figures[name]:12.3f}")
+    for key in ("cold", "cold_cpu", "warm", "warm_cpu"):
+        figures[f"slowest_{key}"] = max(times[key] for times in figures["questions"].values())
+        print(f"{'slowest_' + key:28} {figures['slowest_' + key]:12.3f}")
+    asked = subprocess.run(command(root, "all"), check=True, capture_output=True, text=True)
+    figures["memory_mb_after_all_questions"] = float(asked.stdout)
+    print(f"{'memory_mb_after_all_questions':28} {figures['memory_mb_after_all_questions']:12.1f}")
     if options.compare:
         from .designs import compare_designs
 
@@ -127,25 +129,25 @@ def measure(root: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 def ask(root: Path, name: str, repeats: int) -> dict[str, float]:
     """The times of one question, and how many episodes match."""
-    colds, warms, agains, total = [], [], [], 0
+    times: dict[str, list[float]] = {key: [] for key in ("cold", "cold_cpu", "warm", "warm_cpu", "again")}
+    total = 0
     for _ in range(repeats):
-        colds.append(cold(root, name))
+        wall, cpu = cold(root, name)
         index = RunsIndex(root)
         index.episodes(EpisodeQuery(limit=1, task_id="nothing"))
+        cpu_before = time.process_time()
         warm, total = timed(lambda index=index: answer(index, name))
-        warms.append(warm)
-        agains.append(timed(lambda index=index: index.episodes(replace(QUESTIONS[name], offset=50)))[0])
-    times = {key: statistics.median(found) for key, found in (("cold", colds), ("warm", warms), ("again", agains))}
-    print(f"{name:42} {times['cold']:7.3f} {times['warm']:7.3f} {times['again']:7.3f} {total:10,}", flush=True)
-    return {**times, "matches": total}
+        warm_cpu = time.process_time() - cpu_before
+        again, _ = timed(lambda index=index: index.episodes(replace(QUESTIONS[name], offset=50)))
+        for key, value in zip(times, (wall, cpu, warm, warm_cpu, again), strict=True):
+            times[key].append(value)
+    medians = {key: statistics.median(found) for key, found in times.items()}
+    print(f"{name:42} " + " ".join(f"{value:7.3f}" for value in medians.values()) + f" {total:10,}", flush=True)
+    return {**medians, "matches": total}
 
 
 def answer(index: RunsIndex, name: str) -> int:
-    """How many episodes match, the page having been fetched; `runs` and `all` ask for the list and for everything."""
-    if name == "runs":
-        return len(index.runs())
-    if name == "all":
-        return sum(answer(index, each) for each in QUESTIONS)
+    """How many episodes match, the page having been fetched."""
     query = QUESTIONS[name]
     page = index.episodes(replace(query, offset=0))
     if query.offset == LAST_PAGE and page.total > 50:
@@ -154,16 +156,29 @@ def answer(index: RunsIndex, name: str) -> int:
     return page.total
 
 
-def cold(root: Path, name: str) -> float:
-    """Seconds of a process that answers one question."""
-    command = [sys.executable, "-m", "benchmarks.ui", "--dir", str(root), "--ask", name]
-    return timed(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))[0]
+def in_this_process(root: Path, name: str) -> None:
+    """What `cold` starts: one question, or the list of runs, or all questions, after which the memory is printed."""
+    index = RunsIndex(root)
+    if name == "runs":
+        index.runs()
+    for each in QUESTIONS if name == "all" else [name] if name in QUESTIONS else []:
+        answer(index, each)
+    if name == "all":
+        status = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+        print(int(status["RssAnon"].split()[0]) / 1024)  # without the mapped index, which the system may drop
 
 
-def all_questions_rss_mb(root: Path) -> float:
-    """Peak memory of a process that answers them all, with the mapped pages of the index, which the system may drop."""
-    cold(root, "all")
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+def command(root: Path, name: str) -> list[str]:
+    """Of a process that answers one question."""
+    return [sys.executable, "-m", "benchmarks.ui", "--dir", str(root), "--ask", name]
+
+
+def cold(root: Path, name: str) -> tuple[float, float]:
+    """Seconds of a process that answers one question, and what it computed."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    wall, _ = timed(lambda: subprocess.run(command(root, name), check=True, stdout=subprocess.DEVNULL))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:

@@ -1,4 +1,4 @@
-"""Two other ways to find text, on some of the rollouts: what they would take for a million."""
+"""Two other ways to find text, on some of the rollouts: what they would compute for a million."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SOUGHT = (RARE, COMMON, "annual report", "income net report", "7.3", "e")
 
 
 def compare_designs(root: Path, rollouts: int) -> dict[str, dict[str, float]]:
-    """Build time, size and seconds of a search, each for a million rollouts by rule of three; prints them."""
+    """Build, size and searches, for a million rollouts by rule of three; times are of all threads together."""
     files = sorted(root.glob("*/rollouts/*.jsonl.gz"))
     texts = [episode.texts for episode in islice((each for file in files for each in read_episodes(file)), rollouts)]
     joined = ["\x01".join(each).casefold() for each in texts]
@@ -37,9 +37,9 @@ def compare_designs(root: Path, rollouts: int) -> dict[str, dict[str, float]]:
     found = {}
     for name, build in designs.items():
         with tempfile.TemporaryDirectory() as folder:
-            started = time.perf_counter()
+            started = time.process_time()
             search = build(Path(folder))
-            figures = {"build": (time.perf_counter() - started) * scale}
+            figures = {"build": (time.process_time() - started) * scale}
             size = sum(path.stat().st_size for path in Path(folder).iterdir())
             figures["gigabytes"] = size * scale / 1e9
             for sought in SOUGHT:
@@ -51,9 +51,9 @@ def compare_designs(root: Path, rollouts: int) -> dict[str, dict[str, float]]:
 
 
 def _seconds(search: Callable[[str], int], sought: str) -> float:
-    started = time.perf_counter()
+    started = time.process_time()
     search(sought)
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 def _places(folder: Path, texts: list[tuple[str, ...]]) -> Callable[[str], int]:
