@@ -1,6 +1,6 @@
 """Builds the index of many runs and times every kind of question about them.
 
-    python -m benchmarks.ui [--runs 100] [--rollouts 10000] [--dir FOLDER] [--repeats 3] [--json]
+    python -m benchmarks.ui [--runs 100] [--rollouts 10200] [--dir FOLDER] [--repeats 3] [--json]
 
 `cold` is a whole process, from its start to the answer: imports and opening included, the files in the page cache.
 `warm` is a question that an open index has not been asked before, `again` its next page. Medians of the repeats, in
@@ -67,7 +67,7 @@ def main() -> None:
     """Prints the table; with --json, the figures as one object."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ui", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=int, default=100)
-    parser.add_argument("--rollouts", type=int, default=10_000, help="of a run, about")
+    parser.add_argument("--rollouts", type=int, default=10_200, help="of a run, about")
     parser.add_argument("--dir", type=Path, help="where the runs are, or are made; kept")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument(
