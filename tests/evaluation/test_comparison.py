@@ -437,3 +437,18 @@ def test_the_files_are_the_new_ones_or_the_old_ones(found: PolicyComparison, tmp
 
 def test_the_object_says_what_it_is(found: PolicyComparison) -> None:
     assert repr(found) == "PolicyComparison('old' -> 'new', 12 items, reward 0.333 -> 0.667)"
+
+
+def test_graders_that_nobody_knows_are_not_silently_the_same() -> None:
+    unknown = {**CONDITIONS, "graders": {"version": None}}
+    a, b = (
+        side(name, [graded(each, version="") for each in rollouts(score, 2)], conditions=unknown)
+        for name, score in (("a", 0.4), ("b", 0.6))
+    )
+    found = compare(a, b)
+    for shown in (found.to_text(), found.to_markdown(), found.to_html()):
+        assert "taken on trust" in " ".join(shown.split())
+    known = compare(
+        side("a", [graded(each) for each in rollouts(0.4, 2)]), side("b", [graded(each) for each in rollouts(0.6, 2)])
+    )
+    assert "taken on trust" not in known.to_html()

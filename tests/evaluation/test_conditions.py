@@ -125,3 +125,31 @@ def test_an_empty_section_is_none() -> None:
     assert differing_conditions({"tools": {}}, {}) == ([], [])
     found, _ = differing_conditions({}, {"rollout": {"max_turns": 3}})
     assert [each.key for each in found] == ["rollout.max_turns"]
+
+
+def test_no_secret_of_a_tool_is_a_condition() -> None:
+    tools = {
+        "endpoints": [
+            {
+                "name": "search",
+                "server_url": "https://u:hunter1@box/search?corpus=10k&api_key=hunter2",
+                "headers": {"Authorization": "hunter3"},
+                "check_arguments": {"password": "hunter4"},
+            }
+        ],
+        "mcp": [
+            {
+                "name": "notes",
+                "command": ["npx", "--token=hunter5", "--api-key", "hunter6", "-v"],
+                "env": {"K": "hunter7"},
+            },
+            {"name": "wiki", "url": "http://box/mcp?access_token=hunter8"},
+        ],
+    }
+    found = conditions({"tools": tools}, {}, ())["tools"]
+    assert "hunter" not in repr(found)
+    assert found["endpoints"]["search"]["server_url"] == "https://box/search?corpus=10k&api_key=***"
+    assert found["mcp"]["notes"]["command"] == ["npx", "--token=***", "--api-key", "***", "-v"]
+    assert conditions({"tools": tools | {"mcp": [{"name": "n", "command": ["a", "${KEY}"]}]}}, {}, ())["tools"]["mcp"][
+        "n"
+    ]["command"] == ["a", "${KEY}"]

@@ -7,7 +7,9 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from agentrl.config.tracking import SECRET_NAME
 from agentrl.errors import ConfigError
 from agentrl.runs.identity import ABSENT, Change, changes
 from agentrl.types import Task
@@ -15,6 +17,7 @@ from agentrl.types import Task
 SAMPLING = ("temperature", "top_p", "top_k")
 """Keys of `inference:` that change what a policy says; the others say where its tokens come from."""
 SECRET = ("headers", "env")
+HIDDEN = "***"
 DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
 NOTHING = {repr({}), repr(ABSENT)}
 """A section without keys and one that is not there are the same."""
@@ -82,11 +85,44 @@ def refuse_other_conditions(
 
 
 def _named(declared: Any) -> dict[str, Any]:
-    """Declared tools by name, without what holds secrets."""
+    """Declared tools by name, without what holds secrets: evaluations are handed on."""
     return {
-        str(each.get("name") or each.get("function") or index): {k: v for k, v in each.items() if k not in SECRET}
+        str(each.get("name") or each.get("function") or index): {
+            key: _public(key, value) for key, value in each.items() if key not in SECRET
+        }
         for index, each in enumerate(declared)
     }
+
+
+def _public(name: str, value: Any) -> Any:
+    """The value with `***` for keys in addresses, on command lines and under names of secrets."""
+    if isinstance(value, Mapping):
+        return {str(key): _public(str(key), each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        before = ("", *map(str, value))
+        return [_public(_option(option), each) for option, each in zip(before, value, strict=False)]
+    if not isinstance(value, str) or "${" in value:
+        return value
+    if SECRET_NAME.search(name):
+        return HIDDEN
+    if "://" in value:
+        return _public_url(value)
+    option, equals, _ = value.partition("=")
+    return f"{option}={HIDDEN}" if equals and SECRET_NAME.search(option) else value
+
+
+def _option(text: str) -> str:
+    """`--token` of a command line, whose value stands behind it; nothing of what is no option."""
+    return text if text.startswith("-") and "=" not in text else ""
+
+
+def _public_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        query = [(key, HIDDEN if SECRET_NAME.search(key) else each) for key, each in parse_qsl(parts.query, True)]
+    except ValueError:
+        return HIDDEN
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=urlencode(query, safe="*{}")))
 
 
 def shown(value: Any) -> str:

@@ -69,8 +69,10 @@ def test_sentences(comparison: PolicyComparison) -> list[str]:
 
 
 def warnings(comparison: PolicyComparison) -> list[str]:
-    """What a rise of the reward may hide: hold-outs that fell, and losses that chose."""
+    """What a rise of the reward may hide: graders that nobody knows, hold-outs that fell, and losses that chose."""
     found = []
+    if not (_tells_grader(comparison.a) or _tells_grader(comparison.b)):
+        found.append("Careful: neither side tells which grader scored it; that it was the same is taken on trust.")
     reward = comparison.differences["reward"].change_interval
     for name, figure in comparison.differences.items():
         if name.startswith(HOLDOUT) and reward and figure.change_interval:
@@ -83,6 +85,12 @@ def warnings(comparison: PolicyComparison) -> list[str]:
         if losses.is_selective:
             found.append(f"Careful: in {side} {losses.verdict}.")
     return found
+
+
+def _tells_grader(evaluation: Evaluation) -> bool:
+    graders = evaluation.conditions.get("graders")
+    told = any(graders.values()) if isinstance(graders, Mapping) else bool(graders)
+    return told or any(evaluation.report.grader_versions)
 
 
 def _equals(value: float) -> str:
