@@ -59,14 +59,16 @@ def test_new_files_and_new_runs_are_seen(tmp_path: Path) -> None:
     assert (again.refresh(), total(again, "thing")) == (0, 4)
 
 
-def test_a_replaced_file_replaces_its_episodes(tmp_path: Path) -> None:
+def test_a_replaced_file_replaces_its_episodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = write_run(tmp_path / "a")
     write_file(run, "train-000001", [make_rollout(answer="old answer")] * 4)
-    write_file(run, "train-000002", [make_rollout(answer="other answer")])
+    write_file(run, "train-000002", [make_rollout(answer="other answer")] * 5)
     index = opened(tmp_path)
     write_file(run, "train-000001", [make_rollout(answer="new answer")] * 2, age=60)
-    assert (index.refresh(), total(index), total(index, "old"), total(index, "new answer")) == (1, 3, 0, 2)
+    assert (index.refresh(), total(index), total(index, "old"), total(index, "new answer")) == (1, 7, 0, 2)
     assert index.episodes(EpisodeQuery()).rows[0].answer == "new answer"
+    monkeypatch.delattr(builder.Builder, "update")
+    assert index.refresh() == 0, "what is stale in a segment is not looked at again and again"
 
 
 def test_what_is_gone_is_no_longer_shown(tmp_path: Path) -> None:

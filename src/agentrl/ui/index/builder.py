@@ -68,7 +68,7 @@ class Builder:
 
     def _drop(self, there: Mapping[FoundFile, None]) -> None:
         """Forget segments and problems of which no file is there any more."""
-        gone = [each for each in self._catalog.segments if not any(file.found in there for file in each.files)]
+        gone = _gone(self._catalog, there)
         problems = {file: text for file, text in self._catalog.problems.items() if file in there}
         if gone or problems != self._catalog.problems:
             self._replace(gone, [], problems)
@@ -115,6 +115,17 @@ class Builder:
         for segment in old:
             self._folder.retire(segment)
         self._publish(self._catalog)
+
+
+def is_up_to_date(catalog: Catalog, found: Iterable[FoundFile]) -> bool:
+    """Whether a Builder would find nothing to do; a few stale files in a segment may stay."""
+    there = dict.fromkeys(found)
+    is_known = there.keys() <= catalog.known and catalog.problems.keys() <= there.keys()
+    return is_known and not _gone(catalog, there) and not _to_merge(catalog.segments, there)
+
+
+def _gone(catalog: Catalog, there: Mapping[FoundFile, None]) -> list[Segment]:
+    return [each for each in catalog.segments if not any(file.found in there for file in each.files)]
 
 
 def _to_merge(segments: Iterable[Segment], there: Mapping[FoundFile, None]) -> list[Segment]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from agentrl.errors import ConfigError
 from agentrl.runs.files import rollouts_path
-from agentrl.ui.index.builder import Builder, Stop
+from agentrl.ui.index.builder import Builder, Stop, is_up_to_date
 from agentrl.ui.index.catalog import Catalog
 from agentrl.ui.index.database import database
 from agentrl.ui.index.episodes import DamagedFile, read_trace, writable
@@ -86,7 +86,7 @@ class RunsIndex:
             self._metrics.forget(set(self._paths.values()))
             self._facts.forget(set(self._paths.values()))
             self._load()
-            if self._snapshot.is_whole(self._found):
+            if is_up_to_date(self._snapshot.catalog, self._found):
                 return 0
             with self._folder.writing() as may_write:
                 return Builder(self._folder, self._paths, self._publish).update(self._found, stop) if may_write else 0

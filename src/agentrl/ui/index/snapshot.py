@@ -66,10 +66,6 @@ class Snapshot:
         shown = {live.found for live in self._live} | self.problems.keys()
         return shown == there & self.catalog.known
 
-    def is_whole(self, found: Iterable[FoundFile]) -> bool:
-        """Whether the index has just these files."""
-        return self.catalog.known == set(found)
-
     def counts(self) -> dict[str, Counts]:
         """Of every run that has files."""
         counted: dict[str, Counts] = {}
