@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import unicodedata
+from collections.abc import Sequence
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -20,6 +21,8 @@ METADATA = frozenset(map(ipaddress.ip_address, ("169.254.169.254", "fd00:ec2::25
 V4_IN_V6 = ipaddress.ip_network("::/96")  # ::127.0.0.1, deprecated by RFC 4291
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s\[\]:/?#@]+)(?::[0-9]*)?")
+"""A host, and perhaps a port."""
 
 
 def host_problem(host: str, *, allow_private: bool) -> str:
@@ -64,6 +67,12 @@ def plain_address(host: str) -> Address | None:
         return ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
     except ValueError:
         return None
+
+
+def asked_host(headers: Sequence[str]) -> str:
+    """The host that a request's `Host` headers name; empty where they name none, or several."""
+    match = HOST.fullmatch(headers[0]) if len(headers) == 1 else None
+    return match[1] if match else ""
 
 
 def is_this_machine(host: str) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -21,7 +20,7 @@ from fastapi.responses import Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from agentrl.addresses import is_loopback
+from agentrl.addresses import asked_host, is_loopback
 from agentrl.config import ToolEndpointConfig
 from agentrl.config.grader_file import GraderFile, parse_grader
 from agentrl.config.section import BrokenRules
@@ -40,8 +39,6 @@ from agentrl.types import ToolCall
 PREFIX = "/v1/fine_tuning/alpha"
 KINDS: Mapping[type, str] = {str: "a string", dict: "an object"}
 Body = dict[str, Any]
-HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s\[\]:/?#@]+)(?::[0-9]*)?")
-"""A host, and a port."""
 BODY_SECONDS = 30.0
 """Until a request has arrived."""
 
@@ -123,22 +120,14 @@ def _check_sender(request: Request, rules: Rules) -> None:
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if not hmac.compare_digest(given.encode(), rules.api_key.encode()):
             raise RouteError("Incorrect API key provided.", status=401, code="invalid_api_key")
-    elif not is_loopback(_host(request)):
-        # a page in a browser can give our address a name of its own
-        said = ", ".join(request.headers.getlist("host"))
-        message = f"Found the host {said!r:.80}; without an API key only localhost is answered."
+    # by the header, as a page in a browser can give our address a name of its own
+    elif not is_loopback(asked_host(said := request.headers.getlist("host"))):
+        message = f"Found the host {', '.join(said)!r:.80}; without an API key only localhost is answered."
         raise RouteError(message, status=403, code="unknown_host")
     kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind != "application/json":  # which a page in a browser cannot send elsewhere unasked
         message = f"Found Content-Type {kind!r}; allowed: application/json."
         raise RouteError(message, status=415, code="unsupported_media_type")
-
-
-def _host(request: Request) -> str:
-    """As the header says it, empty where it says none; `request.url` would put the server's own address there."""
-    said = request.headers.getlist("host")
-    match = HOST.fullmatch(said[0]) if len(said) == 1 else None
-    return match[1] if match else ""
 
 
 async def _body(request: Request) -> Body:

@@ -12,8 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agentrl.addresses import is_loopback, plain_address
-from agentrl.routes.app import HOST
+from agentrl.addresses import asked_host, is_loopback, plain_address
 
 CHANGES_NOTHING = frozenset({"GET", "HEAD", "OPTIONS"})
 POLICY = (
@@ -59,8 +58,7 @@ class Guard:
     def _refusal(self, method: str, headers: Headers) -> str:
         """Why a request is not answered, empty where it is."""
         said = headers.getlist("host")
-        match = HOST.fullmatch(said[0]) if len(said) == 1 else None
-        host = match[1].lower() if match else ""
+        host = asked_host(said).lower()
         is_known = host in self.hosts or (bool(self.hosts) and plain_address(host) is not None)
         if not (is_loopback(host) or is_known):
             return f"Found the host {', '.join(said)!r:.80}; ask for localhost or 127.0.0.1.\n"
