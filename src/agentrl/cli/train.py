@@ -93,8 +93,8 @@ def how_to_resume(config: Path, run_dir: Path, overrides: Sequence[str]) -> str:
 
 def _why(result: TrainingResult, resolved: RunConfig, config: Path, overrides: Sequence[str]) -> str:
     """What stop.json says; where the disk refused it, the rule alone."""
-    from agentrl.runs.files import read_json
-    from agentrl.training.stopping import STOP, describe_stop
+    from agentrl.runs.files import STOP, read_json
+    from agentrl.training.stopping import describe_stop
 
     if not (result.run_dir / STOP).exists():
         return f"stopped by the rule {result.stopped_by}; see {result.run_dir}"

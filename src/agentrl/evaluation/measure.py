@@ -28,6 +28,7 @@ from agentrl.rollout.engine import RolloutEngine
 from agentrl.rollout.outage import OutageGuard
 from agentrl.rollout.shared import SharedRollouts
 from agentrl.runs import RunDirectory, read_rollouts
+from agentrl.runs.files import EVALUATIONS
 from agentrl.runs.traces import from_trace
 from agentrl.types import Rollout, Task
 
@@ -97,7 +98,7 @@ class Measurement:
             seed=f"{self.config.seed}/{name.split('-')[0]}",
         )
         self.run.keep_rollouts(name, rollouts, self.reporter.message)
-        self.run.write_json(f"evaluations/{name}.json", report.to_record())
+        self.run.write_json(f"{EVALUATIONS}/{name}.json", report.to_record())
         self.reports[name] = report
         self.watched[name] = seen = watched(rollouts, self.grading, step=step)
         calls = f"{report.mean('tool_calls'):.1f} calls per episode"

@@ -16,6 +16,7 @@ from agentrl.evaluation.outcome import before_after, finite, quadrants, verdict
 from agentrl.evaluation.samples import samples_section, text
 from agentrl.evaluation.style import CSS
 from agentrl.runs import read_json, read_metrics
+from agentrl.runs.files import CONFIG, MANIFEST, STOP, SUMMARY
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -50,8 +51,8 @@ def write_report(run: Path) -> Path:
     """
     run = Path(run)
     problems: list[str] = []
-    summary = _recorded(run, "summary.json", problems)
-    manifest = _recorded(run, "manifest.json", problems)
+    summary = _recorded(run, SUMMARY, problems)
+    manifest = _recorded(run, MANIFEST, problems)
     config = _config(run, problems)
     rows: list[dict[str, Any]] = []
     try:
@@ -65,7 +66,7 @@ def write_report(run: Path) -> Path:
             "".join(f'<p class="note">{text(problem)}</p>' for problem in problems),
             before_after(summary),
             quadrants(summary),
-            gaming_section(rows, summary, _recorded(run, "stop.json", problems)),
+            gaming_section(rows, summary, _recorded(run, STOP, problems)),
             _curves(rows),
             samples_section(run),
         ]
@@ -92,7 +93,7 @@ def _recorded(run: Path, name: str, problems: list[str]) -> dict[str, Any]:
 
 
 def _config(run: Path, problems: list[str]) -> dict[str, Any]:
-    path = run / "config.yaml"
+    path = run / CONFIG
     try:
         found = yaml.safe_load(path.read_text("utf-8")) if path.exists() else {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -17,8 +17,11 @@ CONFIG = "config.yaml"
 MANIFEST = "manifest.json"
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
+STOP = "stop.json"
+WARNINGS = "warnings.jsonl"
 CHECKPOINTS = "checkpoints"
 ROLLOUTS = "rollouts"
+EVALUATIONS = "evaluations"
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:

@@ -34,13 +34,14 @@ from agentrl.rollout.outage import Outage, OutageGuard
 from agentrl.rollout.shared import SharedRollouts
 from agentrl.rollout.trajectory import to_trajectories
 from agentrl.runs import RunDirectory
+from agentrl.runs.files import STOP
 from agentrl.training.ahead import Ahead, in_thread
 from agentrl.training.batches import Batches
 from agentrl.training.history import History
 from agentrl.training.memory import memory_metrics, open_phases, peak_rss_bytes
 from agentrl.training.profile import PROFILE, profile_of, step_metrics
 from agentrl.training.saving import Checkpoints
-from agentrl.training.stopping import STOP, Watch, go_back, stop_record
+from agentrl.training.stopping import Watch, go_back, stop_record
 from agentrl.types import Trajectory
 
 DISK = "disk"

@@ -18,10 +18,8 @@ from agentrl.ppo.rules import rules
 from agentrl.ppo.signals import Row
 from agentrl.printable import printable
 from agentrl.runs import RunDirectory, read_json
-from agentrl.runs.files import to_json
+from agentrl.runs.files import STOP, WARNINGS, to_json
 
-STOP = "stop.json"
-WARNINGS = "warnings.jsonl"
 SHOWN_SAMPLES = 3
 
 

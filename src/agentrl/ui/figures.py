@@ -71,7 +71,7 @@ class Metrics:
                     self._append(row, step)
 
     def _append(self, row: Row, step: float) -> None:
-        before = self._minutes[self.rows[-1]["step"]] if self.rows else 0.0
+        before = self._minutes[float(self.rows[-1]["step"])] if self.rows else 0.0
         self._minutes[step] = before + _seconds(row) / 60
         self.rows.append(row)
         for key, value in row.items():
@@ -81,7 +81,7 @@ class Metrics:
                 values.append(number)
 
     def _lay_over(self, row: Row, step: float) -> None:
-        by_step: dict[float, Row] = {each["step"]: each for each in self.rows}
+        by_step: dict[float, Row] = {float(each["step"]): each for each in self.rows}
         by_step[step] = {**by_step.get(step, {}), **row}
         self.rows, self._columns = [], {}
         for each in sorted(by_step):

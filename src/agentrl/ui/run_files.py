@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import count, repeat
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import yaml
 
 from agentrl.evaluation.evaluation_files import told_step
 from agentrl.evaluation.outcome import finite
-from agentrl.runs.files import CONFIG, MANIFEST, METRICS, SUMMARY
+from agentrl.runs.files import CONFIG, EVALUATIONS, MANIFEST, METRICS, STOP, SUMMARY, WARNINGS
 from agentrl.ui.figures import Row
-from agentrl.ui.index.places import open_plain
+from agentrl.ui.index.run_rows import mean_over_items
+from agentrl.ui.index.small_files import json_object, plain, read_bytes, read_object
 
-STOP, WARNINGS, EVALUATIONS = "stop.json", "warnings.jsonl", "evaluations"
 FILES = (MANIFEST, CONFIG, METRICS, SUMMARY, STOP, WARNINGS)
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-MAX_BYTES = 1 << 25
-"""Of one of these files."""
-MAX_KEYS, MAX_DEPTH = 100_000, 50
-"""Of a config: YAML's aliases make a small file a large one."""
 MEANS = ("reward", "success_rate", "tool_calls", "output_tokens", "latency_seconds")
 
 
@@ -103,67 +96,25 @@ def changed_at(run: Path) -> float | None:
 def read_run_files(run: Path) -> RunFiles:
     """All of them; what is damaged is named in `problems` and left out."""
     problems: list[str] = []
-    config_text = _text(run, CONFIG, problems)
-    summary = _object(_text(run, SUMMARY, problems), SUMMARY, problems)
-    lines = _text(run, WARNINGS, problems).splitlines()
-    warnings = [_object(line, WARNINGS, problems) for line in lines if line.strip()]
+    config_text = read_bytes(run, CONFIG, problems).decode("utf-8", "replace")
+    summary = read_object(run, SUMMARY, problems)
+    lines = read_bytes(run, WARNINGS, problems).splitlines()
+    warnings = [json_object(line, WARNINGS, problems) for line in lines if line.strip()]
     return RunFiles(
         config_text=config_text,
         config=_config(config_text, problems),
-        manifest=_object(_text(run, MANIFEST, problems), MANIFEST, problems),
+        manifest=read_object(run, MANIFEST, problems),
         summary=summary,
-        stop=_object(_text(run, STOP, problems), STOP, problems),
+        stop=read_object(run, STOP, problems),
         warnings=[each for each in warnings if each],
         evaluations=_evaluations(run, summary, problems),
         problems=problems,
     )
 
 
-def _text(run: Path, name: str, problems: list[str]) -> str:
-    try:
-        with open_plain(run / name) as file:
-            text = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        problems.append(f"{name} cannot be read: {error.strerror or error}")
-        return ""
-    if len(text) > MAX_BYTES:
-        problems.append(f"{name} is larger than {MAX_BYTES >> 20} MB and not shown")
-        return ""
-    return text.decode("utf-8", "replace")
-
-
-def _object(text: str, name: str, problems: list[str]) -> dict[str, Any]:
-    if not text:
-        return {}
-    try:
-        found = _plain(json.loads(text), MAX_DEPTH, repeat(1))
-    except (ValueError, RecursionError) as error:
-        problems.append(f"{name} is damaged: {error}")
-        return {}
-    if not isinstance(found, dict):
-        problems.append(f"{name} is no JSON object")
-        return {}
-    return found
-
-
 @lru_cache(128)
 def _parsed(text: str) -> Any:
-    return _plain(yaml.load(text, LOADER), MAX_DEPTH, count(1))
-
-
-def _plain(value: Any, depth: int, keys: Iterator[int]) -> Any:
-    """The value with texts for keys, as JSON has it.
-
-    Raises:
-        ValueError: it is larger than any config.
-    """
-    if not depth or next(keys) > MAX_KEYS:
-        raise ValueError(f"it has more than {MAX_KEYS:,} keys, or {MAX_DEPTH} within each other")
-    if isinstance(value, dict):
-        return {str(key): _plain(each, depth - 1, keys) for key, each in value.items()}
-    return [_plain(each, depth - 1, keys) for each in value] if isinstance(value, list) else value
+    return plain(yaml.load(text, LOADER))
 
 
 def _config(text: str, problems: list[str]) -> dict[str, Any]:
@@ -204,11 +155,10 @@ def _evaluation(path: Path, *stamp: int) -> tuple[EvaluationRow | None, str]:
     """Without its step, which the summary may change; kept as long as the file is the same one."""
     del stamp
     problems: list[str] = []
-    found = _object(_text(path.parent, path.name, problems), f"{EVALUATIONS}/{path.name}", problems)
+    found = read_object(path.parents[1], f"{EVALUATIONS}/{path.name}", problems)
     items = found.get("items")
     if not isinstance(items, list):
         return None, "".join(problems)
-    means = {key: _mean([item.get(key) for item in items if isinstance(item, dict)]) for key in MEANS}
     interval = found.get("reward_interval")
     ends = [finite(end) for end in interval] if isinstance(interval, list) and len(interval) == 2 else [None, None]
     return (
@@ -217,17 +167,12 @@ def _evaluation(path: Path, *stamp: int) -> tuple[EvaluationRow | None, str]:
             step=None,
             items=len(items),
             samples=found.get("samples_per_item"),
-            means=means,
+            means={key: mean_over_items(found, key) for key in MEANS},
             interval=(ends[0], ends[1]) if ends[0] is not None and ends[1] is not None else None,
             ungraded=found.get("ungraded"),
         ),
         "",
     )
-
-
-def _mean(values: Sequence[object]) -> float | None:
-    known = [number for value in values if (number := finite(value)) is not None]
-    return fmean(known) if known else None
 
 
 def _with_interval(key: str, value: Any, interval: tuple[float, float] | None) -> dict[str, Any]:

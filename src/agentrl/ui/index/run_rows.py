@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,12 +11,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from agentrl.runs.files import CONFIG, MANIFEST, METRICS, SUMMARY
-from agentrl.ui.index.places import open_plain
+from agentrl.evaluation.outcome import finite
+from agentrl.runs.files import CONFIG, EVALUATIONS, MANIFEST, METRICS, STOP, SUMMARY
 from agentrl.ui.index.records import RunRow
+from agentrl.ui.index.small_files import read_bytes, read_object
 
-STOP = "stop.json"
-BASELINE = "evaluations/validation-baseline.json"
+BASELINE = f"{EVALUATIONS}/validation-baseline.json"
 INTERRUPTED = "interrupted"
 
 _FILES = (MANIFEST, CONFIG, METRICS, SUMMARY, STOP, BASELINE)
@@ -103,14 +102,16 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 def _facts(run: Path) -> _Facts:
     problems: list[str] = []
-    manifest, summary, stop, baseline = (_read(run, name, problems) for name in (MANIFEST, SUMMARY, STOP, BASELINE))
-    rows = list(_told_rows(_bytes(run, METRICS, problems), problems))
+    manifest, summary, stop, baseline = (
+        read_object(run, name, problems) for name in (MANIFEST, SUMMARY, STOP, BASELINE)
+    )
+    rows = list(_told_rows(read_bytes(run, METRICS, problems, max_bytes=None), problems))
     steps = _last_step(rows)
-    planned = _PLANNED.search(_bytes(run, CONFIG, problems))
-    validated = [found for row in rows if (found := _number(row.get("reward_validation"))) is not None]
+    planned = _PLANNED.search(read_bytes(run, CONFIG, problems))
+    validated = [found for row in rows if (found := finite(row.get("reward_validation"))) is not None]
     first = _figure(summary, "baseline")
     if first is None:
-        first = _mean_reward(baseline)
+        first = mean_over_items(baseline, "reward")
     best = _figure(summary, "best")
     state, stopped_by = _ended(summary, stop, steps)
     return _Facts(
@@ -161,49 +162,17 @@ def _last_step(rows: Sequence[Mapping[str, Any]]) -> int:
     return _count(rows[-1].get("step")) if rows else 0
 
 
-def _bytes(run: Path, name: str, problems: list[str]) -> bytes:
-    try:
-        with open_plain(run / name) as file:
-            return file.read()
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        problems.append(f"{name} cannot be read: {error.strerror or error}")
-        return b""
-
-
-def _read(run: Path, name: str, problems: list[str]) -> Mapping[str, Any]:
-    text = _bytes(run, name, problems)
-    if not text:
-        return {}
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        problems.append(f"{name} is damaged: {error}")
-        return {}
-    if isinstance(found, dict):
-        return found
-    problems.append(f"{name} is no JSON object")
-    return {}
-
-
 def _figure(summary: Mapping[str, Any], name: str) -> float | None:
     part = summary.get(name)
-    return _number(part.get("reward")) if isinstance(part, dict) else None
+    return finite(part.get("reward")) if isinstance(part, dict) else None
 
 
-def _mean_reward(evaluation: Mapping[str, Any]) -> float | None:
+def mean_over_items(evaluation: Mapping[str, Any], key: str) -> float | None:
+    """Of what evaluations/NAME.json has for each item; None where it has nothing."""
     items = evaluation.get("items")
-    rewards = [_number(item.get("reward")) for item in items or () if isinstance(item, dict)]
-    known = [reward for reward in rewards if reward is not None]
+    values = [finite(item.get(key)) for item in (items if isinstance(items, list) else ()) if isinstance(item, dict)]
+    known = [value for value in values if value is not None]
     return fmean(known) if known else None
-
-
-def _number(value: Any) -> float | None:
-    try:
-        return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
-    except OverflowError:  # a whole number beyond all floats
-        return None
 
 
 def _whole(value: Any) -> int | None:

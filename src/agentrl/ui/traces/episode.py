@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from agentrl.evaluation.outcome import finite
 from agentrl.ui.traces.loose import (
     count_of,
     json_of,
     list_of,
     mapping_of,
-    number_of,
     numbers_by_name,
     numbers_in,
     text_of,
@@ -41,7 +41,7 @@ def episode_view(trace: Trace, needle: str = "") -> EpisodeView:
     for index, turn in enumerate(turns[:MAX_TURNS]):
         if not isinstance(turn, dict):
             problems.append(f"turn {index + 1} is no object: {json_of(turn)[:80]}")
-        score = number_of(scores[index]) if index < len(scores) else None
+        score = finite(scores[index]) if index < len(scores) else None
         said = answer if index == len(turns) - 1 and trace.get("stop_reason") == "final" else None
         views.append(_turn(index + 1, mapping_of(turn), score, said, needle))
     known = {"turns": list | tuple, "grade": dict, "messages": list | tuple}
@@ -61,8 +61,8 @@ def episode_view(trace: Trace, needle: str = "") -> EpisodeView:
         error=passage(text_of(trace.get("error")), needle),
         grade=_grade(grade, needle),
         seed=text_of(trace.get("seed")),
-        sample_index=None if (found := number_of(trace.get("sample_index"))) is None else int(found),
-        seconds=number_of(trace.get("seconds")),
+        sample_index=None if (found := finite(trace.get("sample_index"))) is None else int(found),
+        seconds=finite(trace.get("seconds")),
         prompt_tokens=len(list_of(trace.get("prompt_ids"))),
         output_tokens=sum(view.tokens + view.unseen_tokens for view in views),
         reasoning_tokens=sum(view.reasoning_tokens for view in views),
@@ -70,7 +70,7 @@ def episode_view(trace: Trace, needle: str = "") -> EpisodeView:
         malformed_calls=sum(view.malformed_calls for view in views),
         cut_outputs=sum(result.is_cut for view in views for result in view.results),
         retries=sum(view.attempts - 1 + sum(r.attempts - 1 for r in view.results) for view in views),
-        cost_usd=number_of(trace.get("cost_usd")),
+        cost_usd=finite(trace.get("cost_usd")),
         policy_versions=tuple(dict.fromkeys(str(v.policy_version) for v in views if v.policy_version is not None)),
         problems=tuple(problems),
     )
@@ -106,7 +106,7 @@ def _turn(number: int, turn: Trace, score: float | None, answer: str | None, nee
         said = Said("", written, is_taken_apart=True)
     else:
         said = said_in(written, calls=len(calls) + malformed, thinks=reasoning > 0, answer=answer)
-    version = number_of(turn.get("policy_version"))
+    version = finite(turn.get("policy_version"))
     return TurnView(
         number=number,
         thoughts=passage(said.thoughts, needle),
@@ -121,7 +121,7 @@ def _turn(number: int, turn: Trace, score: float | None, answer: str | None, nee
         observation_tokens=len(list_of(turn.get("observation_ids"))),
         malformed_calls=malformed,
         attempts=max(1, count_of(turn.get("attempts"))),
-        seconds=number_of(turn.get("seconds")),
+        seconds=finite(turn.get("seconds")),
         policy_version=None if version is None else int(version),
         score=score,
     )
@@ -144,7 +144,7 @@ def _result(result: Trace, needle: str) -> ResultView:
         name=text_of(result.get("name")),
         output=passage(output, needle),
         chars=len(output),
-        seconds=number_of(result.get("seconds")),
+        seconds=finite(result.get("seconds")),
         is_error=result.get("is_error") is True,
         is_cut=result.get("is_cut") is True,
         attempts=max(1, count_of(result.get("attempts"))),
@@ -154,7 +154,7 @@ def _result(result: Trace, needle: str) -> ResultView:
 def _grade(grade: Trace, needle: str) -> GradeView:
     tokens = mapping_of(grade.get("tokens"))
     return GradeView(
-        score=number_of(grade.get("score")),
+        score=finite(grade.get("score")),
         reason=passage(text_of(grade.get("reason")), needle),
         explanation=passage(text_of(grade.get("explanation")), needle),
         sub_scores=numbers_by_name(grade.get("sub_scores")),
@@ -162,7 +162,7 @@ def _grade(grade: Trace, needle: str) -> GradeView:
         holdout_missing={str(key): text_of(why) for key, why in mapping_of(grade.get("holdout_missing")).items()},
         errors=tuple(text_of(each) for each in list_of(grade.get("errors"))),
         tokens=tuple(TokenCost(str(model), numbers_by_name(kinds)) for model, kinds in tokens.items()),
-        cost_usd=number_of(grade.get("cost_usd")),
-        seconds=number_of(grade.get("seconds")),
+        cost_usd=finite(grade.get("cost_usd")),
+        seconds=finite(grade.get("seconds")),
         version=text_of(grade.get("version")),
     )

@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from agentrl.evaluation.outcome import finite
+
 
 def text_of(value: object) -> str:
     """Text as it is, nothing for None, anything else as JSON."""
@@ -28,19 +30,9 @@ def json_of(value: object) -> str:
         return repr(value)
 
 
-def number_of(value: object) -> float | None:
-    """A finite number, else None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:  # a whole number beyond all floats
-        return None
-
-
 def count_of(value: object) -> int:
     """A whole number from 0, else 0."""
-    found = number_of(value)
+    found = finite(value)
     return int(found) if found is not None and found >= 0 else 0
 
 
@@ -54,9 +46,9 @@ def mapping_of(value: object) -> Mapping[str, Any]:
 
 def numbers_by_name(value: object) -> dict[str, float]:
     """The finite numbers of an object, by their keys."""
-    return {str(key): number for key, each in mapping_of(value).items() if (number := number_of(each)) is not None}
+    return {str(key): number for key, each in mapping_of(value).items() if (number := finite(each)) is not None}
 
 
 def numbers_in(value: object) -> tuple[float, ...]:
     """The numbers of a list, NaN where an element is none: places are kept."""
-    return tuple(math.nan if (number := number_of(each)) is None else number for each in list_of(value))
+    return tuple(math.nan if (number := finite(each)) is None else number for each in list_of(value))

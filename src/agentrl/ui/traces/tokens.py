@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
+from agentrl.evaluation.outcome import finite
 from agentrl.runs.token_facts import Numbers, TokenFacts
-from agentrl.ui.traces.loose import list_of, mapping_of, number_of
+from agentrl.ui.traces.loose import list_of, mapping_of
 from agentrl.ui.traces.texts import visible
 
 MAX_TOKENS = 4000
@@ -110,7 +111,7 @@ def token_strip(
     notes: list[str] = []
     texts = _texts(token_ids, spell, this.get("text"), notes)
     if not token_ids:
-        unseen = int(number_of(this.get("unseen_tokens")) or 0)
+        unseen = int(finite(this.get("unseen_tokens")) or 0)
         notes.append(f"The server counted {unseen} tokens and told none." if unseen else "No tokens are recorded.")
     shown = range(min(first, len(token_ids)), min(first + MAX_TOKENS, len(token_ids)))
     own = columns[turn - 1]
@@ -123,7 +124,7 @@ def _columns(turn: Mapping[str, Any], index: int, facts: TokenFacts | None) -> d
     size = len(list_of(turn.get("token_ids")))
 
     def padded(numbers: Sequence[object]) -> list[float | None]:
-        found = [number_of(each) for each in numbers[:size]]
+        found = [finite(each) for each in numbers[:size]]
         return [*found, *[None] * (size - len(found))]
 
     def told(numbers: Numbers | None) -> list[float | None]:
