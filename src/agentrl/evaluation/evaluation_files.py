@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,8 +25,9 @@ from agentrl.evaluation.conditions import conditions
 from agentrl.evaluation.metrics import EvalReport, evaluate_rollouts
 from agentrl.evaluation.past import as_it_was
 from agentrl.runs.files import CONFIG, MANIFEST, ROLLOUTS, SUMMARY, read_json, rollouts_path, to_json
+from agentrl.runs.sound_traces import sound_rollout
 from agentrl.runs.trace_files import SUFFIX, read_traces
-from agentrl.runs.traces import from_trace, to_trace
+from agentrl.runs.traces import to_trace
 from agentrl.types import Rollout
 
 FORMAT = "agentrl-evaluation/1"
@@ -119,19 +121,24 @@ def read_evaluation(path: Path) -> Evaluation:
         ):
             if not isinstance(value, dict):
                 raise ConfigError(f"{path}: {key}: found {type(value).__name__}; allowed: an object")
+        sampled = tuple(read_traces(rollouts, sound_rollout))
+        if len({each.id for each in sampled}) < len(sampled):
+            raise ConfigError(f"{rollouts}: holds a rollout twice, which would count twice")
+        if not math.isfinite(pass_threshold := float(record["pass_threshold"])):
+            raise ConfigError(f"{path}: pass_threshold: found {pass_threshold}; allowed: a number")
         return Evaluation(
             name=str(record["name"]),
             policy=record["policy"],
             conditions=record["conditions"],
-            pass_threshold=float(record["pass_threshold"]),
+            pass_threshold=pass_threshold,
             tools=tuple(map(str, record["tools"])),
-            rollouts=tuple(read_traces(rollouts, from_trace)),
+            rollouts=sampled,
             created_at=str(record["created_at"]),
             selection=selection,
         )
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{path}: is no evaluation file ({type(error).__name__}: {error})") from error
@@ -223,7 +230,7 @@ def _of_run(run: Path, which: str, text: str) -> Evaluation:
     try:
         manifest = read_json(run, MANIFEST)
         config, versions = as_it_was(yaml.safe_load((run / CONFIG).read_text("utf-8")), manifest, file)
-        rollouts = tuple(read_traces(file, from_trace))
+        rollouts = tuple(read_traces(file, sound_rollout))
         return Evaluation(
             name=text,
             policy={"kind": "run", "run": str(run), "evaluation": name, "step": _checked_step(run, name, rollouts)},

@@ -133,7 +133,7 @@ def read_suite(path: Path) -> Suite:
         )
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{path}: is no suite ({type(error).__name__}: {error})") from error

@@ -16,12 +16,11 @@ from typing import Any
 
 from agentrl.disk import replacing
 from agentrl.errors import CheckpointError
+from agentrl.runs.trace_files import MAX_LINE
 
 TOKENS = "tokens"
 STEP = re.compile(r"train-\d{6,}")
 """Begins the names of all files of rollouts that one step learned from; its facts are in the file of just this name."""
-MAX_LINE = 1 << 27
-"""Characters of one rollout's facts: a small file may unpack to more than any memory."""
 DIGITS = 5
 """Significant digits that are kept."""
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +14,8 @@ from agentrl.errors import ConfigError
 from agentrl.runs.files import ROLLOUTS
 
 SUFFIX = ".jsonl.gz"
+MAX_LINE = 1 << 27
+"""Characters of one rollout: a small file may unpack to more than any memory."""
 Record = TypeVar("Record")
 
 
@@ -44,13 +48,17 @@ def read_traces(path: Path, read: Callable[[dict[str, Any]], Record]) -> Iterato
     opened = gzip.open if path.suffix == ".gz" else open
     try:
         with opened(path, "rt", encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
+            for number in count(1):
+                if not (line := file.readline(MAX_LINE)):
+                    return
+                if len(line) == MAX_LINE:
+                    raise ConfigError(f"{path}:{number}: found a line of more than {MAX_LINE >> 20} MB")
                 if line.strip():
                     try:
                         record = read(json.loads(line))
-                    except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
                         found = f"found no rollout ({type(error).__name__}: {error})"
                         raise ConfigError(f"{path}:{number}: {found}") from error
                     yield record
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error

@@ -1,0 +1,139 @@
+"""Evaluation files that somebody else made: what is not as it must be is refused in words, and never reckoned with."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentrl.disk import file_digest
+from agentrl.errors import ConfigError
+from agentrl.evaluation.comparison import compare
+from agentrl.evaluation.evaluation_files import Evaluation, read_evaluation, rollouts_beside, write_evaluation
+from agentrl.evaluation.suites import read_suite
+from agentrl.runs import trace_files
+from tests.factories import make_rollout
+
+BEYOND = 10**400
+NASTY = "\ud800\x00<script>`|\n@everyone"
+ODD: tuple[Any, ...] = (None, -1, BEYOND, 1e308, float("nan"), NASTY, [1], {"a": {}}, True)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    rollouts = [make_rollout(f"q{n}", score=0.5, tools=("search",)) for n in range(3)]
+    return write_evaluation(
+        tmp_path / "b.json", Evaluation("b", {"kind": "api"}, {}, 0.5, ("search",), tuple(rollouts))
+    )
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place in a record; of lists, the first element."""
+    if path:
+        yield path
+    for key in value if isinstance(value, dict) else range(min(1, len(value))) if isinstance(value, list) else ():
+        yield from places(value[key], (*path, key))
+
+
+def with_value(record: Any, path: tuple[Any, ...], value: Any) -> Any:
+    copied = place = json.loads(json.dumps(record))
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return copied
+
+
+def rewrite(path: Path, change: Callable[[list[Any]], list[Any]]) -> None:
+    """The rollouts of an evaluation with the digest that fits them, as whoever hands it on can do."""
+    file = rollouts_beside(path)
+    with gzip.open(file, "rt") as lines:
+        traces = change([json.loads(line) for line in lines])
+    with gzip.open(file, "wt") as lines:
+        lines.writelines(json.dumps(trace) + "\n" for trace in traces)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "rollouts_digest": file_digest(file)}))
+
+
+def refusal(path: Path) -> ConfigError | None:
+    """Why an evaluation is not read; None where it is. Whatever else is raised fails the test."""
+    try:
+        read_evaluation(path)
+    except ConfigError as error:
+        return error
+    return None
+
+
+def test_no_odd_value_of_a_rollout_ends_in_anything_but_words(path: Path) -> None:
+    kept: list[Any] = []
+    rewrite(path, lambda traces: kept.extend(traces) or traces)  # type: ignore[func-returns-value]
+    for place in places(kept[0]):
+        for value in ODD:
+            rewrite(path, lambda _: [with_value(kept[0], place, value), *kept[1:]])  # noqa: B023
+            assert refusal(path) is None or "b.rollouts.jsonl.gz:1: found no rollout" in str(refusal(path))
+
+
+@pytest.mark.parametrize("place", [("grade", "score"), ("grade", "holdout"), ("seconds",), ("turns", 0, "text")])
+def test_what_is_read_can_be_shown(path: Path, place: tuple[Any, ...]) -> None:
+    for value in ODD:
+        rewrite(path, lambda traces: [with_value(traces[0], place, value), *traces[1:]])  # noqa: B023
+        if refusal(path):
+            continue
+        found = read_evaluation(path)
+        other = tuple(replace(each, id=f"{each.id}-a") for each in found.rollouts)
+        comparison = compare(replace(found, name="a", rollouts=other), found)
+        assert "<script>" not in comparison.to_html()
+        assert json.loads(json.dumps(comparison.as_dict()))["n_items"] >= 2
+
+
+def test_no_odd_value_of_an_evaluation_ends_in_anything_but_words(path: Path) -> None:
+    record = json.loads(path.read_text())
+    for place in places({key: value for key, value in record.items() if key != "figures"}):
+        for value in ODD:
+            path.write_text(json.dumps(with_value(record, place, value)))
+            assert refusal(path) is None or str(path.parent) in str(refusal(path))
+    for text in ("[]", "null", "[" * 100_000, '{"format": "agentrl-evaluation/1"}'):
+        path.write_text(text)
+        with pytest.raises(ConfigError):
+            read_evaluation(path)
+
+
+@pytest.mark.parametrize("name", ["../b.rollouts.jsonl.gz", "..", ".", "", "/etc/passwd", "a\0b", "x" * 5000])
+def test_rollouts_lie_beside_their_evaluation(path: Path, name: str) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), "rollouts": name}))
+    with pytest.raises(ConfigError):
+        read_evaluation(path)
+
+
+def test_a_rollout_counts_once(path: Path) -> None:
+    rewrite(path, lambda traces: traces * 2)
+    with pytest.raises(ConfigError, match="holds a rollout twice"):
+        read_evaluation(path)
+
+
+def test_a_bomb_is_not_unpacked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace_files, "MAX_LINE", 1 << 20)
+    rewrite(path, lambda _: [" " * (8 << 20)])
+    with pytest.raises(ConfigError, match="a line of more than 1 MB"):
+        read_evaluation(path)
+
+
+@pytest.mark.parametrize(
+    "packed", [b"\x1f\x8b" + b"\xff" * 50, gzip.compress(b"{}\n")[:-8], gzip.compress(b"[" * 100_000)]
+)
+def test_broken_packing_is_told(path: Path, packed: bytes) -> None:
+    file = rollouts_beside(path)
+    file.write_bytes(packed)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "rollouts_digest": file_digest(file)}))
+    with pytest.raises(ConfigError, match="rollouts"):
+        read_evaluation(path)
+
+
+@pytest.mark.parametrize("text", ["[]", "[" * 100_000, '{"format": "agentrl-suite/1", "items": "../x"}'])
+def test_what_is_no_suite_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "s.json").write_text(text)
+    with pytest.raises(ConfigError):
+        read_suite(tmp_path / "s.json")
