@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agentrl.errors import CheckpointError
+from agentrl.printable import visible
 from agentrl.runs import read_rollouts
 from agentrl.runs.files import ROLLOUTS
 
@@ -17,17 +18,10 @@ MAX_SHOWN_CHARS = 6000
 
 Trace = Mapping[str, Any]
 
-_DIRECTIONS = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-_CONTROL: dict[int, int | str] = {
-    **{code: 0x2400 + code for code in range(0x20) if code not in (0x09, 0x0A)},
-    0x7F: 0x2421,
-    **{code: f"[U+{code:04X}]" for code in (*range(0x80, 0xA0), *_DIRECTIONS, *range(0xD800, 0xE000))},
-}
-
 
 def text(value: object) -> str:
-    """Escaped for HTML; control characters, changes of direction and lone surrogates become symbols that show them."""
-    return escape(str(value).translate(_CONTROL))
+    """Escaped for HTML, with symbols for the characters that would not be seen."""
+    return escape(visible(str(value)))
 
 
 def last_evaluation(run: Path) -> str | None:

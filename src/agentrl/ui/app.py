@@ -6,8 +6,6 @@ GET /runs/NAME              one run, live            GET /runs/NAME/episodes    
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,7 +21,7 @@ from agentrl.evaluation.style import CSS
 from agentrl.ui.figures import MetricsShelf
 from agentrl.ui.guard import Guard
 from agentrl.ui.index import RunsIndex
-from agentrl.ui.pages import compare, run, runs
+from agentrl.ui.pages import compare, episodes, run, runs
 from agentrl.ui.templating import page
 
 STATIC = Path(__file__).parent / "static"
@@ -59,9 +57,7 @@ def create_app(runs_dir: Path, *, hosts: frozenset[str] = frozenset()) -> FastAP
     app.state.problem = ""
     app.add_middleware(Guard, hosts=hosts)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    if importlib.util.find_spec("agentrl.ui.pages.episodes"):
-        app.include_router(importlib.import_module("agentrl.ui.pages.episodes").router)
-    for each in (runs, run, compare):
+    for each in (runs, run, compare, episodes):
         app.include_router(each.router)
 
     @app.get("/report.css")

@@ -6,6 +6,7 @@ forms a name is quoted, for what a page cannot hold: most names are left as they
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote, unquote, urlencode
 
 MARKS = (("~", "~0"), ("/", "~1"))
@@ -51,3 +52,8 @@ def run_value(name: str) -> str:
 def name_of_value(value: str) -> str:
     """The inverse of `run_value`."""
     return unquote(value)
+
+
+def as_file_name(name: str) -> str:
+    """The name as any system takes it for a file's."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:100] or "agentrl"

@@ -7,6 +7,7 @@ remembered. Only what our own functions return as `Markup` is taken as it is.
 from __future__ import annotations
 
 import hashlib
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from agentrl.evaluation.charts import number
+from agentrl.printable import visible
 from agentrl.ui.links import run_url, run_value, with_query
 
 TEMPLATES = Path(__file__).parent / "templates"
-LINE_ENDS = frozenset({0x09, 0x0A})
-SYMBOLS: dict[int, int | str] = {
-    **{code: 0x2400 + code for code in range(0x20) if code not in LINE_ENDS},
-    0x7F: 0x2421,
-    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
-    # text that runs backwards says one thing and shows another
-    **{code: f"[U+{code:04X}]" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))},
-    **dict.fromkeys(range(0xD800, 0xE000), 0xFFFD),  # halves of a character, which no page can hold
-}
 
 
 def digest(text: str) -> str:
@@ -35,13 +28,13 @@ def digest(text: str) -> str:
 
 
 def shown(value: object) -> object:
-    """The value as text with its control characters as symbols; `Markup` is ours and stays."""
-    return value if isinstance(value, Markup) else str(value).translate(SYMBOLS)
+    """The value as text, with symbols for the characters that would not be seen; `Markup` is ours and stays."""
+    return value if isinstance(value, Markup) else visible(str(value))
 
 
 def environment() -> Environment:
-    """Filters: `shown`; `number`, `score`, `percent`, `moment` and `duration` for people; `run_value` for
-    forms. Functions: `run_url`, `with_query`."""
+    """Filters: `number`, `score`, `percent`, `signed`, `seconds`, `moment` and `duration` for people, `in_runs` for
+    sequences of tools, `run_value` for forms, `digest`. Functions: `run_url`, `with_query`."""
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -50,9 +43,9 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"shown": shown, "number": _number, "score": _score, "percent": _percent}
-    made.filters |= {"moment": _moment, "duration": _duration, "run_value": run_value}
-    made.filters["digest"] = digest
+    made.filters |= {"number": _number, "score": _score, "percent": _percent}
+    made.filters |= {"signed": _signed, "seconds": _seconds, "moment": _moment, "duration": _duration}
+    made.filters |= {"in_runs": _in_runs, "run_value": run_value, "digest": digest}
     made.globals |= {"run_url": run_url, "with_query": with_query}
     return made
 
@@ -69,6 +62,20 @@ def _percent(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.1%}"
 
 
+def _signed(change: float) -> str:
+    """With its sign, short; 0 has none."""
+    return f"{change:+.3g}".replace("-", "−") if change else "0"
+
+
+def _seconds(value: float | None) -> str:
+    """4.35 s, 132 s; of what took next to nothing, that."""
+    if value is None:
+        return "n/a"
+    if 0 < value < 0.01:
+        return "< 0.01 s"
+    return f"{value:.2f} s" if value < 100 else f"{value:,.0f} s"
+
+
 def _moment(iso: str) -> str:
     """2026-11-21T18:36:12+00:00 as 2026-11-21 18:36."""
     return iso[:16].replace("T", " ")
@@ -78,6 +85,11 @@ def _duration(minutes: float) -> str:
     if minutes < 1:
         return f"{60 * minutes:.0f} s"
     return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def _in_runs(tools: tuple[str, ...]) -> list[tuple[str, int]]:
+    """Each tool with how often it was called in a row."""
+    return [(name, len(list(same))) for name, same in groupby(tools)]
 
 
 ENVIRONMENT = environment()

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentrl.printable import visible
 from agentrl.runs.traces import to_trace
 from agentrl.types import Grade, ToolCall, ToolResult, Turn
 from agentrl.ui.traces import alignment
 from agentrl.ui.traces.alignment import differences, pairs
 from agentrl.ui.traces.episode import episode_view
 from agentrl.ui.traces.said import said_in
-from agentrl.ui.traces.texts import arguments, excerpt, passage, visible
+from agentrl.ui.traces.texts import arguments, excerpt, passage
 from agentrl.ui.traces.views import EpisodeView
 from agentrl.ui.traces.waterfall import waterfall
 from tests.factories import make_rollout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Request
@@ -13,10 +12,10 @@ from agentrl.errors import CheckpointError
 from agentrl.runs.token_facts import TokenFacts, read_token_facts
 from agentrl.ui.dependencies import Index, RunName
 from agentrl.ui.index import EpisodeRow, RunsIndex
-from agentrl.ui.links import run_url
+from agentrl.ui.links import as_file_name, run_url
 from agentrl.ui.pages.filters import EpisodeFilter, read_filter
-from agentrl.ui.pages.formats import page
 from agentrl.ui.pages.labels import labels_of
+from agentrl.ui.templating import page
 from agentrl.ui.traces.episode import Trace, episode_view
 from agentrl.ui.traces.spelling import spelling
 from agentrl.ui.traces.tokens import token_strip
@@ -83,11 +82,10 @@ def _facts(index: RunsIndex, row: EpisodeRow) -> tuple[TokenFacts | None, tuple[
 def download(found: Found) -> Response:
     """The record as it was written."""
     row, trace = found
-    name = re.sub(r"[^A-Za-z0-9._-]+", "_", row.rollout_id)[:100] or "trace"
     return Response(
         json.dumps(trace, indent=1),
         media_type="application/json",
-        headers={"Content-Disposition": f'attachment; filename="{name}.json"'},
+        headers={"Content-Disposition": f'attachment; filename="{as_file_name(row.rollout_id)}.json"'},
     )
 
 

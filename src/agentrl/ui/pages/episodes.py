@@ -16,7 +16,7 @@ from agentrl.ui.index import RunsIndex
 from agentrl.ui.links import run_url
 from agentrl.ui.pages import episode, items, labelling
 from agentrl.ui.pages.filters import FAILURES, ORDERS, OUTCOMES, SPLITS, EpisodeFilter, chips, read_filter, without
-from agentrl.ui.pages.formats import page
+from agentrl.ui.templating import page
 from agentrl.ui.traces.finding import excerpts
 from agentrl.ui.traces.texts import pieces
 

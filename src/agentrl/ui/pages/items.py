@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from agentrl.ui.dependencies import Index, RunName
 from agentrl.ui.index import EpisodeQuery, EpisodeRow, RunsIndex
 from agentrl.ui.links import run_url
-from agentrl.ui.pages.formats import page
+from agentrl.ui.templating import page
 from agentrl.ui.traces.alignment import differences, pairs
 from agentrl.ui.traces.episode import episode_view
 from agentrl.ui.traces.views import EpisodeView

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from agentrl.ui.charts import Limit, draw
 from agentrl.ui.csv_text import to_csv
 from agentrl.ui.figures import Figure
+from agentrl.ui.links import as_file_name
 from agentrl.ui.templating import digest, fragment
 
 
@@ -33,7 +34,7 @@ def plot_part(
         plot_id=f"plot-{figure.name if is_plain else digest(figure.name)}",
         digest=digest(repr((figure.title, drawing))),
         csv_url=csv_url,
-        file_name=plain(file_name),
+        file_name=as_file_name(file_name),
         subject=subject,
     )
 
@@ -43,10 +44,5 @@ def csv_answer(figure: Figure, file_name: str) -> Response:
     return Response(
         to_csv(figure).encode("utf-8", "replace"),
         media_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": f'attachment; filename="{plain(file_name)}.csv"'},
+        headers={"Content-Disposition": f'attachment; filename="{as_file_name(file_name)}.csv"'},
     )
-
-
-def plain(name: str) -> str:
-    """A name for a file on any system."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:100] or "metrics"

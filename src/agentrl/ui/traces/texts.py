@@ -1,6 +1,6 @@
 """Text that models and tools wrote, made readable: nothing in it is hidden, found words are marked, long ones folded.
 
-Escaping is the templates' own doing (`ui/templating.py`); here, what would not be seen becomes visible.
+Escaping is the templates' own doing, see `ui/templating.py`.
 """
 
 from __future__ import annotations
@@ -9,25 +9,12 @@ import json
 import re
 from dataclasses import dataclass
 
-from agentrl.ui.templating import SYMBOLS
+from agentrl.printable import visible
 
 FOLD_CHARS = 1500
 """Shown of a text at once; the rest is unfolded."""
 MAX_CHARS = 100_000
 """Of one text on a page; the file has the rest."""
-UNSEEN = (
-    0x00AD, 0x034F, 0x061C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180E, 0x200B, 0x200E, 0x200F, 0x2028, 0x2029,
-    *range(0x2060, 0x2070), 0x3164, 0xFEFF, 0xFFA0, *range(0xFFF9, 0xFFFC), *range(0xE0000, 0xE0080),
-    *range(0xE0100, 0xE01F0),
-)  # fmt: skip
-"""Characters without a picture, in which words can be hidden from people and not from models; joiners inside of emoji
-and of Persian words are not among them."""
-VISIBLE = {code: f"[U+{code:04X}]" for code in UNSEEN} | SYMBOLS
-
-
-def visible(text: str) -> str:
-    """Control characters as symbols, changes of direction and characters without a picture by their numbers."""
-    return text.translate(VISIBLE)
 
 
 @dataclass(frozen=True)

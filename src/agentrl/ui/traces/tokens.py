@@ -9,9 +9,9 @@ from itertools import pairwise
 from typing import Any, Protocol
 
 from agentrl.evaluation.outcome import finite
+from agentrl.printable import visible
 from agentrl.runs.token_facts import Numbers, TokenFacts
 from agentrl.ui.traces.loose import list_of, mapping_of
-from agentrl.ui.traces.texts import visible
 
 MAX_TOKENS = 4000
 """Of one turn at a time."""
