@@ -29,23 +29,18 @@ def resampled_means(values_NK: ArrayLike, *, resamples: int = RESAMPLES, seed: i
     Rows are items: all columns of an item are drawn together, which is what makes a comparison of columns paired.
     """
     values = np.asarray(values_NK, dtype=np.float64)
-    n_items = len(values)
-    drawn_RN = np.random.default_rng(seed).integers(0, n_items, size=(resamples, n_items))
-    # how often each item was drawn, as a matrix: one product gives all means without copying the values R times
-    drawn_RN += np.arange(resamples)[:, None] * n_items
-    counts_RN = np.bincount(drawn_RN.ravel(), minlength=resamples * n_items).reshape(resamples, n_items)
-    return np.asarray(counts_RN @ values / n_items)
+    return Resamples(len(values), resamples=resamples, seed=seed).means(values)
 
 
 class Resamples:
     """R samples of N items with replacement: the same draws for every figure of a comparison.
 
-    As in `resampled_means`, which draws the same ones, but a piece at a time, so that many items need little memory.
+    How often each item was drawn, as a matrix: one product gives all means without copying the values R times.
     """
 
     PIECE = 4_000_000
     """Items drawn at once, over all resamples of the piece."""
-    KEPT = 100_000_000
+    KEPT = 250_000_000
     """Counts that are kept, a byte each; of more items they are drawn anew for every figure."""
 
     def __init__(self, n_items: int, *, resamples: int = RESAMPLES, seed: int = SEED) -> None:

@@ -25,7 +25,7 @@ from agentrl.evaluation.comparison.items import (
 )
 from agentrl.evaluation.comparison.losses import Losses, losses
 from agentrl.evaluation.comparison.measures import differences, pass_at_k
-from agentrl.evaluation.comparison.pairs import Pairs, pair
+from agentrl.evaluation.comparison.pairs import OTHER_TASK, Pairs, pair
 from agentrl.evaluation.comparison.patterns import PatternChanges, pattern_changes
 from agentrl.evaluation.comparison.tags import TagChanges, tag_changes
 from agentrl.evaluation.evaluation_files import Evaluation, find_evaluation
@@ -68,9 +68,10 @@ class PolicyComparison:
     @cached_property
     def comparison(self) -> Comparison:
         """The figures that a run's summary.json has."""
+        is_other = {task_id for task_id, reason in self.pairs.left_out.items() if reason == OTHER_TASK}
         reports = [
             evaluate_rollouts(
-                (rollout for task_id in side for rollout in side[task_id] if task_id not in self._other_tasks),
+                (rollout for task_id in side.keys() - is_other for rollout in side[task_id]),
                 pass_threshold=self.pairs.pass_threshold,
                 name=evaluation.name,
                 tools=self.pairs.tools,
@@ -78,10 +79,6 @@ class PolicyComparison:
             for evaluation, side in zip((self.a, self.b), self.pairs.everything, strict=True)
         ]
         return compare_reports(*reports)
-
-    @property
-    def _other_tasks(self) -> set[str]:
-        return self.pairs.left_out.keys() - set(self.pairs.attempted)
 
     @cached_property
     def differences(self) -> dict[str, Figure]:

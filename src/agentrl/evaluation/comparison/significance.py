@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -50,5 +49,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def binomial_p_value(some: int, others: int) -> float:
     """Two-sided, exact: that a fair coin falls at least as unevenly. McNemar's test and the sign test are this one."""
     n, fewer = some + others, min(some, others)
-    tail: int = sum(math.comb(n, k) for k in range(fewer + 1))
+    ways, tail = 1, 0  # C(n, k) of k so far, and their sum
+    for k in range(fewer + 1):
+        tail += ways
+        ways = ways * (n - k) // (k + 1)
     return min(1.0, tail / 2 ** (n - 1)) if n else 1.0
