@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -237,3 +238,9 @@ def test_without_duckdb_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "duckdb", None)
     with pytest.raises(ConfigError, match=r'pip install "agentrl\[ui\]"'):
         RunsIndex(tmp_path)
+
+
+def test_opening_loads_nothing_of_what_trains() -> None:
+    heavy = "{'torch', 'transformers', 'pydantic', 'httpx', 'yaml', 'duckdb'}"
+    code = f"import sys; from agentrl.ui.index import RunsIndex; print(*({heavy} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "\n"
