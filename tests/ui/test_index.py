@@ -241,6 +241,6 @@ def test_without_duckdb_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_opening_loads_nothing_of_what_trains() -> None:
-    heavy = "{'torch', 'transformers', 'pydantic', 'httpx', 'yaml', 'duckdb'}"
+    heavy = "{'torch', 'transformers', 'pydantic', 'httpx', 'duckdb'}"
     code = f"import sys; from agentrl.ui.index import RunsIndex; print(*({heavy} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "\n"
