@@ -331,3 +331,10 @@ def test_plain_http_is_for_private_networks(caplog: pytest.LogCaptureFixture) ->
     Calls().endpoint(url="https://example.com/", headers={"Authorization": "Bearer abcdef"})
     with pytest.raises(ConfigError, match="clear text"):
         Calls().endpoint(url="http://example.com/", headers={"Authorization": "Bearer abcdef"})
+
+
+def test_a_reply_too_deep_to_be_looked_through_is_malformed() -> None:
+    deep = "[" * 700 + "]" * 700
+    body = f'{{"output": "a\\/b", "more": {deep}}}'.encode()  # the escape has secrets looked for in every value
+    assert "no JSON object" in str(Calls(httpx.Response(200, content=body)).failure())
+    assert Calls(httpx.Response(404, content=body)).post().json is None

@@ -402,3 +402,31 @@ def conduct(rollout: Rollout) -> Any:
     if rollout.stop_reason is StopReason.TOKEN_BUDGET:
         turns[-1] = rollout.turns[-1].output_tokens
     return rollout.stop_reason, rollout.answer.strip(), rollout.output_tokens, turns
+
+
+@pytest.mark.parametrize("key", ["content", "details", "tool_calls"])
+def test_a_bottomless_reply_costs_one_episode_and_not_the_measurement(serve: Serve, key: str) -> None:
+    body = completion("x")
+    body["choices"][0]["message"][key] = "@"
+    deep = json.dumps(body).replace('"@"', "[" * 600 + "]" * 600).encode()
+    rollout = one(serve(lambda _: (200, deep)))
+    assert (rollout.outcome, rollout.failure_class) == (Outcome.INFRA_FAILED, FailureClass.ENGINE)
+    assert "100 deep" in rollout.error
+
+
+def test_a_server_that_makes_up_models_fills_neither_log_nor_file(
+    serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[ApiModel] = []
+    made = ApiModel.__init__
+
+    def keeping(self: ApiModel, *given: Any) -> None:
+        made(self, *given)
+        kept.append(self)
+
+    monkeypatch.setattr(ApiModel, "__init__", keeping)
+    numbers = iter(range(1000))
+    roll_out(serve(lambda _: completion("x", model=f"\x1b[2J\n{next(numbers)}" + "y" * 100_000)), samples=40)
+    assert len(kept[0].served) == 20
+    assert "\x1b" not in caplog.text
+    assert len(caplog.text) < 100_000

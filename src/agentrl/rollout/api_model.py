@@ -32,6 +32,8 @@ CUT_OFF = re.compile(r"model output limit was reached", re.IGNORECASE)
 OUT_OF_MONEY = re.compile(r"insufficient_quota|billing_hard_limit", re.IGNORECASE)
 LIMIT_KEYS = ("max_completion_tokens", "max_tokens")
 NOTHING = ParsedTurn("", (), ())
+MAX_SERVED = 20
+"""Names of models that are kept: a server may make up one for every answer."""
 MAX_SEED = 2**31 - 1
 """Some servers take no larger one."""
 NEVER_MENDED = (401, 402)
@@ -146,7 +148,7 @@ class ApiModel:
     def _read(self, reply: Reply, body: dict[str, Any], action: str) -> ApiReply:
         self._has_answered = True
         found = replace(read_reply(body, action), seconds=reply.seconds, attempts=reply.attempts)
-        if found.model and found.model not in self.served:
+        if found.model and found.model not in self.served and len(self.served) < MAX_SERVED:
             self.served.append(found.model)
             if len(self.served) > 1:
                 logger.warning("%r: answers come from several models: %s", self, ", ".join(self.served))

@@ -12,12 +12,16 @@ from agentrl.chat import ParsedTurn
 from agentrl.chat.syntaxes import HERMES
 from agentrl.chat.turn import WrittenCall, read_json, written_call
 from agentrl.grading.judges.reply import no_completion, spent_by
+from agentrl.printable import printable
 from agentrl.types import Message, ToolCall
 
 THOUGHT_KEYS = ("reasoning_content", "reasoning")
 """Where servers put thoughts that they tell."""
 NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 END_OF_THOUGHT = "</think>"
+MAX_DEPTH = 100
+"""Of a completion's values within each other: writing it again takes a call each."""
+MAX_MODEL_CHARS = 200
 FILTERED = "(the server's content filter held this reply back)"
 
 
@@ -47,6 +51,8 @@ def unusable(body: dict[str, Any]) -> str:
     """What is wrong with the body of a 2xx reply; empty where it is a completion."""
     if problem := no_completion(body):
         return problem
+    if _is_deeper(body, MAX_DEPTH):
+        return f"answered with values more than {MAX_DEPTH} deep"
     return "answered that the model failed" if body["choices"][0].get("finish_reason") == "error" else ""
 
 
@@ -85,12 +91,23 @@ def read_reply(body: dict[str, Any], call_id_prefix: str) -> ApiReply:
         is_truncated=reason == "length",
         message=_returned(message, sources, ids, [call for _, call, _ in calls]),
         call_ids=ids,
-        model=_text(body.get("model")),
+        model=printable(_text(body.get("model")))[:MAX_MODEL_CHARS],
         has_usage=isinstance(usage, dict) and "completion_tokens" in usage,
         prompt_tokens=spent.prompt,
         output_tokens=max(spent.completion, _count(usage, "total_tokens") - spent.prompt),  # some leave thoughts out
         reasoning_tokens=_reasoning_tokens(usage),
     )
+
+
+def _is_deeper(value: Any, depth: int) -> bool:
+    level = [value]
+    for _ in range(depth):
+        containers = [
+            each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)
+        ]
+        if not (level := [child for each in containers for child in each]):
+            return False
+    return True
 
 
 def _written(call: Mapping[str, Any]) -> WrittenCall:
