@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 
 class StubCollector:
-    """What it was sent. `status` and `seconds` say how it answers, and may change."""
+    """What it was sent. `status` and `seconds` say how it answers, and may change, and so may `location`."""
 
     def __init__(self) -> None:
         self.spans: list[Any] = []
@@ -23,7 +23,7 @@ class StubCollector:
         self.headers: list[dict[str, str]] = []
         self.resources: list[dict[str, str]] = []
         self.status, self.seconds = 200, 0.0
-        self.url = ""
+        self.url = self.location = ""
 
     @property
     def roots(self) -> list[dict[str, Any]]:
@@ -65,6 +65,8 @@ def collecting() -> Iterator[StubCollector]:
             if stub.status == 200:
                 stub.take(self.path, body)
             self.send_response(stub.status)
+            if stub.location:
+                self.send_header("Location", stub.location + self.path)
             self.end_headers()
 
         def log_message(self, *arguments: object) -> None:

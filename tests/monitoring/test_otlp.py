@@ -368,3 +368,25 @@ def test_the_time_of_the_run_is_that_of_its_files(run: Path) -> None:
     with collecting() as stub:
         exported(str(run), "--endpoint", stub.url)
     assert all(abs(span.end_time_unix_nano / 1e9 - time.time()) < 3600 for span in stub.spans)
+
+
+def test_a_redirect_is_a_refusal_and_takes_no_key_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTLP_KEY", "planted-canary")
+    with collecting() as elsewhere, collecting() as collector:
+        collector.status, collector.location = 308, elsewhere.url
+        sender = Collector(collector.url, resource(), headers={"x-api-key": "${OTLP_KEY}"}, with_metrics=True)
+        with pytest.raises(ExportError, match="answered 308 and leads elsewhere"):
+            sender.send(spans())
+        assert "308" in sender.measure(spans())
+    assert (elsewhere.headers, [each["x-api-key"] for each in collector.headers]) == ([], ["planted-canary"] * 2)
+
+
+def test_keys_for_other_collectors_are_not_sent_to_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer planted-canary")
+    with collecting() as collector:
+        sender = Collector(collector.url, resource(), headers={"X-Team": "a"}, with_metrics=True)
+        sender.send(spans())
+        sender.measure(spans())
+    assert [each["x-team"] for each in collector.headers] == ["a", "a"]
+    assert "canary" not in str(collector.headers)
+    assert len(collector.spans) == len(spans())

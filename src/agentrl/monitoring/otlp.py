@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.sdk.trace.export import SpanExporter
+    from requests import Session
 
 SPANS_A_REQUEST = 512
+OTLP_HEADERS = frozenset({"content-type", "content-encoding", "user-agent"})
 TRACES, METRICS = "/v1/traces", "/v1/metrics"
 CAUSE = re.compile(r"Failed to (?:establish|resolve)[^\"]*|code: \d{3}, reason: [^,]*")
 """What the exporter's many words come down to."""
@@ -127,6 +129,7 @@ class Collector:
         usable_url("opentelemetry", endpoint, has_secrets=bool(sent.secrets))
         self._resource, self._secrets = resource, sent.secrets
         options: dict[str, Any] = {"headers": sent.values, "timeout": timeout_seconds}
+        options["session"] = plain_session(frozenset(name.lower() for name in sent.values))
         self._spans = spans_to or OTLPSpanExporter(endpoint=signal_url(endpoint, TRACES), **options)
         self._histograms: Histograms | None = None
         if with_metrics:
@@ -166,6 +169,25 @@ class Collector:
         why = found[0] if found else "it could not be reached, or did not answer in time"
         told: str = strike_out(why, self._secrets)
         return told
+
+
+def plain_session(names: frozenset[str]) -> Session:
+    """HTTP that sends our headers alone, and takes a redirect for the refusal that it is.
+
+    Exporters add what OTEL_EXPORTER_OTLP_HEADERS says, a key for another collector perhaps, and take 308 for a success.
+    """
+    from requests import Response, Session
+
+    class PlainSession(Session):
+        def request(self, *given: Any, headers: Mapping[str, str] | None = None, **options: Any) -> Response:
+            ours = {name: value for name, value in (headers or {}).items() if name.lower() in names | OTLP_HEADERS}
+            answer = super().request(*given, **{**options, "headers": ours, "allow_redirects": False})
+            if 300 <= answer.status_code < 400:
+                answer.reason = f"it answered {answer.status_code} and leads elsewhere; give the final address"
+                answer.status_code = 400
+            return answer
+
+    return PlainSession()
 
 
 class Histograms:
