@@ -122,7 +122,9 @@ def test_a_bomb_is_not_unpacked(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
-    "packed", [b"\x1f\x8b" + b"\xff" * 50, gzip.compress(b"{}\n")[:-8], gzip.compress(b"[" * 100_000)]
+    "packed",
+    [b"\x1f\x8b" + b"\xff" * 50, gzip.compress(b"{}\n")[:-8], gzip.compress(b"[" * 100_000)],
+    ids=["no gzip", "cut", "deeply nested"],
 )
 def test_broken_packing_is_told(path: Path, packed: bytes) -> None:
     file = rollouts_beside(path)

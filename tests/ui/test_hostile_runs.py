@@ -157,6 +157,7 @@ FACTS: dict[str, object] = {
         packed({**FACTS, "logprobs": [1, 2]}),
         gzip.compress(b'{"rollout_id": "trace_t_q1-0", "advantages": ' + b"[" * 100_000),
     ],
+    ids=["torn end", "torn", "a number", "an object", "no lists", "deeply nested"],
 )
 def test_damaged_token_facts_are_told(shown: TestClient, tmp_path: Path, damage: bytes) -> None:
     (tmp_path / "demo" / "tokens" / "train-000001.jsonl.gz").write_bytes(damage)
