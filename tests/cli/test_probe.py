@@ -131,7 +131,7 @@ def test_a_grader_that_gives_no_scores_leaves_it_unmeasured(toy: Path) -> None:
         (["--policy", "nowhere@best"], "nowhere holds no run"),
         (["--api-model", "m"], "--api-model m: found no --api-url"),
         (["--api-url", "http://127.0.0.1:1/v1"], "--api-url"),
-        (["--out", "toy.yaml"], "--out toy.yaml: cannot be written"),
+        (["--out", "toy.yaml"], "--out toy.yaml: the folder cannot be made"),
         (["--set", "ppo.samples=3"], "ppo.samples"),
         (["--set", "data.train=missing.jsonl"], "missing.jsonl"),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,7 @@ from typing import Annotated
 import typer
 
 from agentrl.cli.exits import RUN_FAILED
-from agentrl.cli.options import Config, Json, Set
+from agentrl.cli.options import Config, Json, Set, make_folder, spare_the_cores, training_config
 from agentrl.cli.policy_options import policy_source
 from agentrl.printable import printable
 
@@ -66,22 +65,16 @@ def ablate(
     Each turn is gone on from as it was, too, from the same seeds: what is reported is the difference, by tool and by
     place in the episode. Exits with 1 where no pair of episodes could be graded.
     """
-    from agentrl.config import load_config, training_sections
     from agentrl.errors import ConfigError
     from agentrl.evaluation.ablation import AblateOptions, ablate_policy
     from agentrl.progress import reporter_for
     from agentrl.runs.files import to_json
 
-    resolved = load_config(config, overrides)
-    try:
-        training_sections(resolved)
-    except ConfigError as error:
-        raise ConfigError(f"{config}: {error}") from None
+    resolved = training_config(config, overrides)
     source = None if policy is None else policy_source(policy, None, None, None)
     if out is not None:
-        _check_folder(out)
-    # Read when torch loads: idle threads that spin would fight the servers of this run for the cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        make_folder("--out", out)
+    spare_the_cores()
     reporter = reporter_for()
     options = AblateOptions(items=items, turns=turns, samples=samples, seed=seed, replays=replay)
     try:
@@ -99,15 +92,3 @@ def ablate(
     if not found.groups:
         sys.stdout.flush()
         raise typer.Exit(RUN_FAILED)
-
-
-def _check_folder(out: Path) -> None:
-    """What would lose the episodes at the end is found before they are made."""
-    from agentrl.errors import ConfigError
-
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--out {out}: the folder cannot be made ({error.strerror or error})") from error
-    if not os.access(out, os.W_OK):
-        raise ConfigError(f"--out {out}: the folder cannot be written to")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agentrl.cli.exits import RUN_FAILED
-from agentrl.cli.options import Config, Json, Set
+from agentrl.cli.options import Config, Json, Set, training_config
 from agentrl.printable import printable
 
 if TYPE_CHECKING:
@@ -43,15 +43,9 @@ def check(
     answers, the planned burst, and whether the grader agrees with itself. Makes a few hundred calls; exits with 1
     where something failed.
     """
-    from agentrl.config import load_config, training_sections
-    from agentrl.errors import ConfigError
     from agentrl.runs.files import to_json
 
-    resolved = load_config(config, overrides)
-    try:
-        training_sections(resolved)
-    except ConfigError as error:
-        raise ConfigError(f"{config}: {error}") from None
+    resolved = training_config(config, overrides)
     found = _check_all(resolved, burst)
     failed = [each for each in found if each.result == "failed"]
     if as_json:

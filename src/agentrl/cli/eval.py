@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agentrl.cli.exits import RUN_FAILED
-from agentrl.cli.options import Config, Json, Set
+from agentrl.cli.options import Config, Json, Set, make_folder, spare_the_cores, training_config
 from agentrl.cli.policy_options import ApiKeyEnv, ApiModel, ApiUrl, Policy, policy_source
 from agentrl.printable import printable
 
@@ -80,7 +79,6 @@ def evaluate(
     As in training: the same engine, tools, limits, grader and hold-outs. Every figure with its 95 % interval over
     items. Exits with 1 where no rollout could be graded.
     """
-    from agentrl.config import load_config, training_sections
     from agentrl.errors import ConfigError, TrainingStopped
     from agentrl.evaluation.evaluate_policy import EvalOptions, evaluate_policy
     from agentrl.evaluation.evaluation_files import write_evaluation
@@ -89,17 +87,12 @@ def evaluate(
     from agentrl.progress import reporter_for
     from agentrl.runs.files import to_json
 
-    resolved = load_config(config, overrides)
-    try:
-        training_sections(resolved)
-    except ConfigError as error:
-        raise ConfigError(f"{config}: {error}") from None
+    resolved = training_config(config, overrides)
     if suite is not None and split is not None:
         raise ConfigError("--suite and --split: found both; allowed: one of them, as a suite has its own tasks")
     _refuse_out(out, is_forced=force)
     source = policy_source(policy, api_model, api_url, api_key_env)
-    # Read when torch loads: idle threads that spin would fight the servers of this run for the cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    spare_the_cores()
     reporter, keep = reporter_for(), partial_beside(out)
     if force:
         keep.unlink(missing_ok=True)
@@ -140,12 +133,7 @@ def _refuse_out(out: Path, *, is_forced: bool) -> None:
     for path in (out, rollouts_beside(out)):
         if path.exists() and not is_forced:
             raise ConfigError(f"--out {out}: {path} is there already; choose another name, or add --force")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--out {out}: its folder cannot be made ({error.strerror or error})") from error
-    if not os.access(out.parent, os.W_OK):
-        raise ConfigError(f"--out {out}: its folder cannot be written to")
+    make_folder("--out", out.parent)
 
 
 def _record(found: Evaluation, figures: PolicyFigures | None) -> dict[str, Any]:

@@ -1,11 +1,16 @@
-"""Arguments that several verbs share, and how the files that they name are written."""
+"""Arguments that several verbs share, and how the files that they name are read and written."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from agentrl.config import RunConfig
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file; paths in it are relative to here.")]
 Set = Annotated[
@@ -13,6 +18,44 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override one value, e.g. ppo.steps=5. May be repeated."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+
+
+def training_config(path: Path, overrides: Sequence[str]) -> RunConfig:
+    """The config in a file, of a run that trains: data, tools and grading are there.
+
+    Raises:
+        ConfigError: they are not, or it is no config.
+    """
+    from agentrl.config import load_config, training_sections
+    from agentrl.errors import ConfigError
+
+    config = load_config(path, overrides)
+    try:
+        training_sections(config)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return config
+
+
+def spare_the_cores() -> None:
+    """Before torch loads, which reads this: idle threads that spin would fight the servers of a run for the cores."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def make_folder(option: str, folder: Path) -> None:
+    """Make the folder that an option names; what would lose the results at the end is found before they are made.
+
+    Raises:
+        ConfigError: it cannot be made, or not be written to.
+    """
+    from agentrl.errors import ConfigError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{option} {folder}: the folder cannot be made ({error.strerror or error})") from error
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"{option} {folder}: the folder cannot be written to")
 
 
 def write_to(option: str, path: Path, text: str) -> None:

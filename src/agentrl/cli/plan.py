@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentrl.cli.options import Config, Json, Set
+from agentrl.cli.options import Config, Json, Set, training_config
 
 if TYPE_CHECKING:
     from agentrl.config import RunConfig
@@ -59,17 +59,13 @@ def plan(
     endpoints (--probe) or from the options, the later ones before the earlier.
     """
     given = {name: value for name, value in locals().items() if isinstance(value, float)}
-    from agentrl.config import load_config, training_sections
+    from agentrl.config import training_sections
     from agentrl.data.tasks import load_tasks
-    from agentrl.errors import ConfigError
     from agentrl.runs.files import to_json
     from agentrl.sizing import forecast, model_shape
 
-    resolved = load_config(config, overrides)
-    try:
-        sections = training_sections(resolved)
-    except ConfigError as error:
-        raise ConfigError(f"{config}: {error}") from None
+    resolved = training_config(config, overrides)
+    sections = training_sections(resolved)
     splits = load_tasks(sections.data)
     shape = model_shape(resolved.workflow.baseline)
     assumptions = from_limits(resolved, splits)

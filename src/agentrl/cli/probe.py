@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agentrl.cli.options import Config, Json, Set, write_to
+from agentrl.cli.options import Config, Json, Set, make_folder, spare_the_cores, training_config, write_to
 from agentrl.cli.policy_options import ApiKeyEnv, ApiModel, ApiUrl, Policy, policy_source
 
 if TYPE_CHECKING:
@@ -54,7 +53,6 @@ def probe(
     should not know, and says trainable, weak or not, and why. Exits with 3 where it is not, and with 4 where that
     could not be measured. Test items are left alone.
     """
-    from agentrl.config import load_config, training_sections
     from agentrl.errors import ConfigError
     from agentrl.evaluation.probe.collect import ProbeOptions
     from agentrl.evaluation.probe.lines import report_lines
@@ -67,15 +65,10 @@ def probe(
     source = policy_source(policy, api_model, api_url, api_key_env)
     if not items and not train_items:
         raise ConfigError("--items and --train-items: found 0 and 0; allowed: at least one item")
-    resolved = load_config(config, overrides)
-    try:
-        training_sections(resolved)
-    except ConfigError as error:
-        raise ConfigError(f"{config}: {error}") from None
+    resolved = training_config(config, overrides)
     if out is not None:
-        _make(out)
-    # Read when torch loads: idle threads that spin would fight the servers of this run for the cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        make_folder("--out", out)
+    spare_the_cores()
     options = ProbeOptions(samples, items, train_items, grades, seed, usd_per_hour, trained_tokens_per_second)
     reporter = reporter_for()
     try:
@@ -97,18 +90,6 @@ def probe(
     if code := exit_code(result.report.verdict):
         sys.stdout.flush()
         raise typer.Exit(code)
-
-
-def _make(folder: Path) -> None:
-    """Before the minutes that it takes to have something to write there."""
-    from agentrl.errors import ConfigError
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(13, "Permission denied")
-    except OSError as error:
-        raise ConfigError(f"--out {folder}: cannot be written ({error.strerror})") from error
 
 
 def _write(folder: Path, result: ProbeResult) -> None:

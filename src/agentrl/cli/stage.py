@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentrl.cli.exits import INTERRUPTED, fail
+from agentrl.cli.options import spare_the_cores
 from agentrl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def run_stage(
     if options["allow_change"] and not options["resume"]:
         raise ConfigError("--allow-change is about a run that is gone on with: add --resume")
     resolved = load(config, overrides)  # before the slow imports: a typo is told at once
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    spare_the_cores()
     reporter = reporter_for()
     try:
         result: StageResult = _runner(verb)(resolved, **options, reporter=reporter)

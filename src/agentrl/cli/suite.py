@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agentrl.cli.eval import ONCE, Split, Tags
-from agentrl.cli.options import Config, Json, Set
+from agentrl.cli.options import Config, Json, Set, training_config
 from agentrl.printable import printable
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def freeze(
     overrides: Set = [],  # noqa: B006
 ) -> None:
     """Write the tasks of a split as they are now, with the digest that they are known by from then on."""
-    from agentrl.config import load_config, training_sections
+    from agentrl.config import training_sections
     from agentrl.data.tasks import SPLITS, load_tasks
     from agentrl.errors import ConfigError
     from agentrl.evaluation.suites import freeze_suite, with_tags
@@ -46,7 +46,7 @@ def freeze(
         raise ConfigError(f"--split: found {split!r}; allowed: {', '.join(SPLITS)}")
     if out.suffix != ".json":
         raise ConfigError(f"--out {out}: allowed: a file that ends in .json")
-    resolved = load_config(config, overrides)
+    resolved = training_config(config, overrides)
     tasks = getattr(load_tasks(training_sections(resolved).data), split)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

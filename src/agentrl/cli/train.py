@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agentrl.cli.exits import INTERRUPTED, RUN_FAILED, fail
-from agentrl.cli.options import Config, Json, Set
+from agentrl.cli.options import Config, Json, Set, spare_the_cores, training_config
 
 if TYPE_CHECKING:
     from agentrl.config import RunConfig
@@ -47,7 +47,6 @@ def train(
 
     Ctrl-C saves a checkpoint and says how to go on.
     """
-    from agentrl.config import load_config, training_sections
     from agentrl.errors import ConfigError
     from agentrl.progress import SilentReporter, reporter_for
 
@@ -55,14 +54,9 @@ def train(
         raise ConfigError("--resume needs to know the run: add --run-dir DIR")
     if allow_change and not resume:
         raise ConfigError("--allow-change is about a run that is gone on with: add --resume")
-    resolved = load_config(config, overrides)
-    try:
-        training_sections(resolved)
-    except ConfigError as error:
-        raise ConfigError(f"{config}: {error}") from None
+    resolved = training_config(config, overrides)
 
-    # Read when torch loads: idle threads that spin would fight the servers of this run for the cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    spare_the_cores()
     from agentrl.training import train as run_training  # after the checks: it loads torch
 
     is_first = int(os.environ.get("RANK", "0")) == 0  # of the processes of a launcher: the others work in silence
