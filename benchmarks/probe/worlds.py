@@ -150,8 +150,10 @@ async def _probe(config: RunConfig, world: World, seed: int, options: ProbeOptio
         config.rollout.model_copy(update={"max_concurrent": 64}),
     )
     try:
-        contender = Contender(engine, PolicySource("chance", "chance"), splits, told={}, config=config)
-        report, _ = await probe_contender(contender, options, SilentReporter(), base_url=base_url)
+        contender = Contender(
+            engine, PolicySource("chance", "chance"), splits, told={}, config=config, base_url=base_url
+        )
+        report, _ = await probe_contender(contender, options, SilentReporter())
     finally:
         await engine.aclose()
     return report

@@ -129,6 +129,26 @@ class LiveReporter:
             self._task = None
 
 
+class Tally:
+    """Counts many small things as each is done, and says so at the first, the last, and some ten times between.
+
+    Args:
+        done: so many were done before, by somebody else.
+    """
+
+    TOLD = 10
+
+    def __init__(self, reporter: Reporter, total: int, *, done: int = 0) -> None:
+        self._reporter, self._total, self._done = reporter, total, done
+        self._first, self._every = done + 1, max(1, total // self.TOLD)
+
+    def __call__(self, _: object = None) -> None:
+        self._done += 1
+        is_told = self._done in (self._first, self._total) or self._done % self._every == 0
+        if is_told and self._done <= self._total:  # of what failed, some is done again
+            self._reporter.step(self._done, self._total, {})
+
+
 class TimeLeft:
     """How long the remaining steps take at the pace so far; a resumed run counts its own steps only."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from agentrl.cli.exits import RUN_FAILED
-from agentrl.cli.options import Config, Json, Set
+from agentrl.cli.options import Config, Json, Set, spare_the_cores, training_config
 from agentrl.cli.policy_options import ApiKeyEnv, ApiModel, ApiUrl, Policy, policy_source
 from agentrl.cli.screen import answered, block
 from agentrl.printable import printable
@@ -21,7 +19,7 @@ from agentrl.printable import printable
 if TYPE_CHECKING:
     from agentrl.chat import ChatFormat
     from agentrl.config import RunConfig
-    from agentrl.evaluation.contender import PolicySource
+    from agentrl.evaluation.contender import Contender, PolicySource
     from agentrl.types import Rollout
 
 Episodes = Annotated[int, typer.Option("--episodes", "-n", min=1, help="Episodes to run, one a task.")]
@@ -52,7 +50,6 @@ def rollouts(
     As in training: the same engine, tools, limits and grader. Nothing is written but --out. Exits with 1 where no
     episode could be graded.
     """
-    from agentrl.config import load_config, training_sections
     from agentrl.data.tasks import SPLITS
     from agentrl.errors import ConfigError
     from agentrl.runs.files import to_json
@@ -65,14 +62,9 @@ def rollouts(
     if checkpoint is not None and policy is not None:
         raise ConfigError("--checkpoint and --policy: found both; allowed: one of them")
     source = policy_source(str(checkpoint) if checkpoint else policy, api_model, api_url, api_key_env)
-    resolved = load_config(config, overrides)
-    try:
-        training_sections(resolved)
-    except ConfigError as error:
-        raise ConfigError(f"{config}: {error}") from None
+    resolved = training_config(config, overrides)
 
-    # Read when torch loads: idle threads that spin would fight the servers of this run for the cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    spare_the_cores()
     done: list[Rollout] = []
     with ExitStack() as stack:
         file: TextIO | None = None
@@ -111,23 +103,22 @@ def _run(
     from agentrl.config import training_sections
     from agentrl.data.tasks import Splits, load_tasks
     from agentrl.errors import ConfigError
-    from agentrl.evaluation.contender import open_contender, served
+    from agentrl.evaluation.contender import with_contender
+    from agentrl.progress import SilentReporter
 
     tasks = getattr(load_tasks(training_sections(config).data), split)[:episodes]
     if not tasks:
         raise ConfigError(f"--split {split}: the config's data has no {split} tasks")
 
-    async def work(base_url: str) -> None:
-        async with open_contender(config, source, base_url, splits=Splits((), tasks)) as contender:
-            chat = contender.network.chat if contender.network else None
-            await contender.engine.run(
-                tasks,
-                seed=config.seed if seed is None else seed,
-                on_done=lambda rollout: show(rollout, chat, len(tasks)),
-            )
+    async def work(contender: Contender) -> None:
+        chat = contender.network.chat if contender.network else None
+        await contender.engine.run(
+            tasks,
+            seed=config.seed if seed is None else seed,
+            on_done=lambda rollout: show(rollout, chat, len(tasks)),
+        )
 
-    with served(config) as base_url:
-        asyncio.run(work(base_url))
+    with_contender(config, source, work, reporter=SilentReporter(), splits=Splits((), tasks))
 
 
 def _lines(rollout: Rollout, chat: ChatFormat | None, full: bool) -> Iterator[str]:

@@ -18,6 +18,7 @@ from agentrl.errors import ConfigError
 from agentrl.evaluation.conditions import conditions
 from agentrl.evaluation.evaluation_files import AT
 from agentrl.evaluation.versions import versions
+from agentrl.progress import Reporter
 from agentrl.rollout.api_address import ApiAddress
 from agentrl.rollout.api_model import ApiModel
 from agentrl.rollout.engine import RolloutEngine
@@ -73,6 +74,11 @@ class PolicySource:
         return cls("checkpoint", text, inner if inner.is_dir() else folder)
 
     @classmethod
+    def of(cls, policy: str | PolicySource) -> PolicySource:
+        """A source as it is, or what a name means, see `find`."""
+        return cls.find(policy) if isinstance(policy, str) else policy
+
+    @classmethod
     def of_api(cls, model: str, url: str, key_env: str | None = None) -> PolicySource:
         """A model of an OpenAI-compatible server; see `ApiAddress.read`."""
         return cls("api", model, api=ApiAddress.read(model, url, key_env))
@@ -90,6 +96,8 @@ class Contender:
     config: RunConfig = field(repr=False)
     network: Policy | None = field(default=None, repr=False)
     """The weights and their chat format; None for an API model."""
+    base_url: str = ""
+    """Of the config's own servers, see `served`."""
 
     @cached_property
     def policy(self) -> dict[str, Any]:
@@ -162,17 +170,32 @@ async def open_contender(
             engine.check_prompts((*splits.train, *splits.validation, *splits.test))
             await engine.sync(policy)
         network = None if isinstance(policy, ApiModel) else policy
-        yield Contender(engine, source, splits, told, config, network)
+        yield Contender(engine, source, splits, told, config, network, base_url)
     finally:
         await engine.aclose()
 
 
-async def _check_api(config: RunConfig, engine: RolloutEngine, model: ApiModel, task: Task) -> None:
-    """Ask the model for a word, with the tools that it will have."""
-    await model.check(engine.offered(task), config.rollout.max_turn_tokens)
-    if not task.item.get("tools") and (names := ", ".join(engine.undescribed_tools)):
-        what = "the model behind the API knows of them what the prompt says"
-        logger.warning("tools without a description: %s; %s", names, what)
+def with_contender(
+    config: RunConfig,
+    source: PolicySource,
+    work: Callable[[Contender], Coroutine[Any, Any, Result]],
+    *,
+    reporter: Reporter,
+    splits: Splits | None = None,
+) -> Result:
+    """What `work` makes of a policy that is ready to be rolled out; the policy and its servers are gone afterwards.
+
+    Raises:
+        ConfigError, BaselineError, CheckpointError: as `open_contender`, or by `work`.
+    """
+
+    async def opened(base_url: str) -> Result:
+        reporter.phase(f"loading {source.name}")
+        async with open_contender(config, source, base_url, splits=splits) as contender:
+            return await work(contender)
+
+    with served(config) as base_url:
+        return from_anywhere(lambda: opened(base_url))
 
 
 def from_anywhere(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
@@ -183,6 +206,14 @@ def from_anywhere(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         return asyncio.run(work())
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(lambda: asyncio.run(work())).result()
+
+
+async def _check_api(config: RunConfig, engine: RolloutEngine, model: ApiModel, task: Task) -> None:
+    """Ask the model for a word, with the tools that it will have."""
+    await model.check(engine.offered(task), config.rollout.max_turn_tokens)
+    if not task.item.get("tools") and (names := ", ".join(engine.undescribed_tools)):
+        what = "the model behind the API knows of them what the prompt says"
+        logger.warning("tools without a description: %s; %s", names, what)
 
 
 def _load(config: RunConfig, source: PolicySource) -> Policy:

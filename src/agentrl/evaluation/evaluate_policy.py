@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +12,15 @@ from agentrl.data.overlap import refuse_overlap
 from agentrl.data.tasks import SPLITS, Splits, load_tasks
 from agentrl.errors import ConfigError
 from agentrl.evaluation.comparison.tags import tags_of
-from agentrl.evaluation.contender import (
-    BASELINE,
-    Contender,
-    PolicySource,
-    from_anywhere,
-    open_contender,
-    served,
-)
+from agentrl.evaluation.contender import BASELINE, Contender, PolicySource, with_contender
 from agentrl.evaluation.evaluation_files import Evaluation
 from agentrl.evaluation.partial import Partial
 from agentrl.evaluation.suites import Suite, read_suite, with_tags
-from agentrl.progress import Reporter, SilentReporter
+from agentrl.progress import Reporter, SilentReporter, Tally
 from agentrl.rollout.outage import OutageGuard
-from agentrl.types import Rollout, Task
+from agentrl.types import Task
 
 logger = logging.getLogger(__name__)
-
-TOLD = 10
-"""Times that it says how far it is."""
 
 
 @dataclass(frozen=True)
@@ -83,16 +71,13 @@ def evaluate_policy(
         Outage: too much of it has no grade, and the endpoints did not recover.
     """
     options, reporter = options or EvalOptions(), reporter or SilentReporter()
-    source = PolicySource.find(policy) if isinstance(policy, str) else policy
+    source = PolicySource.of(policy)
     chosen = choose(config, options)
 
-    async def work(base_url: str) -> Evaluation:
-        reporter.phase(f"loading {source.name}")
-        async with open_contender(config, source, base_url, splits=chosen.splits) as contender:
-            return await _measure(contender, chosen, reporter, keep)
+    async def work(contender: Contender) -> Evaluation:
+        return await _measure(contender, chosen, reporter, keep)
 
-    with served(config) as base_url:
-        return from_anywhere(lambda: work(base_url))
+    return with_contender(config, source, work, reporter=reporter, splits=chosen.splits)
 
 
 def choose(config: RunConfig, options: EvalOptions) -> Chosen:
@@ -168,7 +153,7 @@ async def _measure(contender: Contender, chosen: Chosen, reporter: Reporter, kee
             chosen.tasks,
             samples_per_task=chosen.samples,
             seed=seed,
-            on_done=_told(reporter, len(partial.kept), total),
+            on_done=Tally(reporter, total, done=len(partial.kept)),
             is_watched=True,
         )
     finally:
@@ -182,15 +167,3 @@ async def _measure(contender: Contender, chosen: Chosen, reporter: Reporter, kee
         rollouts=tuple(rollouts),
         selection=chosen.selection,
     )
-
-
-def _told(reporter: Reporter, done: int, total: int) -> Callable[[Rollout], None]:
-    """Tells the reporter a few times how many rollouts are done, and at the first one, from which it tells the time."""
-    numbers, first, every = count(done + 1), done + 1, max(1, total // TOLD)
-
-    def tell(_: Rollout) -> None:
-        number = next(numbers)
-        if number <= total and (number in (first, total) or number % every == 0):
-            reporter.step(number, total, {})
-
-    return tell

@@ -11,12 +11,9 @@ from agentrl.evaluation.ablation.cuts import Cut, cuts_of
 from agentrl.evaluation.ablation.result import Ablation
 from agentrl.evaluation.ablation.source import Recorded, read_recorded
 from agentrl.evaluation.ablation.trials import choose, episodes, run_trials
-from agentrl.evaluation.contender import Contender, PolicySource, from_anywhere, open_contender, served
-from agentrl.progress import Reporter, SilentReporter
+from agentrl.evaluation.contender import Contender, PolicySource, with_contender
+from agentrl.progress import Reporter, SilentReporter, Tally
 from agentrl.types import Rollout
-
-TOLD = 10
-"""Times that it says how far it is."""
 
 
 @dataclass(frozen=True)
@@ -55,19 +52,16 @@ def ablate_policy(
     """
     options, reporter = options or AblateOptions(), reporter or SilentReporter()
     found = read_recorded(recorded)
-    source = PolicySource.find(policy) if isinstance(policy, str) else policy or found.policy
+    source = PolicySource.of(policy) if policy is not None else found.policy
     if source is None:
         raise ConfigError(f"{recorded}: does not say which weights sampled it, or they are not there; add --policy")
 
-    async def work(base_url: str) -> Ablation:
-        reporter.phase(f"loading {source.name}")
-        async with open_contender(config, source, base_url) as contender:
-            if policy is None:
-                found.check_digest(contender.policy)
-            return await _ablate(contender, found, options, reporter)
+    async def work(contender: Contender) -> Ablation:
+        if policy is None:
+            found.check_digest(contender.policy)
+        return await _ablate(contender, found, options, reporter)
 
-    with served(config) as base_url:
-        return from_anywhere(lambda: work(base_url))
+    return with_contender(config, source, work, reporter=reporter)
 
 
 async def _ablate(contender: Contender, found: Recorded, options: AblateOptions, reporter: Reporter) -> Ablation:
@@ -91,7 +85,7 @@ async def _ablate(contender: Contender, found: Recorded, options: AblateOptions,
         samples=options.samples,
         seed=seed,
         replays=options.replays,
-        on_done=_counted(total, reporter),
+        on_done=Tally(reporter, total),
     )
     return Ablation(
         name=config.name,
@@ -126,15 +120,3 @@ def cutter(contender: Contender) -> Callable[[Rollout], list[Cut]]:
         return cuts_of(rollout, network.chat, engine.described(rollout.task))
 
     return cuts
-
-
-def _counted(total: int, reporter: Reporter) -> Callable[[Rollout], None]:
-    every, done = max(1, total // TOLD), 0
-
-    def tell(_: Rollout) -> None:
-        nonlocal done
-        done += 1
-        if done % every == 0 or done == total:
-            reporter.step(done, total, {})
-
-    return tell

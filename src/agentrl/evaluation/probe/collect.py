@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from agentrl.grading.build import build_grader
 from agentrl.grading.judges.cache import asked_afresh
 from agentrl.grading.many import grade_many
 from agentrl.grading.submission import Submission
-from agentrl.progress import Reporter
+from agentrl.progress import Reporter, Tally
 from agentrl.tools.lifecycle import Lifecycle
 from agentrl.tools.toolbox import Toolbox
 from agentrl.types import Rollout, Task
@@ -23,8 +22,6 @@ from agentrl.types import Rollout, Task
 WHOLE_OUTPUT = 2**20
 SPLITS = ("train", "validation")
 """The test split's one use is at the end of a run."""
-TOLD = 5
-"""Times that a part of the work says how far it is."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +83,12 @@ async def grade_again(
     reporter.phase(f"grading {len(valid)} answers {grades - 1} more times")
     grader = build_grader(sections.grading, base_url)
     submissions = [Submission.of_rollout(each) for each in valid]
-    tell = Told(reporter, (grades - 1) * len(valid))
+    tally = Tally(reporter, (grades - 1) * len(valid))
     again: dict[str, list[float]] = {}
     try:
         with asked_afresh():
             for _ in range(grades - 1):
-                found = await grade_many(
-                    grader, submissions, at_once=config.rollout.max_concurrent, on_done=lambda _: tell.one()
-                )
+                found = await grade_many(grader, submissions, at_once=config.rollout.max_concurrent, on_done=tally)
                 for rollout, grade in zip(valid, found, strict=True):
                     if grade.score is not None:
                         again.setdefault(rollout.id, []).append(grade.score)
@@ -116,16 +111,3 @@ async def try_tools(
         await toolbox.aclose()
         if lifecycle is not None:
             await lifecycle.aclose()
-
-
-class Told:
-    """Counts what is done, and says so a few times."""
-
-    def __init__(self, reporter: Reporter, total: int) -> None:
-        self._reporter, self._total, self._done = reporter, total, 0
-        self._every = max(1, math.ceil(total / TOLD))
-
-    def one(self) -> None:
-        self._done += 1
-        if self._done in (1, self._total) or self._done % self._every == 0:
-            self._reporter.step(self._done, self._total, {})

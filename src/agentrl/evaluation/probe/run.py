@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
 
 from agentrl.config import RunConfig, training_sections
 from agentrl.data.tasks import Splits
 from agentrl.errors import BaselineError
-from agentrl.evaluation.contender import BASELINE, Contender, PolicySource, open_contender, served
+from agentrl.evaluation.contender import BASELINE, Contender, PolicySource, with_contender
 from agentrl.evaluation.evaluation_files import Evaluation
-from agentrl.evaluation.probe.collect import SPLITS, ProbeOptions, Told, choose, grade_again, try_tools
+from agentrl.evaluation.probe.collect import SPLITS, ProbeOptions, choose, grade_again, try_tools
 from agentrl.evaluation.probe.measure import Probed, measure
 from agentrl.evaluation.probe.planned import Plan, plan
 from agentrl.evaluation.probe.report import ProbeReport
 from agentrl.evaluation.probe.twins import twins
-from agentrl.progress import Reporter, SilentReporter
+from agentrl.progress import Reporter, SilentReporter, Tally
 from agentrl.sizing import model_shape
 from agentrl.types import Rollout
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -52,10 +47,10 @@ def probe(
     """
     options, reporter = options or ProbeOptions(), reporter or SilentReporter()
 
-    async def work(contender: Contender, base_url: str) -> ProbeReport:
-        return (await probe_contender(contender, options, reporter, base_url=base_url))[0]
+    async def work(contender: Contender) -> ProbeReport:
+        return (await probe_contender(contender, options, reporter))[0]
 
-    return _opened(config, policy, reporter, work)
+    return with_contender(config, PolicySource.of(policy), work, reporter=reporter)
 
 
 def probe_and_keep(
@@ -63,39 +58,11 @@ def probe_and_keep(
 ) -> ProbeResult:
     """As `probe`, with the rollouts; all weights are read once more to tell whose they are."""
 
-    async def work(contender: Contender, base_url: str) -> ProbeResult:
-        report, by_split = await probe_contender(contender, options, reporter, base_url=base_url)
+    async def work(contender: Contender) -> ProbeResult:
+        report, by_split = await probe_contender(contender, options, reporter)
         return ProbeResult(report, {split: _evaluation(contender, split, each) for split, each in by_split.items()})
 
-    return _opened(config, policy, reporter, work)
-
-
-def _opened(
-    config: RunConfig,
-    policy: str | PolicySource,
-    reporter: Reporter,
-    work: Callable[[Contender, str], Coroutine[Any, Any, Result]],
-) -> Result:
-    """What `work` makes of the policy and the address of the config's own servers; both are gone afterwards."""
-    source = PolicySource.find(policy) if isinstance(policy, str) else policy
-
-    async def opened(base_url: str) -> Result:
-        reporter.phase(f"loading {source.name}")
-        async with open_contender(config, source, base_url) as contender:
-            return await work(contender, base_url)
-
-    with served(config) as base_url:
-        return _from_anywhere(lambda: opened(base_url))
-
-
-def _from_anywhere(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-    """Run a coroutine to its end, in a thread of its own where an event loop is running already: a notebook's is."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work())
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(lambda: asyncio.run(work())).result()
+    return with_contender(config, PolicySource.of(policy), work, reporter=reporter)
 
 
 def _evaluation(contender: Contender, split: str, rollouts: Sequence[Rollout]) -> Evaluation:
@@ -111,7 +78,7 @@ def _evaluation(contender: Contender, split: str, rollouts: Sequence[Rollout]) -
 
 
 async def probe_contender(
-    contender: Contender, options: ProbeOptions, reporter: Reporter, *, base_url: str = ""
+    contender: Contender, options: ProbeOptions, reporter: Reporter
 ) -> tuple[ProbeReport, dict[str, list[Rollout]]]:
     """The probe of a policy that is ready to be rolled out, and the rollouts by split."""
     config, started = contender.config, time.monotonic()
@@ -121,14 +88,13 @@ async def probe_contender(
     tasks = tuple(task for split in chosen.values() for task in split)
     total = len(tasks) * options.samples
     reporter.phase(f"rolling out {len(tasks)} items x {options.samples}")
-    tell = Told(reporter, total)
     # all in one call: a batch is as full as it can be. Validation draws what a run's first evaluation draws.
     rollouts = await contender.engine.run(
-        tasks, samples_per_task=options.samples, seed=f"{seed}/validation", on_done=lambda _: tell.one()
+        tasks, samples_per_task=options.samples, seed=f"{seed}/validation", on_done=Tally(reporter, total)
     )
     seconds = time.monotonic() - started
-    again, unrepeated = await grade_again(config, rollouts, options.grades, base_url, reporter)
-    leaks = await try_tools(config, tasks, rollouts, base_url, reporter)
+    again, unrepeated = await grade_again(config, rollouts, options.grades, contender.base_url, reporter)
+    leaks = await try_tools(config, tasks, rollouts, contender.base_url, reporter)
     planned, unplanned = _plan(config, contender.splits, rollouts, seconds, options)
     split_of = {task.id: split for split, found in chosen.items() for task in found}
     by_split = {split: [each for each in rollouts if split_of[each.task.id] == split] for split in SPLITS}
