@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from requests import Session
 
 SPANS_A_REQUEST = 512
-OTLP_HEADERS = frozenset({"content-type", "content-encoding", "user-agent"})
+OTLP_HEADERS = frozenset(
+    {"accept", "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "user-agent"}
+)
 TRACES, METRICS = "/v1/traces", "/v1/metrics"
 CAUSE = re.compile(r"Failed to (?:establish|resolve)[^\"]*|code: \d{3}, reason: [^,]*")
 """What the exporter's many words come down to."""
@@ -176,12 +178,13 @@ def plain_session(names: frozenset[str]) -> Session:
 
     Exporters add what OTEL_EXPORTER_OTLP_HEADERS says, a key for another collector perhaps, and take 308 for a success.
     """
-    from requests import Response, Session
+    from requests import PreparedRequest, Response, Session
 
     class PlainSession(Session):
-        def request(self, *given: Any, headers: Mapping[str, str] | None = None, **options: Any) -> Response:
-            ours = {name: value for name, value in (headers or {}).items() if name.lower() in names | OTLP_HEADERS}
-            answer = super().request(*given, **{**options, "headers": ours, "allow_redirects": False})
+        def send(self, request: PreparedRequest, **options: Any) -> Response:
+            for name in {each.lower() for each in request.headers} - names - OTLP_HEADERS:
+                del request.headers[name]
+            answer = super().send(request, **{**options, "allow_redirects": False})
             if 300 <= answer.status_code < 400:
                 answer.reason = f"it answered {answer.status_code} and leads elsewhere; give the final address"
                 answer.status_code = 400
