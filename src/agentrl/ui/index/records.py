@@ -84,8 +84,6 @@ class EpisodePage:
     rows: tuple[EpisodeRow, ...]
     total: int
     """That match."""
-    is_exact: bool = True
-    """False where counting all was given up: there are at least `total`."""
 
 
 @dataclass(frozen=True)
