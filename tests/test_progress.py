@@ -60,3 +60,13 @@ def test_a_stream_that_is_no_terminal_gets_lines() -> None:
 )
 def test_durations_read_well(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize("kind", [QuietReporter, LiveReporter])
+def test_what_a_tool_says_of_its_failure_obeys_no_terminal(kind: type[QuietReporter] | type[LiveReporter]) -> None:
+    stream = io.StringIO()
+    reporter = kind(stream)
+    reporter.message("paused: tool f: \x1b[2J\x1b]0;owned\x07 \x9b31m \u202egnp\r\nsecond line")
+    reporter.phase("loading \x1b[31m")
+    assert not {"\x1b", "\x07", "\x9b", "\u202e", "\r"} & set(stream.getvalue())
+    assert "second line" in stream.getvalue().split("\n")

@@ -10,6 +10,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from agentrl.printable import printable_lines
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -81,7 +83,7 @@ class QuietReporter:
 
     def _line(self, text: str) -> None:
         # looked up late: whoever captures stderr replaces it after this object is made
-        print(text, file=self._stream or sys.stderr, flush=True)
+        print(printable_lines(text), file=self._stream or sys.stderr, flush=True)
 
 
 class LiveReporter:
@@ -107,7 +109,7 @@ class LiveReporter:
     def phase(self, text: str) -> None:
         self._finish_bar()
         self._left = TimeLeft()
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(printable_lines(text), markup=False, highlight=False)
 
     def step(self, step: int, total: int, metrics: dict[str, float]) -> None:
         text = "  ".join([*figures(metrics), f"{self._left.after(step, total)} left"])
@@ -117,7 +119,7 @@ class LiveReporter:
         self._progress.update(self._task, completed=step, total=total, figures=text)
 
     def message(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(printable_lines(text), markup=False, highlight=False)
 
     def close(self) -> None:
         self._finish_bar()
