@@ -18,8 +18,8 @@ FLOORS = {
     4: ["rollout", "ppo", "stages"],
     3: ["inference", "importing", "routes"],
     2: ["data", "runs", "tools", "grading", "policy", "sizing", "labels"],
-    1: ["config", "endpoint", "chat", "json_files"],
-    0: ["addresses", "disk", "types", "errors", "interrupts", "phases", "printable", "progress", "progress_bars",
+    1: ["config", "endpoint", "chat", "json_files", "progress"],
+    0: ["addresses", "disk", "types", "errors", "interrupts", "phases", "printable", "progress_bars",
         "reference_key", "strict_json"],
 }  # fmt: skip
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
