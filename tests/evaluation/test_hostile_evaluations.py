@@ -7,17 +7,22 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from agentrl.disk import file_digest
 from agentrl.errors import ConfigError
+from agentrl.evaluation.ablation.source import read_recorded
 from agentrl.evaluation.comparison import compare
 from agentrl.evaluation.evaluation_files import Evaluation, read_evaluation, rollouts_beside, write_evaluation
+from agentrl.evaluation.partial import Partial
 from agentrl.evaluation.suites import read_suite
 from agentrl.runs import trace_files
 from tests.factories import make_rollout
+
+if TYPE_CHECKING:
+    from agentrl.rollout.engine import RolloutEngine
 
 BEYOND = 10**400
 NASTY = "\ud800\x00<script>`|\n@everyone"
@@ -139,3 +144,20 @@ def test_what_is_no_suite_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "s.json").write_text(text)
     with pytest.raises(ConfigError):
         read_suite(tmp_path / "s.json")
+
+
+def test_episodes_to_go_on_from_are_looked_at_too(path: Path) -> None:
+    rewrite(path, lambda traces: [with_value(traces[0], ("turns", 0, "token_ids"), ["a"]), *traces[1:]])
+    for source in (str(path), str(rollouts_beside(path))):
+        with pytest.raises(ConfigError, match="token_ids: found str"):
+            read_recorded(source)
+
+
+def test_a_measurement_under_way_is_looked_at_too(path: Path) -> None:
+    with gzip.open(rollouts_beside(path), "rt") as lines:
+        trace = json.loads(next(iter(lines)))
+    kept = path.with_name("kept.jsonl")
+    for line in (json.dumps(trace | {"seconds": BEYOND}), json.dumps(trace | {"answer": None}), "[" * 100_000):
+        kept.write_text(f"{{}}\n{line}\n")
+        with pytest.raises(ConfigError, match="is no measurement under way"):
+            Partial(cast("RolloutEngine", None), kept, {})

@@ -16,7 +16,8 @@ from agentrl.rollout.engine import RolloutEngine
 from agentrl.rollout.turns import derive_seed
 from agentrl.runs.files import to_json
 from agentrl.runs.identity import changes
-from agentrl.runs.traces import from_trace, to_trace
+from agentrl.runs.sound_traces import sound_rollout
+from agentrl.runs.traces import to_trace
 from agentrl.types import Rollout, StopReason, Task
 
 
@@ -127,9 +128,9 @@ def _line(rollout: Rollout) -> str:
 def _read(path: Path, lines: Sequence[str], identity: Mapping[str, Any]) -> list[Rollout]:
     try:
         before = json.loads(lines[0])
-        rollouts = [from_trace(json.loads(line)) for line in lines[1:]]
+        rollouts = [sound_rollout(json.loads(line)) for line in lines[1:]]
         differing = [each.key for each in changes(before, identity)]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ConfigError(
             f"{path}: is no measurement under way ({type(error).__name__}: {error}); delete it"
         ) from error

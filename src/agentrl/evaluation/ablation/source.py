@@ -10,8 +10,8 @@ from typing import Any
 from agentrl.errors import ConfigError
 from agentrl.evaluation.contender import BASELINE, PolicySource
 from agentrl.evaluation.evaluation_files import AT, find_evaluation
+from agentrl.runs.sound_traces import sound_rollout
 from agentrl.runs.trace_files import read_traces
-from agentrl.runs.traces import from_trace
 from agentrl.types import Rollout
 
 
@@ -47,7 +47,7 @@ def read_recorded(source: str) -> Recorded:
     """
     path = Path(source)
     if path.is_file() and ".jsonl" in path.suffixes:
-        found = Recorded(source, tuple(read_traces(path, from_trace)))
+        found = Recorded(source, tuple(read_traces(path, sound_rollout)))
     else:
         evaluation = find_evaluation(source)
         digest = str(evaluation.policy.get("digest") or "")
