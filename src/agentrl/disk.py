@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -45,6 +45,22 @@ def write_text(path: Path, text: str) -> None:
     """Writes the whole file or leaves the old one; a lone surrogate from a decoder becomes `?`."""
     with replacing(path) as file:
         file.write(text.encode("utf-8", errors="replace"))
+
+
+def write_together(folder: Path, texts: Mapping[str, str]) -> Path:
+    """Write files that belong together, by name: all of them are the new ones, or none is.
+
+    Raises:
+        OSError: the folder cannot be made or written in.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in texts:
+        if (folder / name).is_dir():
+            raise IsADirectoryError(21, "Is a directory", str(folder / name))
+    with ExitStack() as stack:
+        for name, text in texts.items():
+            stack.enter_context(replacing(folder / name)).write(text.encode("utf-8", errors="replace"))
+    return folder
 
 
 def file_digest(path: Path) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import pairwise
+
+from agentrl.evaluation.documents import text
 
 WIDTH, HEIGHT = 380, 220
 LEFT, RIGHT, TOP, BOTTOM = 48, 10, 10, 34
@@ -177,19 +178,19 @@ def _hover_bands(frame: Frame, series: Sequence[Series]) -> str:
 
     return "".join(
         f'<rect class="hover" x="{left:.1f}" y="{TOP}" width="{right - left:.1f}" height="{HEIGHT - TOP - BOTTOM}">'
-        f"<title>{escape(values_at(step))}</title></rect>"
+        f"<title>{text(values_at(step))}</title></rect>"
         for step, left, right in zip(steps, edges[:-1], edges[1:], strict=True)
     )
 
 
 def _figure(title: str, series: Sequence[Series], parts: Sequence[str]) -> str:
     keys = "".join(
-        f'<span class="key"><i class="s{index % MAX_COLOURS}"></i>{escape(each.label)}</span>'
+        f'<span class="key"><i class="s{index % MAX_COLOURS}"></i>{text(each.label)}</span>'
         for index, each in enumerate(series)
     )
     legend = f'<div class="legend">{keys}</div>' if len(series) > 1 or series[0].band else ""
     return (
-        f'<figure class="chart"><figcaption>{escape(title)}</figcaption>{legend}'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)} by step">{"".join(parts)}</svg>'
+        f'<figure class="chart"><figcaption>{text(title)}</figcaption>{legend}'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{text(title)} by step">{"".join(parts)}</svg>'
         "</figure>"
     )

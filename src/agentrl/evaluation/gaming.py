@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from agentrl.evaluation.documents import text
 from agentrl.evaluation.goodhart import goodhart_chart, goodhart_of
 from agentrl.evaluation.outcome import finite
-from agentrl.evaluation.samples import text
 
 HEAD = ("step", "sqrt(KL)", "score", "hold-out", "gap", "fall since its best", "graded")
 

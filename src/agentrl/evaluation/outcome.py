@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from agentrl.evaluation.samples import text
+from agentrl.evaluation.documents import text
 from agentrl.evaluation.table import NOTE, Row, section_notes, section_title, table_rows
 
 

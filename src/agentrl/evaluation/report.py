@@ -11,10 +11,10 @@ import yaml
 from agentrl.disk import write_text
 from agentrl.errors import CheckpointError
 from agentrl.evaluation.charts import Series, line_chart, stacked_bars
+from agentrl.evaluation.documents import text, whole_page
 from agentrl.evaluation.gaming import gaming_section
 from agentrl.evaluation.outcome import before_after, finite, quadrants, verdict
-from agentrl.evaluation.samples import samples_section, text
-from agentrl.evaluation.style import CSS
+from agentrl.evaluation.samples import samples_section
 from agentrl.runs import read_json, read_metrics
 from agentrl.runs.files import CONFIG, MANIFEST, STOP, SUMMARY
 
@@ -71,15 +71,8 @@ def write_report(run: Path) -> Path:
             samples_section(run),
         ]
     )
-    page = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        # model text is escaped; should that ever fail, nothing in it may run or load
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<title>{text(name)}: agentrl run</title><style>{CSS}</style></head><body>{body}</body></html>\n"
-    )
     path = run / "report.html"
-    write_text(path, page)
+    write_text(path, whole_page(f"{name}: agentrl run", body))
     return path
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from agentrl.errors import CheckpointError
-from agentrl.printable import visible
+from agentrl.evaluation.documents import text
 from agentrl.runs import read_rollouts
 from agentrl.runs.files import ROLLOUTS
 
@@ -17,11 +16,6 @@ MAX_SHOWN_CHARS = 6000
 """Of one message or tool output; the trace on disk has the rest."""
 
 Trace = Mapping[str, Any]
-
-
-def text(value: object) -> str:
-    """Escaped for HTML, with symbols for the characters that would not be seen."""
-    return escape(visible(str(value)))
 
 
 def last_evaluation(run: Path) -> str | None:

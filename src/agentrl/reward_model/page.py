@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from agentrl.disk import write_text
-from agentrl.evaluation.style import CSS
+from agentrl.evaluation.documents import table, text, whole_page
 from agentrl.reward_model.gate import Report
 from agentrl.reward_model.measure import GUIDANCE, MATCHED
 from agentrl.reward_model.reliability_chart import reliability_chart
@@ -117,8 +116,8 @@ def _about_pairs(report: Report) -> Iterator[tuple[str, str]]:
     yield "accuracy with both directions of length alike", _number(pairs["length_balanced_accuracy"])
     yield "the better one is the longer one", f"{pairs['better_is_longer']:.3f}"
     if raters := report["raters"]:
-        text = f"{raters['agreement']:.3f} ({raters['low']:.3f} to {raters['high']:.3f}) of {raters['pairs']}"
-        yield "two people agree: the ceiling", text
+        said = f"{raters['agreement']:.3f} ({raters['low']:.3f} to {raters['high']:.3f}) of {raters['pairs']}"
+        yield "two people agree: the ceiling", said
 
 
 def _claims(title: str, judged: Mapping[str, Any]) -> Table:
@@ -171,16 +170,11 @@ def _number(value: float | None, digits: int = 3) -> str:
 
 def _html(report: Report, name: str, chart: str) -> str:
     kind = "worse" if report["gate"]["failures"] else "better"
-    said = "".join(f"<p>{escape(line)}</p>" for line in _verdict(report))
-    body = [f'<header><h1>{escape(name)}</h1><div class="verdict {kind}">{said}</div></header>']
+    said = "".join(f"<p>{text(line)}</p>" for line in _verdict(report))
+    body = [f'<header><h1>{text(name)}</h1><div class="verdict {kind}">{said}</div></header>']
     body += [f"<h2>Reliability</h2>{chart}"] if chart else []
     for title, heads, rows in tables(report):
-        head = "".join(f"<th>{escape(each)}</th>" for each in heads) if any(heads) else ""
-        cells = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows)
-        body.append(f'<h2>{escape(title)}</h2><div class="wide"><table><thead><tr>{head}</tr></thead><tbody>')
-        body.append("".join(f"<tr>{row}</tr>" for row in cells) + "</tbody></table></div>")
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<title>{escape(name)}: reward model</title><style>{CSS}</style></head><body>{''.join(body)}</body></html>\n"
-    )
+        cells = ("".join(f"<td>{text(cell)}</td>" for cell in row) for row in rows)
+        lines = "".join(f"<tr>{row}</tr>" for row in cells)
+        body.append(f"<h2>{text(title)}</h2>{table(title, heads if any(heads) else (), lines)}")
+    return whole_page(f"{name}: reward model", "".join(body))

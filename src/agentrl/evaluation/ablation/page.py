@@ -9,8 +9,7 @@ from agentrl.evaluation.ablation.cuts import Part
 from agentrl.evaluation.ablation.figures import Group, trial_means
 from agentrl.evaluation.ablation.lines import HEAD, cells, label
 from agentrl.evaluation.ablation.trials import Trial
-from agentrl.evaluation.samples import text
-from agentrl.evaluation.style import CSS
+from agentrl.evaluation.documents import table, text, whole_page
 from agentrl.types import Rollout
 
 if TYPE_CHECKING:
@@ -33,15 +32,9 @@ details.turn > summary { cursor: pointer; overflow-wrap: anywhere; }
 
 
 def page(ablation: Ablation) -> str:
-    """The page; nothing in it runs or loads."""
-    title = text(f"{ablation.name}: agentrl ablate")
+    """The whole page."""
     body = f"{_header(ablation)}{_picture(ablation)}{_table(ablation)}{_turns(ablation)}"
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<title>{title}</title><style>{CSS}{MORE_CSS}</style></head><body>{body}</body></html>\n"
-    )
+    return whole_page(f"{ablation.name}: agentrl ablate", body, MORE_CSS)
 
 
 def _header(ablation: Ablation) -> str:
@@ -105,16 +98,13 @@ def _picture(ablation: Ablation) -> str:
 
 
 def _table(ablation: Ablation) -> str:
-    head = "".join(f'<th scope="col">{text(name)}</th>' for name in ("", *HEAD))
     rows = ""
     for group in ablation.groups:
         kind = "all" if group.by == "all" else "detail"
         columns = "".join(f"<td>{text(cell)}</td>" for cell in cells(group))
         rows += f'<tr class="{kind}"><th scope="row">{text(label(group).strip())}</th>{columns}</tr>'
-    return (
-        f'<h2>By tool and by place</h2><div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody>'
-        f"</table></div>" + "".join(f'<p class="note">{text(note)}</p>' for note in ablation.notes)
-    )
+    notes = "".join(f'<p class="note">{text(note)}</p>' for note in ablation.notes)
+    return f"<h2>By tool and by place</h2>{table('by tool and by place', ('', *HEAD), rows)}{notes}"
 
 
 def _turns(ablation: Ablation) -> str:

@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from agentrl.disk import write_together
 from agentrl.evaluation.ablation.figures import METRICS, Group, groups, trial_means
 from agentrl.evaluation.ablation.lines import HEAD, VERDICT, cells, label, notes
 from agentrl.evaluation.ablation.page import page
 from agentrl.evaluation.ablation.trials import Trial
-from agentrl.evaluation.comparison.files import write_together
 from agentrl.printable import printable
 from agentrl.runs.files import to_json
 from agentrl.runs.traces import to_trace

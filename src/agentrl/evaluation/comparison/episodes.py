@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from agentrl.evaluation.comparison.items import ItemChange
 from agentrl.evaluation.comparison.policies import PolicyComparison
-from agentrl.evaluation.samples import episode, text
+from agentrl.evaluation.documents import text
+from agentrl.evaluation.samples import episode
 from agentrl.runs.traces import to_trace
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agentrl.evaluation.comparison.documents import table, whole_page
 from agentrl.evaluation.comparison.episodes import episodes_section
 from agentrl.evaluation.comparison.figures import Figure
 from agentrl.evaluation.comparison.items import ItemChange
@@ -12,6 +11,7 @@ from agentrl.evaluation.comparison.layout import Line, lines, p_value, verdict
 from agentrl.evaluation.comparison.losses import Losses
 from agentrl.evaluation.comparison.patterns import PatternChange, PatternChanges
 from agentrl.evaluation.comparison.policies import PolicyComparison
+from agentrl.evaluation.comparison.style import MORE_CSS
 from agentrl.evaluation.comparison.words import (
     COLUMNS,
     PATTERNS,
@@ -23,8 +23,8 @@ from agentrl.evaluation.comparison.words import (
     test_sentences,
     warnings,
 )
+from agentrl.evaluation.documents import table, text, whole_page
 from agentrl.evaluation.intervals import Interval
-from agentrl.evaluation.samples import text
 from agentrl.evaluation.table import format_change, format_level
 
 MAX_ITEMS = 400
@@ -49,7 +49,7 @@ def to_html(comparison: PolicyComparison, *, episodes: int) -> str:
             *(f'<p class="note">{text(note)}</p>' for note in method_notes(comparison)),
         ]
     )
-    return whole_page(title, f"<main>{body}</main>")
+    return whole_page(title, f"<main>{body}</main>", MORE_CSS)
 
 
 def _header(comparison: PolicyComparison) -> str:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from agentrl.evaluation.charts import number, ticks
-from agentrl.evaluation.comparison.documents import framed, whole_page
 from agentrl.evaluation.comparison.figures import Figure
 from agentrl.evaluation.comparison.items import ItemChange
 from agentrl.evaluation.comparison.policies import PolicyComparison
-from agentrl.evaluation.samples import text
+from agentrl.evaluation.comparison.style import MORE_CSS
+from agentrl.evaluation.documents import framed, text, whole_page
 
 WIDTH, HEIGHT = 400, 300
 LEFT, RIGHT, TOP, BOTTOM = 50, 14, 14, 38
@@ -35,7 +35,8 @@ class Plot:
     """HTML with the SVG in it, in the classes of the page's style sheet."""
 
     def _repr_html_(self) -> str:
-        return framed(whole_page(self.title, f'<div class="alone">{self.figure}</div>'), height=580)
+        page = whole_page(self.title, f'<div class="alone">{self.figure}</div>', MORE_CSS)
+        return framed(page, title=self.title, height=580)
 
 
 class Plane:

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agentrl.disk import write_together
 from agentrl.evaluation.compare import Comparison
 from agentrl.evaluation.compare import compare as compare_reports
 from agentrl.evaluation.comparison.admission import admit, without_holdouts
@@ -192,9 +193,9 @@ class PolicyComparison:
         return to_html(self, episodes=episodes)
 
     def _repr_html_(self) -> str:
-        from agentrl.evaluation.comparison.documents import framed
+        from agentrl.evaluation.documents import framed
 
-        return framed(self.to_html())
+        return framed(self.to_html(), title="comparison")
 
     def write(self, folder: str | Path, *, episodes: int = SHOWN_EPISODES) -> Path:
         """compare.html, compare.json and compare.md in a folder, which is made; all three, or none.
@@ -202,8 +203,6 @@ class PolicyComparison:
         Raises:
             OSError: they cannot be written.
         """
-        from agentrl.evaluation.comparison.files import write_together
-
         pages = {
             "compare.html": self.to_html(episodes=episodes),
             "compare.json": to_json(self.as_dict(), indent=2) + "\n",

@@ -1,12 +1,8 @@
-"""The style sheet of a comparison: that of report.html, and what only a comparison has."""
+"""What the style sheet of a comparison has beside that of report.html."""
 
 from __future__ import annotations
 
-from agentrl.evaluation.style import CSS
-
-STYLE = (
-    CSS
-    + """
+MORE_CSS = """
 svg .wanted { fill: var(--good); fill-opacity: .08; } svg .unwanted { fill: var(--bad); fill-opacity: .08; }
 svg .corner { font-weight: 600; } svg .name { fill: var(--text); }
 svg .point { stroke: var(--card); stroke-width: 1; fill-opacity: .75; }
@@ -35,4 +31,3 @@ td.clear { font-weight: 600; }
   table.figures small { font-size: 11px; letter-spacing: -.2px; }
 }
 """
-)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from agentrl.evaluation.documents import framed, table, text, whole_page
 from agentrl.evaluation.probe.lines import figures, large, rows
 from agentrl.evaluation.probe.picture import by_mean, picture
 from agentrl.evaluation.probe.report import ProbeReport
-from agentrl.evaluation.samples import text
-from agentrl.evaluation.style import CSS
 
 KINDS = {"trainable": "better", "not": "worse"}
 SAID = {
@@ -29,22 +28,15 @@ MAX_ROWS = 500
 
 
 def page(report: ProbeReport) -> str:
-    """The page; nothing in it runs or loads."""
-    title = text(f"{report.name}: agentrl probe")
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<title>{title}</title><style>{CSS}{MORE_CSS}</style></head><body>{_header(report)}{_pictures(report)}"
-        f"{_figures(report)}{_plan(report)}{_items(report)}</body></html>\n"
-    )
+    """The whole report."""
+    body = f"{_header(report)}{_pictures(report)}{_figures(report)}{_plan(report)}{_items(report)}"
+    return whole_page(f"{report.name}: agentrl probe", body, MORE_CSS)
 
 
 def fragment(report: ProbeReport) -> str:
-    """Verdict and pictures for a notebook's cell; a frame of its own keeps the styles apart."""
-    body = f"<style>{CSS}{MORE_CSS}</style>{_header(report)}{_pictures(report)}{_figures(report)}"
-    source = text(f'<!doctype html><html lang="en"><meta charset="utf-8">{body}</html>')
-    return f'<iframe title="agentrl probe" sandbox srcdoc="{source}" style="width:100%;height:900px;border:0"></iframe>'
+    """Verdict, pictures and figures for a notebook's cell."""
+    body = f"{_header(report)}{_pictures(report)}{_figures(report)}"
+    return framed(whole_page(f"{report.name}: agentrl probe", body, MORE_CSS), title="agentrl probe", height=900)
 
 
 def _header(report: ProbeReport) -> str:
@@ -77,7 +69,7 @@ def _pictures(report: ProbeReport) -> str:
 
 
 def _figures(report: ProbeReport) -> str:
-    head = "".join(f'<th scope="col">{text(split.split)}</th>' for split in report.splits)
+    heads = ("", *(split.split for split in report.splits))
     body = "".join(
         f'<tr><th scope="row">{text(name)}</th>{"".join(map(_cell, cells))}</tr>' for name, cells in rows(report)
     )
@@ -86,8 +78,7 @@ def _figures(report: ProbeReport) -> str:
         for name, said in figures(report)
     )
     return (
-        f'<h2>Figures</h2><div class="wide"><table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table>'
-        f'</div><div class="wide"><table><tbody>{more}</tbody></table></div>'
+        f"<h2>Figures</h2>{table('figures by split', heads, body)}{table('figures of the whole', (), more)}"
         '<p class="note">In brackets: 95 % intervals over items.</p>'
     )
 
@@ -115,11 +106,10 @@ def _plan(report: ProbeReport) -> str:
         f'<td class="words">{text(each.source)}</td></tr>'
         for name, each in vars(report.plan.assumptions).items()
     )
+    planned = table("the run that is planned", ("", "expected", "95 %", ""), "".join(lines))
     return (
-        '<h2>The run that is planned</h2><div class="wide"><table><thead><tr><th></th><th scope="col">expected</th>'
-        f'<th scope="col">95 %</th><th></th></tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
-        f'<details><summary>What this rests on</summary><div class="wide"><table><tbody>{given}</tbody></table></div>'
-        "</details>"
+        f"<h2>The run that is planned</h2>{planned}"
+        f"<details><summary>What this rests on</summary>{table('what this rests on', (), given)}</details>"
     )
 
 
@@ -132,8 +122,5 @@ def _items(report: ProbeReport) -> str:
         for split, item in found[:MAX_ROWS]
     )
     cut = f'<p class="note">{len(found) - MAX_ROWS} more in the JSON file.</p>' if len(found) > MAX_ROWS else ""
-    columns = "".join(f'<th scope="col">{name}</th>' for name in ("split", "mean", "best", "deviation", "scores"))
-    return (
-        f'<details><summary>Items</summary><div class="wide"><table><thead><tr><th scope="col">item</th>{columns}</tr>'
-        f"</thead><tbody>{lines}</tbody></table></div>{cut}</details>"
-    )
+    heads = ("item", "split", "mean", "best", "deviation", "scores")
+    return f"<details><summary>Items</summary>{table('items', heads, lines)}{cut}</details>"

@@ -10,8 +10,8 @@ from itertools import pairwise
 from statistics import fmean
 
 from agentrl.evaluation.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Frame, number
+from agentrl.evaluation.documents import text
 from agentrl.evaluation.probe.samples import ItemScores, voting
-from agentrl.evaluation.samples import text
 
 MAX_MARKS = 400
 """More items than this are drawn every so many: the page stays small."""

@@ -1,29 +1,38 @@
-"""HTML that every page of a comparison is made of: the document, its frame in a notebook, a table."""
+"""HTML documents that work offline: escaped text, the whole page, its frame in a notebook, a table."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
 
-from agentrl.evaluation.comparison.style import STYLE
-from agentrl.evaluation.samples import text
+from agentrl.evaluation.style import CSS
+from agentrl.printable import visible
 
 
-def whole_page(title: str, body: str) -> str:
-    """A document of its own."""
+def text(value: object) -> str:
+    """Escaped for HTML, with symbols for the characters that would not be seen."""
+    return escape(visible(str(value)))
+
+
+def whole_page(title: str, body: str, more_css: str = "") -> str:
+    """A document of its own, in the style of report.html; nothing in it runs or loads.
+
+    Args:
+        body: HTML; what models wrote is escaped in it.
+    """
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        # model text is escaped; should that ever fail, nothing in it may run or load
+        # should escaping ever fail, nothing that a model wrote may run or load
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<title>{text(title)}</title><style>{STYLE}</style></head><body>{body}</body></html>\n"
+        f"<title>{text(title)}</title><style>{CSS}{more_css}</style></head><body>{body}</body></html>\n"
     )
 
 
-def framed(page: str, *, height: int = 720) -> str:
+def framed(page: str, *, title: str, height: int = 720) -> str:
     """A page inside of another one, such as a notebook, that shares neither style nor rights with it."""
     return (
-        f'<iframe sandbox title="comparison" style="width:100%;height:{height}px;border:1px solid #8888" '
+        f'<iframe sandbox title="{text(title)}" style="width:100%;height:{height}px;border:1px solid #8888" '
         f'srcdoc="{escape(page, quote=True)}"></iframe>'
     )
 
