@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentrl.evaluation.probe.best_of import best_of, pass_at_k, pass_curves, pass_hat_k
+from agentrl.evaluation.pass_at_k import all_of_k, one_of_k
+from agentrl.evaluation.probe.best_of import best_of, pass_curves
 from agentrl.evaluation.probe.bounds import mean_interval, ratio_interval, share_interval
 from agentrl.evaluation.probe.groups import expected_shares, fit, groups, recommended, sizes_of
 from agentrl.evaluation.probe.power import smallest_effect
@@ -37,8 +38,8 @@ def test_pass_at_k_and_pass_hat_k_are_the_shares_of_the_subsets(n: int) -> None:
     for c, k in product(range(n + 1), range(1, n + 1)):
         passed = [index < c for index in range(n)]
         subsets = [[passed[index] for index in chosen] for chosen in combinations(range(n), k)]
-        assert pass_at_k(n, c, k) == pytest.approx(fmean(any(each) for each in subsets))
-        assert pass_hat_k(n, c, k) == pytest.approx(fmean(all(each) for each in subsets))
+        assert one_of_k(n, c, k) == pytest.approx(fmean(any(each) for each in subsets))
+        assert all_of_k(n, c, k) == pytest.approx(fmean(all(each) for each in subsets))
 
 
 @pytest.mark.parametrize("rate", [Fraction(0), Fraction(1, 7), Fraction(1, 2), Fraction(9, 10)])
@@ -50,7 +51,7 @@ def test_pass_at_k_and_pass_hat_k_are_unbiased(rate: Fraction) -> None:
         for outcome in product((False, True), repeat=n):
             c = sum(outcome)
             chance = float(rate**c * (1 - rate) ** (n - c))
-            at, hat = at + chance * pass_at_k(n, c, k), hat + chance * pass_hat_k(n, c, k)
+            at, hat = at + chance * one_of_k(n, c, k), hat + chance * all_of_k(n, c, k)
         assert at == pytest.approx(float(1 - (1 - rate) ** k))
         assert hat == pytest.approx(float(rate**k))
 

@@ -11,7 +11,8 @@ import pytest
 
 from agentrl.errors import ConfigError
 from agentrl.evaluation.conditions import tasks_digest
-from agentrl.evaluation.suites import freeze_suite, read_suite, with_tags
+from agentrl.evaluation.suites import freeze_suite, read_suite
+from agentrl.evaluation.tags import with_tags
 from agentrl.types import Task
 from tests.factories import make_task
 

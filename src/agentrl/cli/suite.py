@@ -39,7 +39,8 @@ def freeze(
     from agentrl.config import training_sections
     from agentrl.data.tasks import SPLITS, load_tasks
     from agentrl.errors import ConfigError
-    from agentrl.evaluation.suites import freeze_suite, with_tags
+    from agentrl.evaluation.suites import freeze_suite
+    from agentrl.evaluation.tags import with_tags
 
     split = split or "validation"
     if split not in SPLITS:

@@ -11,11 +11,11 @@ from agentrl.config import RunConfig, training_sections
 from agentrl.data.overlap import refuse_overlap
 from agentrl.data.tasks import SPLITS, Splits, load_tasks
 from agentrl.errors import ConfigError
-from agentrl.evaluation.comparison.tags import tags_of
 from agentrl.evaluation.contender import BASELINE, Contender, PolicySource, with_contender
 from agentrl.evaluation.evaluation_files import Evaluation
 from agentrl.evaluation.partial import Partial
-from agentrl.evaluation.suites import Suite, read_suite, with_tags
+from agentrl.evaluation.suites import Suite, read_suite
+from agentrl.evaluation.tags import tags_of, with_tags
 from agentrl.progress import Reporter, SilentReporter, Tally
 from agentrl.rollout.outage import OutageGuard
 from agentrl.types import Task

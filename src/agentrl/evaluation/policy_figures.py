@@ -14,9 +14,9 @@ from agentrl.evaluation.comparison.figures import Figure as Change
 from agentrl.evaluation.comparison.figures import resamples_of
 from agentrl.evaluation.comparison.measures import differences, pass_at_k
 from agentrl.evaluation.comparison.pairs import pair
-from agentrl.evaluation.comparison.tags import tags_of
 from agentrl.evaluation.evaluation_files import Evaluation
 from agentrl.evaluation.intervals import LEVEL, Interval, percentile_interval
+from agentrl.evaluation.tags import tags_of
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from agentrl.data.rows import checked_task
 from agentrl.data.tasks import Splits
 from agentrl.disk import file_digest, write_text
 from agentrl.errors import ConfigError
-from agentrl.evaluation.comparison.tags import tags_of
+from agentrl.evaluation.tags import tags_of
 from agentrl.runs.files import to_json
 from agentrl.strict_json import strict_json
 from agentrl.types import Task
@@ -149,17 +149,3 @@ def _tasks(path: Path) -> tuple[Task, ...]:
             raise ConfigError(f"{path}:{number}: found no row with an id of its own, messages and item")
         tasks[row["id"]] = checked_task(Task(row["id"], tuple(row["messages"]), dict(row["item"])))
     return tuple(tasks.values())
-
-
-def with_tags(tasks: Sequence[Task], tags: Sequence[str]) -> tuple[Task, ...]:
-    """The tasks that have one of the tags; all of them where no tag is given.
-
-    Raises:
-        ConfigError: no task has such a tag; the message lists those that there are.
-    """
-    known = sorted({tag for task in tasks for tag in tags_of(task)})
-    for tag in tags:
-        if tag not in known:
-            allowed = ", ".join(known) or "none, as no item has a key `tags`"
-            raise ConfigError(f"tag {tag!r}: no item has it; allowed: {allowed}")
-    return tuple(task for task in tasks if not tags or {*tags} & {*tags_of(task)})

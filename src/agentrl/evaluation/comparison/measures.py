@@ -12,8 +12,7 @@ from agentrl.evaluation.comparison.loops import longest_loop, repeated_calls
 from agentrl.evaluation.comparison.pairs import Pairs
 from agentrl.evaluation.infrastructure import repeated_ngram_fraction
 from agentrl.evaluation.metrics import same_tool_repeats
-from agentrl.evaluation.probe.best_of import pass_at_k as one_of_k
-from agentrl.evaluation.probe.best_of import pass_hat_k as all_of_k
+from agentrl.evaluation.pass_at_k import all_of_k, one_of_k
 from agentrl.types import FailureClass, Rollout, StopReason
 
 PARTS = {"score_part_": "sub_scores", "holdout_score_of_": "holdout"}

@@ -8,10 +8,7 @@ from agentrl.evaluation.comparison.figures import Figure, mean_figure
 from agentrl.evaluation.comparison.measures import is_success
 from agentrl.evaluation.comparison.pairs import Pairs
 from agentrl.evaluation.comparison.significance import holm, sign_flip_p_values
-from agentrl.types import Task
-
-TAGS = "tags"
-"""Key of a row of the data set: a list of words, or one."""
+from agentrl.evaluation.tags import tags_of
 
 
 @dataclass(frozen=True)
@@ -38,13 +35,6 @@ class TagChanges:
     """Items without a tag."""
     rows: tuple[TagChange, ...] = field(repr=False)
     """By name."""
-
-
-def tags_of(task: Task) -> tuple[str, ...]:
-    """The task's tags, sorted; none where it has none, or something else stands there."""
-    found = task.item.get(TAGS)
-    words = [found] if isinstance(found, str) else found if isinstance(found, list) else []
-    return tuple(sorted({word for word in words if isinstance(word, str) and word}))
 
 
 def tag_changes(pairs: Pairs, looked_at: int = 0) -> TagChanges:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import comb
 from statistics import fmean
 
 import numpy as np
 
 from agentrl.evaluation.intervals import Interval
+from agentrl.evaluation.pass_at_k import all_of_k, one_of_k
 from agentrl.evaluation.probe.bounds import mean_interval
 from agentrl.evaluation.probe.samples import ItemScores, complete
 
@@ -27,25 +27,12 @@ def estimate(values: Sequence[float], *, low: float = 0.0, high: float = 1.0) ->
     return Estimate(fmean(values), mean_interval(values, low=low, high=high)) if values else None
 
 
-def pass_at_k(n: int, c: int, k: int) -> float:
-    """Chance that one of k samples passes, from c passes of n: 1 - C(n-c, k) / C(n, k).
-
-    Unbiased (Chen et al. 2021, arXiv:2107.03374, eq. 1); 1 - (1 - c/n)^k is not.
-    """
-    return 1 - comb(n - c, k) / comb(n, k)
-
-
-def pass_hat_k(n: int, c: int, k: int) -> float:
-    """Chance that all of k samples pass, pass^k: C(c, k) / C(n, k), unbiased (tau-bench, arXiv:2406.12045)."""
-    return comb(c, k) / comb(n, k)
-
-
 def pass_curves(items: Sequence[ItemScores], samples: int) -> dict[str, dict[int, Estimate]]:
     """`pass_at_k` and `pass_hat_k` for every k up to `samples`; an item with fewer votes than k is left out there."""
     found: dict[str, dict[int, Estimate]] = {"pass_at_k": {}, "pass_hat_k": {}}
     for k in range(1, samples + 1):
         counted = [(len(item.passed), sum(item.passed)) for item in items if len(item.passed) >= k]
-        for name, formula in (("pass_at_k", pass_at_k), ("pass_hat_k", pass_hat_k)):
+        for name, formula in (("pass_at_k", one_of_k), ("pass_hat_k", all_of_k)):
             if value := estimate([formula(n, c, k) for n, c in counted]):
                 found[name][k] = value
     return found
