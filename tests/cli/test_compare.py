@@ -100,6 +100,7 @@ def test_a_place_that_cannot_be_written_is_told(run: Path, tmp_path: Path) -> No
     result = compare(f"{run}@baseline", f"{run}@best", "--out", tmp_path / "file" / "x")
     assert result.exit_code == 2
     assert "--out" in result.stderr
+    assert result.stdout == ""
 
 
 def test_nothing_heavy_is_loaded(run: Path, tmp_path: Path) -> None:

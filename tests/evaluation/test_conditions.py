@@ -114,7 +114,16 @@ def test_a_section_allows_all_below_it_and_nothing_beside_it() -> None:
     allowed = refuse_other_conditions(("a", "b"), BEFORE, after, ["rollout"])
     assert [each.key for each in allowed] == ["rollout.max_tool_calls", "rollout.max_turns"]
     with pytest.raises(ConfigError, match="max_turns"):
-        refuse_other_conditions(("a", "b"), BEFORE, after, ["roll", "rollout.max_tool_calls"])
+        refuse_other_conditions(("a", "b"), BEFORE, after, ["rollout.max_tool_calls"])
+
+
+def test_what_is_allowed_and_no_condition_is_refused_also_where_nothing_differs() -> None:
+    for key in ("roll", "rollout.max_turn", "foo"):
+        with pytest.raises(ConfigError, match=f"allow-difference {key}: names no condition.*allowed: graders"):
+            refuse_other_conditions(("a", "b"), BEFORE, BEFORE, [key])
+    with pytest.raises(ConfigError, match=r"did you mean 'rollout\.max_turns'"):
+        refuse_other_conditions(("a", "b"), BEFORE, BEFORE, ["rollout.max_turn"])
+    assert refuse_other_conditions(("a", "b"), BEFORE, BEFORE, ["tools", "rollout.max_turns", "tools.versions"]) == []
 
 
 def test_a_config_without_the_sections_has_conditions_too() -> None:

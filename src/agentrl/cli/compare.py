@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agentrl.cli.options import Json
+from agentrl.cli.options import Json, make_folder
 from agentrl.printable import printable
 
 Source = "An evaluation file, or RUN@baseline, RUN@best, RUN@final, RUN@STEP, RUN@test-best."
@@ -44,6 +44,8 @@ def compare(
     from agentrl.runs.files import to_json
 
     found = compare_policies(a, b, allow_difference=allow_difference)
+    if out is not None:
+        make_folder("--out", out)
     print(to_json(found.as_dict(), indent=2) if as_json else found.to_text())
     if out is None:
         return

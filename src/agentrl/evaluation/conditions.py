@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from agentrl.config.section import did_you_mean
 from agentrl.config.tracking import SECRET_NAME
 from agentrl.errors import ConfigError
 from agentrl.runs.identity import ABSENT, Change, changes
@@ -65,13 +66,15 @@ def differing_conditions(
 
 
 def refuse_other_conditions(
-    names: tuple[str, str], before: Mapping[str, Any], after: Mapping[str, Any], allowed: Iterable[str] = ()
+    names: tuple[str, str], before: Mapping[str, Any], after: Mapping[str, Any], allowed: Sequence[str] = ()
 ) -> list[Change]:
     """Only the policy may differ; returns the differences that were allowed by name.
 
     Raises:
-        ConfigError: something else differs; every difference is named, with the option that allows it.
+        ConfigError: something else differs; every difference is named, with the option that allows it. Or a key that is
+            allowed names no condition of either.
     """
+    _refuse_unknown(allowed, before, after)
     refused, permitted = differing_conditions(before, after, allowed)
     if not refused:
         return permitted
@@ -82,6 +85,19 @@ def refuse_other_conditions(
         + "\n  ".join(lines)
         + f"\nMeasure both under the same conditions, or compare all the same, which the report says: {keys}"
     )
+
+
+def _refuse_unknown(allowed: Sequence[str], before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """A key with a typo would allow nothing, and say nothing."""
+    conditions = [*changes(before, {}), *changes({}, after)]
+    sections = sorted({*before, *after})
+    for key in allowed:
+        if key not in sections and not any(each.is_below((key,)) for each in conditions):
+            hint = did_you_mean(key, {*sections, *(each.key for each in conditions)})
+            raise ConfigError(
+                f"--allow-difference {key}: names no condition{hint}; allowed: {', '.join(sections)}, or a key below "
+                "one of them"
+            )
 
 
 def _named(declared: Any) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def _text(comparison: PolicyComparison) -> Iterator[str]:
         yield f"{label:<16}{''.join(f'{count:>14}' for count in row)}"
     yield ""
     if rows := _habits(comparison):
-        yield from textwrap.wrap(f"clear changes of habit: {'; '.join(map(habit, rows))}", WIDTH)
+        yield from textwrap.wrap(f"clear changes of habit, times an episode: {'; '.join(map(habit, rows))}", WIDTH)
     for name, losses in zip("AB", comparison.losses, strict=True):
         if losses.lost:
             yield from textwrap.wrap(f"{name}: {lost_sentence(losses)}", WIDTH)
@@ -112,7 +112,7 @@ def _markdown(comparison: PolicyComparison) -> Iterator[str]:
         yield f"| {label} | {' | '.join(str(counts[f'{reward}_{calls}']) for calls in COLUMNS)} |"
     yield ""
     if rows := _habits(comparison):
-        yield f"Clear changes of habit: {'; '.join(code(habit(row)) for row in rows)}."
+        yield f"Clear changes of habit, times an episode: {'; '.join(code(habit(row)) for row in rows)}."
         yield ""
     for name, losses in zip("AB", comparison.losses, strict=True):
         if losses.lost:

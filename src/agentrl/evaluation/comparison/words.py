@@ -99,8 +99,8 @@ def _equals(value: float) -> str:
 
 
 def habit(row: PatternChange) -> str:
-    """For example `cat cat 470 -> 58`."""
-    return f"{' '.join(row.tools)} {row.counts[0]} -> {row.counts[1]}"
+    """For example `cat cat 1.57 -> 0.19`: how often it occurs in an episode, as sides may differ in their samples."""
+    return f"{' '.join(row.tools)} {row.per_episode.baseline:.2f} -> {row.per_episode.candidate:.2f}"
 
 
 def lost_sentence(losses: Losses) -> str:
