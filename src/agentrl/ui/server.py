@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -43,8 +44,10 @@ def serve(runs_dir: Path, host: str, port: int, *, to_others: bool) -> None:
     try:
         listener = socket.create_server((host, port), family=family, backlog=128)
     except (OSError, OverflowError) as error:
+        number = getattr(error, "errno", None) or 0  # that of getaddrinfo is negative
+        reason = os.strerror(number) if number > 0 else str(error)
         hint = "; --port 0 takes a free one" if port else ""
-        raise ConfigError(f"--host {host} --port {port}: cannot listen there ({error}){hint}") from None
+        raise ConfigError(f"--host {host} --port {port}: cannot listen there ({reason}){hint}") from None
     # asyncio sets this on sockets whose protocol number says TCP, which this one's does not
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     shown = f"[{host}]" if ":" in host else host
