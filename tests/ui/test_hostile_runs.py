@@ -234,3 +234,18 @@ def test_no_heading_of_a_csv_begins_a_formula(name: str) -> None:
             quoted ^= char == '"'
             before = char
     assert f'"{name}' not in heading or not name.startswith(("=", "\n", "\uff1d", "\uff0b", "\uff20"))
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_other_pages_load_nothing_and_may_lead_here(client: TestClient, site: str) -> None:
+    for mode, status in (("no-cors", 403), ("cors", 403), ("navigate", 200)):
+        headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode}
+        assert client.get("/episodes?contains=x", headers=headers).status_code == status
+    ours = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}
+    assert client.get("/runs.live", headers=ours).status_code == 200
+
+
+def test_an_endless_search_is_cut(client: TestClient) -> None:
+    shown = client.get("/episodes", params={"contains": "word " * 5000}).text
+    assert "found 25,000 characters" in shown
+    assert shown.count("word") < 10_000

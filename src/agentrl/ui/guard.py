@@ -14,6 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentrl.addresses import asked_host, is_loopback, plain_address
 
+OTHER_SITES = frozenset({"cross-site", "same-site"})
+"""What a browser says of a page of somebody else that asks; the latter of one at another port of this machine."""
 CHANGES_NOTHING = frozenset({"GET", "HEAD", "OPTIONS"})
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
@@ -62,6 +64,8 @@ class Guard:
         is_known = host in self.hosts or (bool(self.hosts) and plain_address(host) is not None)
         if not (is_loopback(host) or is_known):
             return f"Found the host {', '.join(said)!r:.80}; ask for localhost or 127.0.0.1.\n"
+        if headers.get("sec-fetch-site") in OTHER_SITES and headers.get("sec-fetch-mode") != "navigate":
+            return "Other pages may lead here, and load nothing from here.\n"
         origins = headers.getlist("origin")
         if method not in CHANGES_NOTHING and [_host(each) for each in origins] != said:
             return f"Found the origin {', '.join(origins)!r:.80}; only pages of this server may change anything.\n"

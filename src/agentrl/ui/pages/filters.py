@@ -15,6 +15,8 @@ from agentrl.ui.links import run_url, with_query
 
 PAGE = 50
 """Episodes of one page of a list."""
+MAX_SEARCH_CHARS = 1000
+"""Of a text that is looked for: every word of it is looked up."""
 SPLITS = ("train", "validation", "test")
 OUTCOMES = tuple(each.value for each in Outcome)
 FAILURES = tuple(each.value for each in FailureClass)
@@ -86,6 +88,11 @@ def read_filter(parameters: QueryParams, *, run: str | None = None) -> EpisodeFi
     problems: list[str] = []
     asked: dict[str, Any] = {"runs": (run,) if run else tuple(dict.fromkeys(filter(None, parameters.getlist("run"))))}
     asked |= {field_: parameters.get(name, "") for name, field_ in TEXTS.items()}
+    if len(asked["contains"]) > MAX_SEARCH_CHARS:
+        problems.append(
+            f"contains: found {len(asked['contains']):,} characters; the first {MAX_SEARCH_CHARS:,} are used"
+        )
+        asked["contains"] = asked["contains"][:MAX_SEARCH_CHARS]
     for name, (field_, allowed) in CHOICES.items():
         found = parameters.get(name, "")
         if found and found not in allowed:
