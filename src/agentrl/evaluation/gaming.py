@@ -7,7 +7,7 @@ from typing import Any
 
 from agentrl.evaluation.documents import text
 from agentrl.evaluation.goodhart import goodhart_chart, goodhart_of
-from agentrl.evaluation.outcome import finite
+from agentrl.runs.files import finite
 
 HEAD = ("step", "sqrt(KL)", "score", "hold-out", "gap", "fall since its best", "graded")
 

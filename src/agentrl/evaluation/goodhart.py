@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from agentrl.evaluation.charts import BOTTOM, HEIGHT, LEFT, RIGHT, WIDTH, Frame, number
-from agentrl.evaluation.outcome import finite
+from agentrl.runs.files import finite
 
 MIN_POINTS = 5  # evaluations besides the baseline before two coefficients are fitted to them
 TITLE = "Score and hold-out score by distance from the baseline"

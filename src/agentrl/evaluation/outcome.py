@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from agentrl.evaluation.documents import text
 from agentrl.evaluation.table import NOTE, Row, section_notes, section_title, table_rows
-
-
-def finite(value: object) -> float | None:
-    """The number, or None for anything that cannot be shown as one."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:  # a whole number beyond all floats
-        return None
+from agentrl.runs.files import finite
 
 
 def verdict(summary: Mapping[str, Any], progress: str) -> tuple[str, list[str]]:

@@ -13,10 +13,10 @@ from agentrl.errors import CheckpointError
 from agentrl.evaluation.charts import Series, line_chart, stacked_bars
 from agentrl.evaluation.documents import text, whole_page
 from agentrl.evaluation.gaming import gaming_section
-from agentrl.evaluation.outcome import before_after, finite, quadrants, verdict
+from agentrl.evaluation.outcome import before_after, quadrants, verdict
 from agentrl.evaluation.samples import samples_section
 from agentrl.runs import read_json, read_metrics
-from agentrl.runs.files import CONFIG, MANIFEST, STOP, SUMMARY
+from agentrl.runs.files import CONFIG, MANIFEST, STOP, SUMMARY, finite
 
 Rows = Sequence[Mapping[str, Any]]
 

@@ -53,6 +53,16 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no JSON form: {value!r:.80}")
 
 
+def finite(value: object) -> float | None:
+    """The number, or None for anything that cannot be shown as one."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # a whole number beyond all floats
+        return None
+
+
 def read_json(run: Path, name: str) -> Any:
     """The parsed `run/name`, or None where there is no such file.
 

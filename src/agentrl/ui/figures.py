@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agentrl.evaluation.outcome import finite
+from agentrl.runs.files import finite
 from agentrl.ui.plots import Plot, expanded, plot_of
 
 Row = Mapping[str, Any]

@@ -10,10 +10,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from agentrl.config import PPOConfig
-from agentrl.evaluation.outcome import finite
 from agentrl.ppo.rules import Rule, rules
 from agentrl.ppo.signals import WINDOW
 from agentrl.ppo.signals import Limit as Threshold
+from agentrl.runs.files import finite
 from agentrl.ui.charts import Limit
 from agentrl.ui.figures import Row
 

@@ -13,8 +13,7 @@ from typing import Any
 import yaml
 
 from agentrl.evaluation.evaluation_files import told_step
-from agentrl.evaluation.outcome import finite
-from agentrl.runs.files import CONFIG, EVALUATIONS, MANIFEST, METRICS, STOP, SUMMARY, WARNINGS
+from agentrl.runs.files import CONFIG, EVALUATIONS, MANIFEST, METRICS, STOP, SUMMARY, WARNINGS, finite
 from agentrl.ui.figures import Row
 from agentrl.ui.index.run_rows import mean_over_items
 from agentrl.ui.index.small_files import json_object, plain, read_bytes, read_object

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from agentrl.runs.files import CONFIG, EVALUATIONS, MANIFEST, METRICS, STOP, SUMMARY
+from agentrl.runs.files import CONFIG, EVALUATIONS, MANIFEST, METRICS, STOP, SUMMARY, finite
 from agentrl.ui.index.records import RunRow
 from agentrl.ui.index.small_files import read_bytes, read_object
 
@@ -173,16 +172,6 @@ def mean_over_items(evaluation: Mapping[str, Any], key: str) -> float | None:
     values = [finite(item.get(key)) for item in (items if isinstance(items, list) else ()) if isinstance(item, dict)]
     known = [value for value in values if value is not None]
     return fmean(known) if known else None
-
-
-def finite(value: object) -> float | None:
-    """As `evaluation.outcome.finite`, whose room would take longer to import than the index to open."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:  # a whole number beyond all floats
-        return None
 
 
 def _whole(value: Any) -> int | None:

@@ -13,9 +13,9 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import Response
 from markupsafe import Markup
 
-from agentrl.evaluation.outcome import finite, verdict
+from agentrl.evaluation.outcome import verdict
 from agentrl.ppo.rules import Rule
-from agentrl.runs.files import SUMMARY
+from agentrl.runs.files import SUMMARY, finite
 from agentrl.ui.dependencies import Index, RunName, Shelf
 from agentrl.ui.figures import MINUTES, Metrics, MetricsShelf, run_figure, whole_figure
 from agentrl.ui.guard_states import GuardState, guard_states, limits_of, rules_of, worst

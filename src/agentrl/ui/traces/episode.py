@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from agentrl.evaluation.outcome import finite
+from agentrl.runs.files import finite
 from agentrl.ui.traces.loose import (
     count_of,
     json_of,

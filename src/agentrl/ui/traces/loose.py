@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agentrl.evaluation.outcome import finite
+from agentrl.runs.files import finite
 
 
 def text_of(value: object) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
-from agentrl.evaluation.outcome import finite
 from agentrl.printable import visible
+from agentrl.runs.files import finite
 from agentrl.runs.token_facts import Numbers, TokenFacts
 from agentrl.ui.traces.loose import list_of, mapping_of
 
