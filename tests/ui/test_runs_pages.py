@@ -363,3 +363,19 @@ def test_a_directory_without_runs_says_how_to_make_one(page: Page, serve: Serve,
     address = serve(tmp_path)
     page.goto(address)
     assert "There is no run in this directory yet" in page.locator("main").inner_text()
+    assert f"agentrl train CONFIG --run-dir {tmp_path}/NAME" in page.locator("main").inner_text()
+
+
+def test_the_first_run_of_a_directory_ends_the_empty_page(page: Page, serve: Serve, tmp_path: Path) -> None:
+    page.clock.install()
+    page.goto(serve(tmp_path))
+    expect(page.locator("main")).to_contain_text("There is no run")
+    write_run(tmp_path / "first", 2)
+    for _ in range(50):  # the server looks for runs in its own time
+        page.clock.run_for(15_100)
+        if page.locator("table.runs").count():
+            break
+        page.wait_for_timeout(200)
+    listed(page).to_have_text(["first"])
+    expect(page.locator("main")).not_to_contain_text("There is no run")
+    expect(page.get_by_role("button", name="Compare selected runs")).to_be_visible()

@@ -98,7 +98,7 @@ def _followed(
         "total": len(rows),
         "runs_dir": request.app.state.runs_dir,
     }
-    said = f"{counts['running']} of {len(rows)} runs are running."
+    said = f"{len(rows)} run{'s' * (len(rows) != 1)}, {counts['running']} running."
     progress = f"{counts['running']} running" if counts["running"] else ""
     return Followed(
         {"table": table}, said=said, progress=progress, is_live=counts["running"] > 0 or index.unread > 0, facts=facts

@@ -1,4 +1,4 @@
-// The list of runs: how many are selected; a selection outlives sorting and filtering.
+// The list of runs: how many are selected; a selection outlives sorting and filtering. The first run ends the empty page.
 
 const form = document.querySelector("[data-compare]");
 const KEY = "agentrl.selected";
@@ -37,4 +37,7 @@ if (form) {
   });
   form.addEventListener("swapped", mark);
   mark();
+} else {
+  // there was no run, and so nothing to filter or to compare: with the first one the page is another
+  document.addEventListener("swapped", () => document.querySelector("table.runs") && location.reload());
 }
