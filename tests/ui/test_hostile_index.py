@@ -49,6 +49,17 @@ def test_a_line_that_would_fill_the_memory_is_not_read_to_its_end(
     assert "has a line of more than 4 MB" in problems(opened(tmp_path))[0]
 
 
+def test_a_file_that_would_fill_the_memory_is_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(episodes, "MAX_FILE", 1 << 20)
+    write_file(write_run(tmp_path / "a"), "train-000001", [make_rollout()] * 2500)
+    write_file(tmp_path / "a", "train-000002", [make_rollout(answer="fine")])
+    index = opened(tmp_path)
+    assert "unpacks to more than 1 MB" in problems(index)[0]
+    assert total(index, "fine") == 1
+
+
 def link(folder_: Path, name: str, to: Path) -> None:
     folder_.mkdir(parents=True)
     (folder_ / name).symlink_to(to)

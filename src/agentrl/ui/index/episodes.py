@@ -18,8 +18,8 @@ from agentrl.ui.index.places import open_plain
 BEGINNING = 200
 """Characters of question and answer that a list shows."""
 
-MAX_LINE = 1 << 27
-"""Bytes of one rollout, unpacked: a file of a few kB may hold more than any memory."""
+MAX_LINE, MAX_FILE = 1 << 27, 1 << 31
+"""Bytes of one rollout and of all, unpacked: a file of a few kB may hold more than any memory."""
 
 _CHUNK = 1 << 20
 _NUMBERS = re.compile(
@@ -101,9 +101,11 @@ def read_lines(path: Path) -> Iterator[bytes]:
         OSError: it cannot be opened.
     """
     with open_plain(path) as raw, gzip.GzipFile(fileobj=raw) as file:
-        rest = bytearray()
+        rest, unpacked = bytearray(), 0
         try:
             while chunk := file.read(_CHUNK):
+                if (unpacked := unpacked + len(chunk)) > MAX_FILE:
+                    raise DamagedFile(f"unpacks to more than {MAX_FILE >> 20:,} MB")
                 first, *others = chunk.split(b"\n")
                 rest += first
                 if len(rest) > MAX_LINE:
