@@ -23,7 +23,8 @@ from agentrl.data.tasks import load_tasks
 from agentrl.errors import ConfigError
 from agentrl.evaluation.conditions import tasks_digest
 from agentrl.evaluation.evaluate_policy import EvalOptions, evaluate_policy
-from agentrl.evaluation.evaluation_files import find_evaluation, read_evaluation
+from agentrl.evaluation.evaluation_files import read_evaluation
+from agentrl.evaluation.run_evaluations import find_evaluation
 from agentrl.rollout import api_address
 from agentrl.rollout.turns import derive_seed
 from agentrl.types import FailureClass

@@ -14,15 +14,8 @@ import pytest
 import yaml
 
 from agentrl.errors import ConfigError
-from agentrl.evaluation.evaluation_files import (
-    Evaluation,
-    find_evaluation,
-    read_evaluation,
-    recorded_name,
-    rollouts_beside,
-    step_of,
-    write_evaluation,
-)
+from agentrl.evaluation.evaluation_files import Evaluation, read_evaluation, rollouts_beside, write_evaluation
+from agentrl.evaluation.run_evaluations import find_evaluation, recorded_name, step_of
 from agentrl.runs import RunDirectory
 from agentrl.types import FailureClass, StopReason
 from tests.factories import make_rollout

@@ -50,7 +50,7 @@ def test_changed_items_are_refused_with_both_digests(tmp_path: Path) -> None:
     digest, items = read_suite(path).digest, tmp_path / "suite.items.jsonl"
     items.write_text(items.read_text().replace("1.5", "1.6"))
     changed = hashlib.sha256(items.read_bytes()).hexdigest()
-    with pytest.raises(ConfigError, match=rf"found digest {changed}; suite\.json froze {digest}"):
+    with pytest.raises(ConfigError, match=rf"found digest {changed}; suite\.json was written with {digest}"):
         read_suite(path)
 
 

@@ -16,7 +16,7 @@ from agentrl.config import RunConfig, training_sections
 from agentrl.data.tasks import Splits, load_tasks
 from agentrl.errors import ConfigError
 from agentrl.evaluation.conditions import conditions
-from agentrl.evaluation.evaluation_files import AT
+from agentrl.evaluation.run_evaluations import AT
 from agentrl.evaluation.versions import versions
 from agentrl.progress import Reporter
 from agentrl.rollout.api_address import ApiAddress

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from agentrl.disk import write_text
 from agentrl.errors import ConfigError
+from agentrl.evaluation.paired_files import beside
 from agentrl.rollout.engine import RolloutEngine
 from agentrl.rollout.turns import derive_seed
 from agentrl.runs.files import to_json
@@ -23,7 +24,7 @@ from agentrl.types import Rollout, StopReason, Task
 
 def partial_beside(path: Path) -> Path:
     """Where the rollouts of the evaluation file `path` are kept until it is written."""
-    return path.with_name(f"{path.name.removesuffix('.json')}.partial.jsonl")
+    return beside(path, ".partial.jsonl")
 
 
 class Partial:

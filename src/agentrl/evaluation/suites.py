@@ -18,6 +18,7 @@ from agentrl.data.rows import checked_task
 from agentrl.data.tasks import Splits
 from agentrl.disk import file_digest, write_text
 from agentrl.errors import ConfigError
+from agentrl.evaluation.paired_files import beside, file_beside, read_record, reading
 from agentrl.evaluation.tags import tags_of
 from agentrl.runs.files import to_json
 from agentrl.strict_json import strict_json
@@ -104,7 +105,7 @@ def freeze_suite(
 
 def items_beside(path: Path) -> Path:
     """Where the tasks of the suite `path` are kept."""
-    return path.with_name(f"{path.name.removesuffix('.json')}.items.jsonl")
+    return beside(path, ".items.jsonl")
 
 
 def read_suite(path: Path) -> Suite:
@@ -113,30 +114,17 @@ def read_suite(path: Path) -> Suite:
     Raises:
         ConfigError: it is no suite, or its tasks are not those that were frozen.
     """
-    try:
-        record = json.loads(path.read_text("utf-8"))
-        if not isinstance(record, dict) or record.get("format") != FORMAT:
-            found = record.get("format") if isinstance(record, dict) else type(record).__name__
-            allowed = f"allowed: {FORMAT!r}, as `agentrl suite freeze` writes it"
-            raise ConfigError(f"{path}: found format {found!r}; {allowed}")
-        items = path.with_name(str(record["items"]))
-        if not items.is_file():
-            raise ConfigError(f"{path}: its items, {items.name}, are not beside it: keep the two files together")
-        if (found := file_digest(items)) != record["digest"]:
-            raise ConfigError(
-                f"{items}: found digest {found}; {path.name} froze {record['digest']}. What was measured on it before "
-                "was measured on other tasks: bring the file back, or freeze a suite of another name"
-            )
+    changed = (
+        ". What was measured on it before was measured on other tasks: bring the file back, or freeze a suite of "
+        "another name"
+    )
+    with reading(path, "suite"):
+        record = read_record(path, FORMAT, "`agentrl suite freeze` writes it")
+        items = file_beside(path, record, "items", "digest", changed)
         return Suite(
             **{key: str(record[key]) for key in ("name", "version", "digest", "split", "source", "frozen_at")},
             tasks=_tasks(items),
         )
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{path}: is no suite ({type(error).__name__}: {error})") from error
 
 
 def _tasks(path: Path) -> tuple[Task, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from agentrl.evaluation.evaluation_files import told_step
+from agentrl.evaluation.run_evaluations import told_step
 from agentrl.runs.files import CONFIG, EVALUATIONS, MANIFEST, METRICS, STOP, SUMMARY, WARNINGS, finite
 from agentrl.ui.figures import Row
 from agentrl.ui.index.run_rows import mean_over_items

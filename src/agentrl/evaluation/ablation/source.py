@@ -9,7 +9,7 @@ from typing import Any
 
 from agentrl.errors import ConfigError
 from agentrl.evaluation.contender import BASELINE, PolicySource
-from agentrl.evaluation.evaluation_files import AT, find_evaluation
+from agentrl.evaluation.run_evaluations import AT, find_evaluation
 from agentrl.runs.sound_traces import sound_rollout
 from agentrl.runs.trace_files import read_traces
 from agentrl.types import Rollout

@@ -29,8 +29,9 @@ from agentrl.evaluation.comparison.measures import differences, pass_at_k
 from agentrl.evaluation.comparison.pairs import OTHER_TASK, Pairs, pair
 from agentrl.evaluation.comparison.patterns import PatternChanges, pattern_changes
 from agentrl.evaluation.comparison.tags import TagChanges, tag_changes
-from agentrl.evaluation.evaluation_files import Evaluation, find_evaluation
+from agentrl.evaluation.evaluation_files import Evaluation
 from agentrl.evaluation.metrics import evaluate_rollouts
+from agentrl.evaluation.run_evaluations import find_evaluation
 from agentrl.runs.files import to_json
 from agentrl.runs.identity import Change
 
