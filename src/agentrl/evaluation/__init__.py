@@ -3,10 +3,10 @@
 Read `metrics.py` first, then `compare.py`; `report.py` writes report.html from a run directory. `measure.py` is what a
 run measures of its policies, `holdout.py` and `goodhart.py` watch whether its reward still means what it should;
 `agreement.py`, `people.py` and `grader_comparison.py` ask that of a grader. `evaluate_policy.py` measures any policy, a
-model behind an API too (`contender.py`), on a split or a frozen suite (`suites.py`), as an `evaluation_files.py`; those
-that a run has made are found by `run_evaluations.py`. `comparison/` holds two such measurements against each other, item
-by item; `probe/` asks whether a task can be learned, `ablation/` what single turns are worth. All pages are made of
-`documents.py` and `charts.py`.
+model behind an API too (`contender.py`), on a split or a frozen suite (`suites.py`), as an `evaluation_files.py`;
+`run_evaluations.py` finds those that a run has made. `comparison/` holds two of them against each other, item by item,
+`probe/` asks whether a task can be learned, `ablation/` what single turns are worth. Pages are made of `documents.py`
+and `charts.py`.
 May import: floors 0-4.
 """
 
