@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("duckdb", reason="the extra agentrl[ui] is not installed")
 
 from agentrl.runs.traces import to_trace
-from agentrl.ui.index import EpisodeQuery, episodes, folder
+from agentrl.ui.index import EpisodeQuery, RunsIndex, episodes, folder
 from tests.factories import make_rollout
 from tests.ui.index_runs import write_file, write_run
 from tests.ui.test_index_building import INDEX, opened, problems, total
@@ -116,3 +116,15 @@ def test_a_catalog_that_none_of_ours_wrote_is_none(tmp_path: Path, text: str | N
     else:
         (where / "catalog.json").write_text(text)
     assert total(opened(tmp_path), "inside") == 1
+
+
+@pytest.mark.parametrize("part", ["rows.parquet", "texts.bin"])
+def test_an_index_that_rots_on_disk_is_built_anew(tmp_path: Path, part: str) -> None:
+    write_file(write_run(tmp_path / "a"), "train-000001", [make_rollout(answer="inside")])
+    opened(tmp_path).close()
+    [path] = (tmp_path / INDEX).rglob(part)
+    path.write_bytes(b"\xde" * path.stat().st_size)
+    index = RunsIndex(tmp_path)
+    assert total(index, "inside") == 0
+    index.refresh()
+    assert total(index, "inside") == 1

@@ -57,7 +57,7 @@ class RunsIndex:
         self._found: list[FoundFile] = []
         self._metrics, self._facts = MetricsTail(), RunFacts()
         self._refreshing = threading.Lock()
-        self._is_closed = False
+        self._is_closed = self._is_discarded = False
         self._stamp: tuple[int, int, int] | None = None
         self._snapshot = Snapshot(self._folder, Catalog(), ())
         self.refresh(seconds=OPENING_SECONDS)
@@ -115,9 +115,28 @@ class RunsIndex:
 
         try:
             return question(self._snapshot)
-        except (OSError, ValueError, duckdb.Error):
+        except (OSError, ValueError, LookupError, duckdb.Error):
             self._load(anew=True)
+        try:
             return question(self._snapshot)
+        except (OSError, ValueError, LookupError, duckdb.IOException, duckdb.InvalidInputException):
+            if not self._discard():
+                raise
+            return question(self._snapshot)
+
+    def _discard(self) -> bool:
+        """Forget an index that is damaged though its files have their sizes, so that `refresh` builds it anew.
+
+        Once: what fails again has another reason. Returns whether it was done.
+        """
+        if self._is_discarded:
+            return False
+        with self._refreshing, self._folder.writing() as may_write:
+            if may_write:
+                self._is_discarded = True
+                self._folder.write(Catalog())
+                self._load(anew=True)
+        return self._is_discarded
 
     def runs(self) -> list[RunRow]:
         """All runs, by name."""
