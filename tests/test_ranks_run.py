@@ -129,7 +129,7 @@ def test_a_launch_with_shards_is_the_run_of_one_process_and_goes_on_in_one(toy: 
     assert [row["step"] for row in metrics(toy / "two")] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("dying", [0, 1])
+@pytest.mark.parametrize("dying", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_a_rank_that_dies_ends_the_others_with_its_name_and_a_run_to_go_on_with(toy: Path, dying: int) -> None:
     run = toy / "run"
     with two_processes(toy, run, "ppo.steps=1000", "evaluation.every_steps=1000") as started:

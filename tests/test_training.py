@@ -481,7 +481,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(ROOT))), "OMP_NUM_THREADS": "1"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM])
 def test_ctrl_c_saves_a_checkpoint_and_says_how_to_go_on(toy: Toy, number: signal.Signals) -> None:
     mode(toy, "slow")
     command = toy.command("--set", "ppo.steps=1000")

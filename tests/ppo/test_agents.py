@@ -157,7 +157,7 @@ def reset_at_tool_output(trajectories: list[Trajectory]) -> list[Trajectory]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bug", [learned_on_tool_output, reset_at_tool_output])
+@pytest.mark.parametrize("bug", [learned_on_tool_output, pytest.param(reset_at_tool_output, marks=pytest.mark.long)])
 def test_a_trainer_that_misreads_tool_output_does_not_learn_the_chain(bug: Change) -> None:
     assert success(learn(Corridor(noise=6), n_tools=2, steps=30, change=bug)) < 0.5
 
@@ -183,7 +183,7 @@ def test_a_useless_tool_is_called_less_only_where_calls_cost_something() -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_a_potential_teaches_sooner_where_advantages_look_one_step_ahead(seed: int) -> None:
     doors_passed = Signal("doors", 1.0, True, lambda rollout: len(rollout.turns) / len(Corridor.doors), "")
 

@@ -144,7 +144,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("place", ["stages.checkpoint.save_file", "policy.folders._replace", "stages.checkpoint.prune"])
-@pytest.mark.parametrize("call", [1, 3])
+@pytest.mark.parametrize("call", [pytest.param(1, marks=pytest.mark.long), 3])
 def test_a_run_that_was_killed_while_it_saved_goes_on(
     start: Path, monkeypatch: pytest.MonkeyPatch, place: str, call: int
 ) -> None:
