@@ -116,6 +116,7 @@ def answer(known: Sequence[Known], query: EpisodeQuery) -> list[Known]:
         return (
             (not query.runs or each.run in query.runs)
             and query.split in ("", each.split)
+            and (not query.without_split or query.without_split != each.split)
             and query.file in ("", each.file)
             and query.task_id in ("", rollout.task.id)
             and query.outcome in ("", rollout.outcome.value)

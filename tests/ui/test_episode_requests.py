@@ -63,6 +63,7 @@ def test_the_record_is_downloaded_as_it_was_written(client: TestClient) -> None:
     [
         "/runs/demo/episodes/trace_unheard-of",
         "/runs/nowhere/episodes",
+        "/runs/demo/items/unheard-of",
         "/runs/demo/episodes/trace_base_q01-0/tokens?turn=99",
         "/runs/..%2F..%2Fetc/episodes",
         "/runs/demo/episodes/..%2F..%2Fmanifest.json",
@@ -191,6 +192,23 @@ def test_a_damaged_audit_is_told_on_the_page(tmp_path: Path) -> None:
         answer = client.get("/runs/demo/episodes/trace_nasty-0")
     assert answer.status_code == 200
     assert "labels.jsonl:1: found no JSON" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("query", "is_shown"),
+    [("", False), ("contains=q", False), ("split=validation", False)]
+    + [(query, True) for query in ("split=test", "split=all", "file=test-best")],
+)
+def test_test_episodes_are_shown_to_those_who_ask(client: TestClient, query: str, is_shown: bool) -> None:
+    said = client.get(f"/runs/demo/episodes?{query}").text
+    assert ("/episodes/trace_test" in said) is is_shown
+    assert ("the test split is left out" in said) is (not is_shown and "split" not in query)
+
+
+@pytest.mark.parametrize("address", ["", "split=all", "split=test", "file=test-best", "task=t1", "task=t1&split=all"])
+def test_links_of_a_list_keep_which_splits_it_shows(address: str) -> None:
+    asked = read_filter(QueryParams(address))
+    assert read_filter(QueryParams(asked.list_url().partition("?")[2])) == asked
 
 
 def test_an_address_and_its_filter_are_each_others_inverse() -> None:

@@ -92,6 +92,7 @@ QUERIES = st.builds(
     EpisodeQuery,
     runs=st.lists(st.sampled_from([*RUNS, "nowhere", "'; DROP TABLE files; --"]), max_size=2).map(tuple),
     split=st.sampled_from(["", "", "train", "validation", "dev"]),
+    without_split=st.sampled_from(["", "", "validation", "dev"]),
     file=st.sampled_from(["", "", "", *FILES[:3]]),
     task_id=st.sampled_from(["", "", "", "q1", "q%"]),
     outcome=st.sampled_from(["", "", "completed", "infra_failed"]),

@@ -27,6 +27,8 @@ class EpisodeQuery:
     """Names of run directories, relative to the directory that is shown."""
     split: str = ""
     """train, validation or test."""
+    without_split: str = ""
+    """One that is left out."""
     file: str = ""
     """Of rollouts, such as validation-000005."""
     task_id: str = ""

@@ -245,6 +245,7 @@ def _is_wanted(live: LiveFile, query: EpisodeQuery) -> bool:
         (not query.runs or live.found.run in query.runs)
         and query.file in ("", live.found.name)
         and query.split in ("", live.split)
+        and not (query.without_split and query.without_split == live.split)
     )
 
 

@@ -52,10 +52,10 @@ def _list(index: RunsIndex, asked: EpisodeFilter, action: str, run: str | None) 
         if not any(each.is_hit for each in pieces(f"{row.question}\n{row.answer}", query.contains))
     ]
     seen = excerpts(index, hidden, query.contains) if query.contains else {}
-    selects = [("split", "split", query.split, SPLITS), ("outcome", "outcome", query.outcome, OUTCOMES)]
+    selects = [("split", "split", asked.split, SPLITS), ("outcome", "outcome", query.outcome, OUTCOMES)]
     if run is not None:
         selects.insert(1, ("file", "file", query.file, tuple(index.files(run))))
-    selects.append(("order", "first", query.order.value, ORDERS))
+    selects.append(("order", "order", query.order.value, ORDERS))
     return page(
         "episodes.html",
         run=run,

@@ -17,7 +17,10 @@ PAGE = 50
 """Episodes of one page of a list."""
 MAX_SEARCH_CHARS = 1000
 """Of a text that is looked for: every word of it is looked up."""
-SPLITS = ("train", "validation", "test")
+UNASKED = "test"
+"""The split that is shown where somebody asks for it: what is changed after reading it, it can no longer measure."""
+ALL = "all"
+SPLITS = ("train", "validation", "test", ALL)
 OUTCOMES = tuple(each.value for each in Outcome)
 FAILURES = tuple(each.value for each in FailureClass)
 ORDERS = tuple(each.value for each in Order)
@@ -36,7 +39,7 @@ NUMBERS = {"min_score": "min_score", "max_score": "max_score"}
 class EpisodeFilter:
     """A query, and what of the address was not understood."""
 
-    query: EpisodeQuery = field(default_factory=EpisodeQuery)
+    query: EpisodeQuery = field(default_factory=lambda: EpisodeQuery(without_split=UNASKED))
     problems: tuple[str, ...] = ()
     """What was found, what is allowed; the list is shown without it."""
 
@@ -44,6 +47,11 @@ class EpisodeFilter:
     def page(self) -> int:
         """From 1."""
         return self.query.offset // PAGE + 1
+
+    @property
+    def split(self) -> str:
+        """As an address says it: nothing for all but test."""
+        return self.query.split or ("" if self.query.without_split else ALL)
 
     @property
     def narrows(self) -> bool:
@@ -57,6 +65,7 @@ class EpisodeFilter:
         found |= {name: getattr(query, field_) for name, field_ in TEXTS.items()}
         found |= {name: getattr(query, field_) for name, (field_, _) in CHOICES.items()}
         found |= {name: getattr(query, field_) for name, field_ in NUMBERS.items()}
+        found["split"] = "" if self.split == ALL and _names_episodes(query) else self.split
         found["order"] = query.order.value
         found["page"] = self.page if not changes else 1
         found |= changes
@@ -97,7 +106,7 @@ def read_filter(parameters: QueryParams, *, run: str | None = None) -> EpisodeFi
         found = parameters.get(name, "")
         if found and found not in allowed:
             problems.append(f"{name}: found {found!r:.80}; allowed: {', '.join(allowed)}")
-        elif found:
+        elif found and found != ALL:
             asked[field_] = Order(found) if name == "order" else found
     for name, field_ in NUMBERS.items():
         if found := parameters.get(name, "").strip():
@@ -109,7 +118,15 @@ def read_filter(parameters: QueryParams, *, run: str | None = None) -> EpisodeFi
     if not (page.isascii() and page.isdecimal() and 0 < int(page[:9]) == int(page[:20])):
         problems.append(f"page: found {page!r:.80}; allowed: a whole number from 1")
         page = "1"
-    return EpisodeFilter(EpisodeQuery(**asked, offset=(int(page) - 1) * PAGE, limit=PAGE), tuple(problems))
+    query = EpisodeQuery(**asked, offset=(int(page) - 1) * PAGE, limit=PAGE)
+    if not query.split and parameters.get("split") != ALL and not _names_episodes(query):
+        query = replace(query, without_split=UNASKED)
+    return EpisodeFilter(query, tuple(problems))
+
+
+def _names_episodes(query: EpisodeQuery) -> bool:
+    """Somebody knows which: those of a file or an item are shown whatever their split."""
+    return bool(query.file or query.task_id)
 
 
 def _number(text: str) -> float | None:
@@ -153,5 +170,5 @@ def chips(asked: EpisodeFilter) -> list[Chip]:
 
 
 def without(asked: EpisodeFilter) -> str:
-    """The list with nothing left out."""
-    return EpisodeFilter(replace(EpisodeQuery(limit=PAGE), runs=asked.query.runs)).list_url()
+    """The list of an address that asks for nothing but runs."""
+    return EpisodeFilter(EpisodeQuery(runs=asked.query.runs, without_split=UNASKED, limit=PAGE)).list_url()

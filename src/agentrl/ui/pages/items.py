@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import Response
 
 from agentrl.ui.dependencies import Index, RunName
@@ -48,6 +48,8 @@ def show_item(request: Request, index: Index, run: RunName, task_id: str) -> Res
             problems.append(f"{name}_run: found {runs[name]!r:.80}; allowed: {', '.join(known):.500}")
             runs[name] = run
     rows = {name: episodes_of(index, each, task_id) for name, each in runs.items()}
+    if not any(rows.values()):
+        raise HTTPException(404, f"The run {run!r} has no episode of an item {task_id!r:.200}.")
     chosen = {
         name: _asked_for(rows[name], asked.get(name, ""), name, problems, elsewhere=bool(asked.get(f"{name}_run")))
         for name in rows
