@@ -17,14 +17,18 @@ from agentrl.evaluation.ablation.source import read_recorded
 from agentrl.evaluation.comparison import compare
 from agentrl.evaluation.evaluation_files import Evaluation, read_evaluation, rollouts_beside, write_evaluation
 from agentrl.evaluation.partial import Partial
+from agentrl.evaluation.run_evaluations import find_evaluation
 from agentrl.evaluation.suites import read_suite
-from agentrl.runs import trace_files
+from agentrl.runs import RunDirectory, trace_files
 from tests.factories import make_rollout
 
 if TYPE_CHECKING:
     from agentrl.rollout.engine import RolloutEngine
 
 BEYOND = 10**400
+LAUGHS = "  a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"  {new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
 NASTY = "\ud800\x00<script>`|\n@everyone"
 ODD: tuple[Any, ...] = (None, -1, BEYOND, 1e308, float("nan"), NASTY, [1], {"a": {}}, True)
 
@@ -161,3 +165,26 @@ def test_a_measurement_under_way_is_looked_at_too(path: Path) -> None:
         kept.write_text(f"{{}}\n{line}\n")
         with pytest.raises(ConfigError, match="is no measurement under way"):
             Partial(cast("RolloutEngine", None), kept, {})
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("config.yaml", "grading: {pass_threshold: 0.5}\nrollout:\n" + LAUGHS),
+        ("config.yaml", "[" * 3000),
+        ("config.yaml", "a: &a {b: *a}\n"),
+        ("summary.json", '{"steps": "x", "best_step": 1e300}'),
+        ("summary.json", "[" * 100_000),
+        ("manifest.json", '{"versions": [], "resumed": 3}'),
+        ("manifest.json", "[" * 100_000),
+    ],
+    ids=["laughs", "deep", "itself", "no step", "deep summary", "no versions", "deep manifest"],
+)
+def test_a_run_that_somebody_else_made_is_refused_in_words(tmp_path: Path, file: str, text: str) -> None:
+    config = "grading: {pass_threshold: 0.5}\n"
+    with RunDirectory.create(tmp_path / "run", config_yaml=config, manifest={"versions": {}}) as run:
+        run.write_rollouts("validation-baseline", [make_rollout()])
+        run.write_rollouts("validation-final", [make_rollout()])
+    (tmp_path / "run" / file).write_text(text)
+    with pytest.raises(ConfigError):
+        find_evaluation(f"{tmp_path / 'run'}@{'final' if file == 'summary.json' else 'baseline'}")

@@ -9,11 +9,12 @@ from typing import Any
 
 import yaml
 
-from agentrl.errors import CheckpointError, ConfigError
+from agentrl.errors import AgentRLError, CheckpointError, ConfigError
 from agentrl.evaluation.conditions import conditions
 from agentrl.evaluation.evaluation_files import Evaluation, read_evaluation
 from agentrl.evaluation.past import as_it_was
 from agentrl.runs.files import CONFIG, MANIFEST, ROLLOUTS, SUMMARY, read_json, rollouts_path
+from agentrl.runs.plain_values import plain_yaml
 from agentrl.runs.sound_traces import sound_rollout
 from agentrl.runs.trace_files import SUFFIX, read_traces
 from agentrl.types import Rollout
@@ -103,11 +104,11 @@ def is_step(text: str) -> bool:
 
 
 def _of_run(run: Path, which: str, text: str) -> Evaluation:
-    name = recorded_name(run, which)
-    file = rollouts_path(run, name)
     try:
+        name = recorded_name(run, which)
+        file = rollouts_path(run, name)
         manifest = read_json(run, MANIFEST)
-        config, versions = as_it_was(yaml.safe_load((run / CONFIG).read_text("utf-8")), manifest, file)
+        config, versions = as_it_was(plain_yaml(yaml.safe_load((run / CONFIG).read_text("utf-8"))), manifest, file)
         rollouts = tuple(read_traces(file, sound_rollout))
         return Evaluation(
             name=text,
@@ -118,8 +119,10 @@ def _of_run(run: Path, which: str, text: str) -> Evaluation:
             rollouts=rollouts,
             created_at=str(manifest.get("started_at", "")),
         )
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
-        if isinstance(error, ConfigError):
+    except (
+        OSError, yaml.YAMLError, LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError
+    ) as error:  # fmt: skip
+        if isinstance(error, AgentRLError):
             raise
         raise ConfigError(f"{run}: is no whole run ({type(error).__name__}: {error})") from error
 

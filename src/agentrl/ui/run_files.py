@@ -14,9 +14,10 @@ import yaml
 
 from agentrl.evaluation.run_evaluations import told_step
 from agentrl.runs.files import CONFIG, EVALUATIONS, MANIFEST, METRICS, STOP, SUMMARY, WARNINGS, finite
+from agentrl.runs.plain_values import plain_yaml
 from agentrl.ui.figures import Row
 from agentrl.ui.index.run_rows import mean_over_items
-from agentrl.ui.index.small_files import json_object, plain, read_bytes, read_object
+from agentrl.ui.index.small_files import json_object, read_bytes, read_object
 
 FILES = (MANIFEST, CONFIG, METRICS, SUMMARY, STOP, WARNINGS)
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -113,7 +114,7 @@ def read_run_files(run: Path) -> RunFiles:
 
 @lru_cache(128)
 def _parsed(text: str) -> Any:
-    return plain(yaml.load(text, LOADER))
+    return plain_yaml(yaml.load(text, LOADER))
 
 
 def _config(text: str, problems: list[str]) -> dict[str, Any]:
