@@ -17,7 +17,7 @@ import pytest
 from agentrl.errors import CheckpointError
 from agentrl.runs import RunDirectory, default_run_dir, environment_manifest, read_metrics
 from agentrl.runs import directory as directory_module
-from agentrl.runs.files import to_json
+from agentrl.runs.files import read_json, read_rollouts, to_json
 from agentrl.runs.identity import run_hash
 from agentrl.runs.manifest import _without_secrets
 from agentrl.runs.place import check_place
@@ -422,3 +422,16 @@ def test_the_manifest_hides_secrets_of_the_command_line() -> None:
         "rollout.max_turn_tokens=256",
         "ppo.token_penalty.cap=0.1",
     ]
+
+
+@pytest.mark.parametrize("name", ["summary.json", "metrics.jsonl", "rollouts/train-000001.jsonl.gz"])
+def test_files_without_a_bottom_are_damaged(tmp_path: Path, name: str) -> None:
+    (tmp_path / "rollouts").mkdir()
+    deep = b"[" * 100_000 + b"\n{}\n"
+    (tmp_path / name).write_bytes(gzip.compress(deep) if name.endswith(".gz") else deep)
+    read = {
+        "summary.json": lambda: read_json(tmp_path, name),
+        "metrics.jsonl": lambda: read_metrics(tmp_path),
+    }.get(name, lambda: read_rollouts(tmp_path, "train-000001"))
+    with pytest.raises(CheckpointError, match="is damaged"):
+        read()

@@ -12,8 +12,9 @@ import yaml
 from agentrl.errors import ConfigError
 from agentrl.monitoring.session_record import ReleaseChannel, SessionContext, digest, safe_id
 from agentrl.runs.files import CONFIG, MANIFEST, ROLLOUTS, read_json
+from agentrl.runs.plain_values import plain_yaml
+from agentrl.runs.sound_traces import sound_rollout
 from agentrl.runs.trace_files import SUFFIX, read_traces
-from agentrl.runs.traces import from_trace
 from agentrl.types import Rollout
 
 EVALUATED = ("validation", "test")
@@ -35,7 +36,7 @@ class Recording:
         Raises:
             ConfigError: the file cannot be read, or a line is no rollout.
         """
-        return read_traces(self.path, from_trace)
+        return read_traces(self.path, sound_rollout)
 
 
 def recordings(source: Path, only: Sequence[str] = ()) -> list[Recording]:
@@ -129,8 +130,8 @@ def _price_table(prices: Mapping[str, Any]) -> str | None:
 
 def _config(run: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load((run / CONFIG).read_text("utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        config = plain_yaml(yaml.safe_load((run / CONFIG).read_text("utf-8")))
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{run / CONFIG}: cannot be read ({error})") from error
     return config if isinstance(config, dict) else {}
 

@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 import os
+import zlib
 from collections.abc import Mapping, Set
 from enum import Enum
 from pathlib import Path
@@ -74,7 +75,7 @@ def read_json(run: Path, name: str) -> Any:
         return json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
 
 
@@ -94,7 +95,7 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if number == len(lines):  # no newline came after it
                 break
             raise CheckpointError(f"{path}:{number} is damaged: {error}") from error
@@ -123,5 +124,5 @@ def read_rollouts(run: Path, name: str) -> list[dict[str, Any]]:
     except FileNotFoundError as error:
         found = sorted(each.name.removesuffix(".jsonl.gz") for each in path.parent.glob("*.jsonl.gz"))
         raise CheckpointError(f"{path} does not exist; recorded here: {', '.join(found) or 'none'}") from error
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
