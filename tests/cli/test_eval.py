@@ -240,6 +240,12 @@ def test_the_test_split_says_that_it_is_for_one_look(toy: Path, api: ScriptedApi
     assert "what was chosen by it, it measures no more" in result.stdout
 
 
+def test_training_tasks_say_so_as_a_split_and_as_a_suite(toy: Path, api: ScriptedApi) -> None:
+    assert run("suite", "freeze", "toy.yaml", "--split", "train", "--out", "train.json").exit_code == 0
+    assert "show what it remembers" in run_api(api, "--suite", "train.json").stdout
+    assert "show what it remembers" in run_api(api, "--split", "train", "--force").stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "found"),
     [

@@ -54,7 +54,11 @@ ROWS = (
     ("cost_per_success_usd", "cost per success", "usd"),
 )
 DETAILS = ("latency_p50_seconds", "latency_p95_seconds")
-ONCE = "The test split is for one look at the end: what was chosen by it, it measures no more."
+NOTES = {
+    "test": "The test split is for one look at the end: what was chosen by it, it measures no more.",
+    "train": "These are training tasks: of a policy that learned from them they show what it remembers.",
+}
+"""Under the figures of a split, or of a suite that was frozen from it."""
 
 
 def evaluate(
@@ -174,8 +178,8 @@ def _lines(found: Evaluation, figures: PolicyFigures | None) -> Iterator[str]:
         yield f"{report.ungraded} of {len(found.rollouts)} rollouts ungraded, which have no vote: {classes}"
         reason = next(each.error or each.grade.reason for each in found.rollouts if not each.is_valid)
         yield f"  such as: {reason:.300}"
-    if chosen["split"] == "test":
-        yield ONCE
+    if chosen["split"] in NOTES:
+        yield NOTES[chosen["split"]]
 
 
 def _table(figures: PolicyFigures) -> Iterator[str]:
