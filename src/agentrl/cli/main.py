@@ -36,7 +36,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help starts faster
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 good, 1 the run failed, 2 usage or config, 3 a gate failed, 4 a gate is inconclusive, "
-    "130 interrupted (a checkpoint was saved).",
+    "130 interrupted (training has saved a checkpoint).",
 )
 for verb in (check, plan, probe, rollouts, sft, train, evaluate, compare, ablate, ui, audit, pairs, dpo):
     app.command("eval" if verb is evaluate else None)(verb)
