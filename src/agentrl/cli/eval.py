@@ -54,8 +54,9 @@ ROWS = (
     ("cost_per_success_usd", "cost per success", "usd"),
 )
 DETAILS = ("latency_p50_seconds", "latency_p95_seconds")
+ONCE = "The test split is for one look at the end: what was chosen by it, it measures no more."
 NOTES = {
-    "test": "The test split is for one look at the end: what was chosen by it, it measures no more.",
+    "test": ONCE,
     "train": "These are training tasks: of a policy that learned from them they show what it remembers.",
 }
 """Under the figures of a split, or of a suite that was frozen from it."""
