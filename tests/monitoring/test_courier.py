@@ -15,6 +15,7 @@ import pytest
 
 from agentrl.monitoring import courier as courier_module
 from agentrl.monitoring.courier import Courier, Deadlines
+from agentrl.monitoring.process import GivenUp, ReceivingProcess
 from agentrl.monitoring.receiver import without_secrets
 
 FAULTS = Path(__file__).with_name("faults.py")
@@ -198,3 +199,23 @@ os.kill(os.getpid(), {int(signal.SIGKILL)})
         time.sleep(0.02)
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
+
+
+def test_who_takes_nothing_out_of_its_pipe_is_given_up_in_time() -> None:
+    process = ReceivingProcess([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        with pytest.raises(GivenUp, match=r"no answer within 0\.2 s"):
+            process.ask({"config": "x" * 1_000_000}, 0.2)
+    finally:
+        process.end()
+
+
+def test_messages_larger_than_a_pipe_arrive() -> None:
+    program = (
+        "import json, sys\nfor line in sys.stdin: print(json.dumps({'size': len(json.loads(line)['x'])}), flush=True)"
+    )
+    process = ReceivingProcess([sys.executable, "-c", program])
+    try:
+        assert [process.ask({"x": "x" * size}, 20)["size"] for size in (1, 1_000_000)] == [1, 1_000_000]
+    finally:
+        process.end()

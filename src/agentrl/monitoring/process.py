@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 FOR_RANKS = re.compile(r"RANK$|WORLD_SIZE$|^MASTER_|^(PMI|MPI|OMPI|MV2)_")
 """Variables by which a program would take itself for one of the ranks that train."""
@@ -54,6 +54,8 @@ class ReceivingProcess:
                     env=environment,
                     start_new_session=True,
                 )
+            assert self._process.stdin is not None
+            os.set_blocking(self._process.stdin.fileno(), False)
         except OSError as error:
             raise GivenUp(f"its process cannot be started ({error.strerror or error})") from error
         with suppress(OSError, AttributeError):  # the latter where there are no priorities
@@ -69,13 +71,20 @@ class ReceivingProcess:
         assert stdin is not None
         assert stdout is not None
         deadline, line = time.monotonic() + seconds, b""
+        unsent = json.dumps({"seconds": seconds, **message}).encode() + b"\n"
+
+        def wait_for(stream: IO[bytes], event: int) -> None:
+            waiting, left = select.poll(), deadline - time.monotonic()
+            waiting.register(stream, event)
+            if left <= 0 or not waiting.poll(1000 * left):
+                raise GivenUp(f"no answer within {seconds:g} s")
+
         try:
-            stdin.write(json.dumps({"seconds": seconds, **message}).encode() + b"\n")
-            stdin.flush()
+            while unsent:  # a pipe holds less than a config may be, and who hangs takes nothing out
+                wait_for(stdin, select.POLLOUT)
+                unsent = unsent[os.write(stdin.fileno(), unsent) :]
             while not line.endswith(b"\n"):
-                left = deadline - time.monotonic()
-                if left <= 0 or not select.select([stdout], [], [], left)[0]:
-                    raise GivenUp(f"no answer within {seconds:g} s")
+                wait_for(stdout, select.POLLIN)
                 if not (part := os.read(stdout.fileno(), 1 << 16)):
                     raise GivenUp(f"its process ended{self._code()}")
                 line += part
