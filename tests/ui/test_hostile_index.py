@@ -10,8 +10,11 @@ import pytest
 
 pytest.importorskip("duckdb", reason="the extra agentrl[ui] is not installed")
 
+import duckdb
+
 from agentrl.runs.traces import to_trace
 from agentrl.ui.index import EpisodeQuery, RunsIndex, episodes, folder
+from agentrl.ui.index.database import ask
 from tests.factories import make_rollout
 from tests.ui.index_runs import write_file, write_run
 from tests.ui.test_index_building import INDEX, opened, problems, total
@@ -128,3 +131,32 @@ def test_an_index_that_rots_on_disk_is_built_anew(tmp_path: Path, part: str) -> 
     assert total(index, "inside") == 0
     index.refresh()
     assert total(index, "inside") == 1
+
+
+def test_the_database_loads_nothing_spills_nothing_and_stays_so() -> None:
+    names = ("autoinstall_known_extensions", "autoload_known_extensions", "allow_community_extensions")
+    for name in (*names, "python_enable_replacements"):
+        assert ask(f"SELECT current_setting('{name}') AS value", {})["value"].tolist() == [False]
+    assert ask("SELECT current_setting('temp_directory') AS value", {})["value"].tolist() == [""]
+    for statement in ("SET autoinstall_known_extensions = true", "SET temp_directory = 'spilled'"):
+        with pytest.raises(duckdb.InvalidInputException, match="locked"):
+            ask(statement, {})
+
+
+@pytest.mark.parametrize(
+    "found", ["' OR 1=1 --", "$paths", "a'; COPY (SELECT 1) TO '/tmp/owned'; --", 'search", "cat', "%", "\\"]
+)
+def test_what_is_asked_for_is_never_part_of_a_statement(tmp_path: Path, found: str) -> None:
+    write_file(write_run(tmp_path / "a"), "train-000001", [make_rollout("q1", answer="inside")])
+    index = opened(tmp_path)
+    for query in (
+        EpisodeQuery(task_id=found),
+        EpisodeQuery(tool=found),
+        EpisodeQuery(outcome=found),
+        EpisodeQuery(failure_class=found),
+        EpisodeQuery(contains=found),
+        EpisodeQuery(runs=(found,)),
+        EpisodeQuery(file=found),
+    ):
+        assert index.episodes(query).total == 0
+    assert index.episode("a", found) is None
