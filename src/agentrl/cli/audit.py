@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import shlex
 import sys
 from collections import Counter
@@ -126,11 +125,11 @@ def _queue(run: Path, evaluation: str | None) -> Queue:
 
 def _whoever_this_is() -> str:
     from agentrl.errors import ConfigError
+    from agentrl.labels import whoever_this_is
 
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError) as error:  # no such user, as in some containers
-        raise ConfigError("--rater is needed: nobody is logged in by a name") from error
+    if name := whoever_this_is():
+        return name
+    raise ConfigError("--rater is needed: nobody is logged in by a name")
 
 
 def _pass_threshold(run: Path) -> float:

@@ -9,7 +9,16 @@ from __future__ import annotations
 from agentrl.labels.audit_queue import labels_path, picks_path, queued_evaluations, read_audit_queue, write_audit_queue
 from agentrl.labels.label_file import append_label, read_labels
 from agentrl.labels.picks import pick, read_picks, take_back
-from agentrl.labels.records import PICKED, AuditEntry, Labels, Preference, Rating, Withdrawal, mean_ratings
+from agentrl.labels.records import (
+    PICKED,
+    AuditEntry,
+    Labels,
+    Preference,
+    Rating,
+    Withdrawal,
+    mean_ratings,
+    whoever_this_is,
+)
 
 __all__ = [
     "PICKED",
@@ -28,5 +37,6 @@ __all__ = [
     "read_labels",
     "read_picks",
     "take_back",
+    "whoever_this_is",
     "write_audit_queue",
 ]

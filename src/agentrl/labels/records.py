@@ -7,6 +7,7 @@ Each is one JSON object a line, with exactly the fields below:
 
 from __future__ import annotations
 
+import getpass
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -22,6 +23,14 @@ WHY = ("random", "highest", "largest_gap", PICKED)
 def now() -> str:
     """The time in ISO 8601, as labels carry it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def whoever_this_is() -> str:
+    """The name that somebody is logged in by, empty where there is none."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no such user, as in some containers
+        return ""
 
 
 @dataclass(frozen=True)

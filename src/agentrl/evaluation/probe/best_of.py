@@ -21,6 +21,10 @@ class Estimate:
     value: float
     interval: Interval
 
+    def __str__(self) -> str:
+        """`0.492 (0.418 to 0.564)`."""
+        return f"{self.value:.3f} ({self.interval.low:.3f} to {self.interval.high:.3f})"
+
 
 def estimate(values: Sequence[float], *, low: float = 0.0, high: float = 1.0) -> Estimate | None:
     """The mean over items; None of no items."""

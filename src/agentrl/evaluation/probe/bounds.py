@@ -18,7 +18,7 @@ from agentrl.evaluation.probe.samples import Floats
 DRAWS = 10_000
 
 
-def mean_interval(values: ArrayLike, *, low: float = 0.0, high: float = 1.0, level: float = LEVEL) -> Interval:
+def mean_interval(values: ArrayLike, *, low: float = 0.0, high: float = 1.0) -> Interval:
     """Of the mean that the values were drawn from; the whole range where there are none.
 
     Args:
@@ -28,7 +28,7 @@ def mean_interval(values: ArrayLike, *, low: float = 0.0, high: float = 1.0, lev
     if not len(found):
         return Interval(low, high)
     weights = weights_of(len(found) + 1, DRAWS)
-    tail = (1 - level) / 2
+    tail = (1 - LEVEL) / 2
     lower = float(np.quantile(weights @ np.concatenate([[low], found]), tail))
     upper = float(np.quantile(weights @ np.concatenate([found, [high]]), 1 - tail))
     mean = float(found.mean())  # a draw of weights is no exact quantile: the mean lies inside all the same
@@ -47,7 +47,7 @@ def share_interval(count: int, total: int) -> Interval:
     return Interval(min(float(lower), count / total), max(float(upper), count / total))
 
 
-def ratio_interval(numerator: ArrayLike, denominator: ArrayLike, level: float = LEVEL) -> Interval | None:
+def ratio_interval(numerator: ArrayLike, denominator: ArrayLike) -> Interval | None:
     """Of sum / sum over items, by the Bayesian bootstrap (Rubin 1981); None where the denominator is nothing."""
     top, bottom = (np.asarray(values, dtype=np.float64) for values in (numerator, denominator))
     if not len(top) or bottom.sum() <= 0:
@@ -55,7 +55,7 @@ def ratio_interval(numerator: ArrayLike, denominator: ArrayLike, level: float = 
     weights = weights_of(len(top), DRAWS)
     below = weights @ bottom
     ratios = (weights @ top)[below > 0] / below[below > 0]
-    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(ratios, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(low), float(high))
 
 

@@ -43,15 +43,15 @@ def rows(report: ProbeReport) -> list[tuple[str, list[str]]]:
     """Figures by split: name, and a cell for each split."""
     samples, splits = report.samples, report.splits
     found = [
-        ("mean score", [shown(split.mean) for split in splits]),
-        (f"best of {samples}", [shown(split.best_of.best if split.best_of else None) for split in splits]),
-        ("headroom", [shown(split.best_of.headroom if split.best_of else None) for split in splits]),
+        ("mean score", [_shown(split.mean) for split in splits]),
+        (f"best of {samples}", [_shown(split.best_of.best if split.best_of else None) for split in splits]),
+        ("headroom", [_shown(split.best_of.headroom if split.best_of else None) for split in splits]),
         ("items that vary", [_share(split) for split in splits]),
     ]
     for k in range(1, samples + 1):
-        found.append((f"pass@{k}", [shown(split.passes["pass_at_k"].get(k)) for split in splits]))
+        found.append((f"pass@{k}", [_shown(split.passes["pass_at_k"].get(k)) for split in splits]))
     found += [
-        (f"pass^{k}", [shown(split.passes["pass_hat_k"].get(k)) for split in splits]) for k in range(2, samples + 1)
+        (f"pass^{k}", [_shown(split.passes["pass_hat_k"].get(k)) for split in splits]) for k in range(2, samples + 1)
     ]
     return found
 
@@ -136,11 +136,8 @@ def _share(split: SplitFigures) -> str:
     return f"{found.varied} of {found.n_items} {span(found.interval)}" if found.n_items else NOTHING
 
 
-def shown(found: Estimate | None) -> str:
-    """`0.492 (0.418 to 0.564)`."""
-    if found is None:
-        return NOTHING
-    return f"{found.value:.3f} ({found.interval.low:.3f} to {found.interval.high:.3f})"
+def _shown(found: Estimate | None) -> str:
+    return NOTHING if found is None else str(found)
 
 
 def percent(value: float) -> str:

@@ -102,7 +102,7 @@ def _learnable(found: Evidence) -> Reason:
     share, best = found.groups.interval, found.best_of
     text = (
         f"{found.groups.varied} of {found.groups.n_items} items vary over {found.samples} samples ({share.low:.0%} to "
-        f"{share.high:.0%} of all), and the best of them lies {_shown(best.headroom) if best else ''} above the mean"
+        f"{share.high:.0%} of all), and the best of them lies {best.headroom if best else ''} above the mean"
     )
     return Reason("learnable", "trainable", text, "Train.")
 
@@ -127,13 +127,13 @@ def _signal(found: Evidence) -> Iterator[Reason]:
     seen = f"{found.groups.varied} of {found.groups.n_items} items vary over {found.samples} samples"
     is_full, fails = mean.interval.low >= FULL, best.interval.high < DEAD_SHARE
     if is_full:
-        text = f"the mean score is {_shown(mean)} of the range: hardly anything is left to gain"
+        text = f"the mean score is {mean} of the range: hardly anything is left to gain"
         yield Reason("saturated", "not", text, "Ask harder questions, or grade more finely.")
     elif mean.interval.low >= NEARLY_FULL:
-        text = f"the mean score is {_shown(mean)} of the range: little is left to gain"
+        text = f"the mean score is {mean} of the range: little is left to gain"
         yield Reason("nearly_saturated", "weak", text, "Add harder items, or drop those that are always solved.")
     if fails:
-        text = f"best of {found.samples} is {_shown(best)} of the range: everything fails"
+        text = f"best of {found.samples} is {best} of the range: everything fails"
         yield Reason("everything_fails", "not", text, EVERYTHING_FAILS)
     if share.high < DEAD_SHARE and not (is_full or fails):
         text = f"{seen} (at most {share.high:.1%}): there is nothing to learn from"
@@ -154,7 +154,7 @@ def _differences(found: Evidence) -> Iterator[Reason]:
         return
     gain = found.best_of.headroom
     if found.groups.interval.low >= DEAD_SHARE and gain.interval.high < DEAD_SHARE:
-        text = f"the best of {found.samples} is {_shown(gain)} above the mean: samples differ, but by very little"
+        text = f"the best of {found.samples} is {gain} above the mean: samples differ, but by very little"
         yield Reason("small_differences", "weak", text, "Let the grader tell answers apart more clearly.")
 
 
@@ -190,7 +190,7 @@ def _validation(found: Evidence) -> Iterator[Reason]:
     if effect is not None and best is not None and effect.alike > max(best.headroom.interval.high, DEAD_SHARE):
         text = (
             f"{effect.n_items} validation items x {effect.samples} show no gain below {effect.alike:.2f}, and best of "
-            f"{found.samples} lies {_shown(best.headroom)} above the mean"
+            f"{found.samples} lies {best.headroom} above the mean"
         )
         advice = "Validate on more items, or take more samples of each (evaluation.samples_per_item)."
         yield Reason("validation_too_small", "weak", text, advice)
@@ -231,10 +231,6 @@ def _told(found: ToolLeaks, tools: tuple[str, ...]) -> str:
 def exit_code(verdict: Verdict) -> int:
     """0 trainable or weak, 3 not, 4 unmeasured: as gates have it."""
     return {"trainable": 0, "weak": 0, "not": 3, "unmeasured": 4}[verdict]
-
-
-def _shown(found: Estimate) -> str:
-    return f"{found.value:.3f} ({found.interval.low:.3f} to {found.interval.high:.3f})"
 
 
 def codes(reasons: Sequence[Reason], weight: Weight) -> tuple[str, ...]:

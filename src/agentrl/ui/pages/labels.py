@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from agentrl.labels import (
     queued_evaluations,
     read_audit_queue,
     read_labels,
+    whoever_this_is,
 )
 from agentrl.labels.audit_queue import queue_path
 from agentrl.ui.index import EpisodeRow, RunsIndex
@@ -102,11 +102,3 @@ def picks_of(run: Path, row: EpisodeRow) -> Path:
         return own_path(run, picks_path(run, row.file))
     except ValueError as error:
         raise ConfigError(str(error)) from error
-
-
-def whoever_this_is() -> str:
-    """The name that somebody is logged in by, empty where there is none."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # no such user, as in some containers
-        return ""
