@@ -87,12 +87,23 @@ def test_what_differs_is_named_and_may_be_allowed(run: Path) -> None:
         ("{run}", "{run}@best", "@best"),
         ("{run}@baseline", "{run}/config.yaml", "is no evaluation file"),
         ("nothing", "{run}@best", "no such evaluation file"),
+        ("{run}/evaluations", "{run}@best", "no such evaluation file\n"),
+        ("{run}/rollouts/validation-best.jsonl.gz", "{run}@best", "write {run}@validation-best\n"),
     ],
 )
 def test_wrong_sources_are_refused_with_the_repair(a: str, b: str, says: str, run: Path) -> None:
     result = compare(a.format(run=run), b.format(run=run))
     assert (result.exit_code, result.stdout) == (2, "")
-    assert says in result.stderr
+    assert says.format(run=run) in result.stderr
+
+
+def test_figures_of_a_run_are_no_evaluation_and_the_name_of_one_is_said(run: Path) -> None:
+    figures = run / "evaluations" / "validation-best.json"
+    figures.parent.mkdir(exist_ok=True)
+    figures.write_text("{}")
+    result = compare(figures, f"{run}@baseline")
+    assert result.exit_code == 2
+    assert f"write {run}@validation-best\n" in result.stderr
 
 
 def test_a_place_that_cannot_be_written_is_told(run: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from agentrl.errors import AgentRLError, CheckpointError, ConfigError
 from agentrl.evaluation.conditions import conditions
 from agentrl.evaluation.evaluation_files import Evaluation, read_evaluation
 from agentrl.evaluation.past import as_it_was
-from agentrl.runs.files import CONFIG, MANIFEST, ROLLOUTS, SUMMARY, read_json, rollouts_path
+from agentrl.runs.files import CONFIG, EVALUATIONS, MANIFEST, ROLLOUTS, SUMMARY, read_json, rollouts_path
 from agentrl.runs.plain_values import plain_yaml
 from agentrl.runs.sound_traces import sound_rollout
 from agentrl.runs.trace_files import SUFFIX, read_traces
@@ -37,7 +37,7 @@ def find_evaluation(source: str | Path) -> Evaluation:
         raise ConfigError(f"{text[:100]}: cannot be read ({error.strerror or error})") from error
     run, at, which = text.rpartition(AT)
     if not at:
-        hint = f"; of a run, say which evaluation: {text}{AT}best" if Path(text).is_dir() else ""
+        hint = f"; of a run, say which evaluation: {text}{AT}best" if (Path(text) / MANIFEST).is_file() else ""
         raise ConfigError(f"{text}: no such evaluation file{hint}")
     if not (Path(run) / MANIFEST).is_file():
         raise ConfigError(f"{text}: {run or '.'} holds no run")
@@ -49,8 +49,12 @@ def find_evaluation(source: str | Path) -> Evaluation:
 
 def _file(path: Path) -> Evaluation:
     if path.name.endswith((".jsonl", SUFFIX)):
-        run = f"; of a run, write RUN{AT}{path.name.removesuffix(SUFFIX)}" if path.parent.name == ROLLOUTS else ""
-        raise ConfigError(f"{path}: rollouts alone do not say what they were made under: give NAME.json{run}")
+        name = f"{path.parent.parent}{AT}{path.name.removesuffix(SUFFIX)}"
+        hint = f"; of a run, write {name}" if path.parent.name == ROLLOUTS else ""
+        raise ConfigError(f"{path}: rollouts alone do not say what they were made under: give NAME.json{hint}")
+    run = path.parent.parent
+    if path.parent.name == EVALUATIONS and rollouts_path(run, path.stem).is_file():
+        raise ConfigError(f"{path}: a run's figures, without its rollouts; write {run}{AT}{path.stem}")
     return read_evaluation(path)
 
 
