@@ -142,6 +142,13 @@ def test_an_unchanged_reward_is_called_that(tmp_path: Path) -> None:
     assert "shows no clear change: from 0.000 to 0.000" in page_of(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"), [(1e9, "1G"), (-5e8, "-500M"), (1.25e12, "1,250G"), (12_000.0, "12k"), (1e20, "1e+20")]
+)
+def test_large_numbers_are_short_on_an_axis(value: float, shown: str) -> None:
+    assert number(value) == shown
+
+
 def test_values_that_are_no_numbers_are_passed_over(tmp_path: Path) -> None:
     rows = [{"step": 1, "entropy": "high"}, {"step": "x"}, {}, {"step": 2, "entropy": None}, {"step": 3, "entropy": 1}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

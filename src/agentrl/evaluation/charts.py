@@ -44,10 +44,12 @@ def ticks(low: float, high: float, about: int = 5, *, integers: bool = False) ->
 
 
 def number(value: float) -> str:
-    """Short for axes and hover titles: 0.05, 3.2, 1,250, 12k, 3.4e-05."""
+    """Short for axes and hover titles: 0.05, 3.2, 1,250, 12k, 500M, 1.5G, 3.4e-05."""
     size = abs(value)
-    if size >= 1e7 or 0 < size < 1e-4:
+    if size >= 1e15 or 0 < size < 1e-4:
         return f"{value:.3g}"
+    if size >= 1e7:
+        return f"{value / 1e9:,.4g}G" if size >= 1e9 else f"{value / 1e6:.4g}M"
     if size >= 10_000:
         return f"{value / 1000:,.4g}k"
     return f"{value:,.0f}" if size >= 1000 else f"{value:.4g}"
