@@ -243,6 +243,8 @@ def test_the_smallest_effect_falls_with_items_and_needs_two_votes() -> None:
     assert few.alike == pytest.approx(2 * many.alike)
     assert smallest_effect([item("a", 1.0)], n_items=100, samples=3) is None
     assert smallest_effect(items, n_items=0, samples=3) is None
+    assert smallest_effect([item(name, 0.0, 0.0) for name in "ab"], n_items=100, samples=3) is None
+    assert smallest_effect([item("a", 0.0, 0.0), item("b", 1.0, 1.0)], n_items=100, samples=3) is not None
 
 
 def test_scores_become_shares_of_the_range_and_losses_stay_losses() -> None:

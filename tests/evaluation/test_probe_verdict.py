@@ -38,6 +38,9 @@ def test_the_verdict_is_right_on_a_task_whose_answer_is_known(world: World) -> N
     assert world.code in {reason.code for reason in report.reasons}
     assert report.conduct.rollouts == 300
     assert report.conduct.calls_per_episode == 1
+    assert report.conduct.tool_errors == 0
+    assert report.conduct.tool_error_interval is not None
+    assert 0.01 < report.conduct.tool_error_interval.high < 0.06  # none was seen, which is not that there are none
 
 
 @pytest.mark.parametrize(

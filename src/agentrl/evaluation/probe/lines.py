@@ -95,6 +95,8 @@ def figures(report: ProbeReport) -> Iterator[tuple[str, str]]:
             f"{effect.n_items} items x {effect.samples} show a gain of {effect.alike:.3f} if all items gain alike, of "
             f"{effect.uneven:.3f} if they do not (80% power, two-sided 5%)",
         )
+    else:
+        yield "validation", "which gain it can show is not known: no score differed from another, or no item had two"
     if report.plan is not None:
         yield "the run", "; ".join(_planned(report.plan[name]) for name in PLANNED)
     elif report.unplanned:

@@ -183,9 +183,19 @@ def _conduct(rollouts: Sequence[Rollout]) -> Conduct:
         stop_reasons=dict(sorted(stops.items())),
         tool_calls=int(sum(calls)),
         tool_errors=int(sum(errors)),
-        tool_error_interval=ratio_interval(errors, calls),
+        tool_error_interval=_error_interval(errors, calls),
         calls_per_episode=sum(calls) / len(rollouts) if rollouts else 0.0,
         tokens_per_episode=fmean(each.output_tokens for each in rollouts) if rollouts else 0.0,
         seconds_per_episode=fmean(each.seconds for each in rollouts) if rollouts else 0.0,
         cost_usd=sum(each.cost_usd + each.grade.cost_usd for each in rollouts),
     )
+
+
+def _error_interval(errors: Sequence[float], calls: Sequence[float]) -> Interval | None:
+    """Of failed calls by all calls, over items; None without calls.
+
+    Where none failed there is nothing to draw again: the bound is that of items with a failed call, which are none.
+    """
+    if any(errors) or not any(calls):
+        return ratio_interval(errors, calls)
+    return share_interval(0, sum(map(bool, calls)))

@@ -34,7 +34,7 @@ class SmallestEffect:
 
 
 def smallest_effect(items: Sequence[ItemScores], *, n_items: int, samples: int) -> SmallestEffect | None:
-    """None where no item has two votes, or there is nothing to measure on."""
+    """None where no item has two votes, no score differs from another, or there is nothing to measure on."""
     found = voting(items)
     spreads = [variance(item.scores) for item in found if len(item.grades) > 1]
     if not spreads or not n_items:
@@ -43,6 +43,8 @@ def smallest_effect(items: Sequence[ItemScores], *, n_items: int, samples: int) 
     mean_votes = fmean(1 / len(item.grades) for item in found)
     # items' means differ by what their samples do, too: that part is taken out
     between = max(0.0, pvariance([item.mean for item in found]) - within * mean_votes)
+    if not within and not between:
+        return None  # not that any gain could be shown: how scores spread was not seen
     return SmallestEffect(
         n_items,
         samples,
