@@ -166,3 +166,13 @@ def test_a_model_behind_an_api_is_probed_without_the_baseline(toy: Path) -> None
     assert given["sampled_tokens_per_second"]["source"].startswith("a default")
     assert json.loads(planned.stdout)["plan"] is None
     assert "nowhere" in json.loads(planned.stdout)["unplanned"]
+
+
+def test_ctrl_c_says_that_nothing_is_kept(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("agentrl.evaluation.probe.run.probe", interrupted)
+    result = run()
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert "nothing of it is kept, and the same command starts anew" in result.stderr

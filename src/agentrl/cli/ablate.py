@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from agentrl.cli.exits import RUN_FAILED
-from agentrl.cli.options import Config, Json, Set, make_folder, spare_the_cores, training_config
+from agentrl.cli.options import Config, Json, Set, make_folder, spare_the_cores, starting_anew, training_config
 from agentrl.cli.policy_options import policy_source
 from agentrl.printable import printable
 
@@ -78,7 +78,8 @@ def ablate(
     reporter = reporter_for()
     options = AblateOptions(items=items, turns=turns, samples=samples, seed=seed, replays=replay)
     try:
-        found = ablate_policy(resolved, recorded, policy=source, options=options, reporter=reporter)
+        with starting_anew():
+            found = ablate_policy(resolved, recorded, policy=source, options=options, reporter=reporter)
     finally:
         reporter.close()
     print(to_json(found.as_dict(), indent=2) if as_json else found.to_text())

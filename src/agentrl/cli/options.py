@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,6 +57,15 @@ def make_folder(option: str, folder: Path) -> None:
         raise ConfigError(f"{option} {folder}: the folder cannot be made ({error.strerror or error})") from error
     if not os.access(folder, os.W_OK):
         raise ConfigError(f"{option} {folder}: the folder cannot be written to")
+
+
+@contextmanager
+def starting_anew() -> Iterator[None]:
+    """Around work of which Ctrl-C leaves nothing, which is said."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("interrupted; nothing of it is kept, and the same command starts anew") from None
 
 
 def write_to(option: str, path: Path, text: str) -> None:

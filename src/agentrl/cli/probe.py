@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agentrl.cli.options import Config, Json, Set, make_folder, spare_the_cores, training_config, write_to
+from agentrl.cli.options import (
+    Config,
+    Json,
+    Set,
+    make_folder,
+    spare_the_cores,
+    starting_anew,
+    training_config,
+    write_to,
+)
 from agentrl.cli.policy_options import ApiKeyEnv, ApiModel, ApiUrl, Policy, policy_source
 
 if TYPE_CHECKING:
@@ -72,11 +81,12 @@ def probe(
     options = ProbeOptions(samples, items, train_items, grades, seed, usd_per_hour, trained_tokens_per_second)
     reporter = reporter_for()
     try:
-        if out is None:
-            report = probe_only(resolved, policy=source, options=options, reporter=reporter)
-            result = ProbeResult(report, {})
-        else:
-            result = probe_and_keep(resolved, policy=source, options=options, reporter=reporter)
+        with starting_anew():
+            if out is None:
+                report = probe_only(resolved, policy=source, options=options, reporter=reporter)
+                result = ProbeResult(report, {})
+            else:
+                result = probe_and_keep(resolved, policy=source, options=options, reporter=reporter)
     finally:
         reporter.close()
     if out is not None:
