@@ -57,9 +57,9 @@ class Ablation:
         cuts = {(trial.cut.rollout.id, trial.cut.index) for trial in self.trials}
         items = {trial.cut.rollout.task.id for trial in self.trials}
         return [
-            f"{len(cuts)} turns of {len(items)} items of {self.recorded}",
+            f"{len(cuts)} turn{'s' * (len(cuts) != 1)} of {len(items)} item{'s' * (len(items) != 1)} of {self.recorded}",
             f"gone on with by {self.policy.get('name', 'the policy')}",
-            f"{self.samples} samples an arm, {self.n_episodes} episodes",
+            f"{self.samples} sample{'s' * (self.samples != 1)} an arm, {self.n_episodes} episodes",
         ]
 
     def as_dict(self) -> dict[str, Any]:

@@ -76,7 +76,8 @@ async def _ablate(contender: Contender, found: Recorded, options: AblateOptions,
     total = episodes(cuts, options.samples)
     n_items = len({cut.rollout.task.id for cut in cuts})
     reporter.phase(
-        f"{total} episodes: {len(cuts)} turns of {n_items} items, {options.samples} samples with all parts and "
+        f"{total} episodes: {len(cuts)} turn{'s' * (len(cuts) != 1)} of {n_items} item{'s' * (n_items != 1)}, "
+        f"{options.samples} sample{'s' * (options.samples != 1)} with all parts and "
         "without each"
     )
     trials = await run_trials(
