@@ -56,8 +56,9 @@ class Ablation:
         """What was done, in a few words each."""
         cuts = {(trial.cut.rollout.id, trial.cut.index) for trial in self.trials}
         items = {trial.cut.rollout.task.id for trial in self.trials}
+        turns = f"{len(cuts)} turn{'s' * (len(cuts) != 1)}"
         return [
-            f"{len(cuts)} turn{'s' * (len(cuts) != 1)} of {len(items)} item{'s' * (len(items) != 1)} of {self.recorded}",
+            f"{turns} of {len(items)} item{'s' * (len(items) != 1)} of {self.recorded}",
             f"gone on with by {self.policy.get('name', 'the policy')}",
             f"{self.samples} sample{'s' * (self.samples != 1)} an arm, {self.n_episodes} episodes",
         ]
