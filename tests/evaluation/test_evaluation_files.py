@@ -231,7 +231,7 @@ def test_no_run_and_no_file_is_told_with_the_repair(tmp_path: Path, whole: Path)
         find_evaluation(f"{tmp_path}@best")
     with pytest.raises(ConfigError, match="no such evaluation file"):
         find_evaluation(tmp_path / "none.json")
-    with pytest.raises(ConfigError, match="RUN@validation-best"):
+    with pytest.raises(ConfigError, match="@validation-best"):
         find_evaluation(whole / "rollouts" / "validation-best.jsonl.gz")
     with pytest.raises(ConfigError, match="too long"):
         find_evaluation("x" * 5000)

@@ -46,6 +46,7 @@ def total(page: Page) -> str:
 
 
 def cells(page: Page, label: str) -> list[str]:
+    page.wait_for_load_state()  # after a click, the next page may still be on its way
     return page.locator(f'.episodes td[data-label="{label}"]').all_inner_texts()
 
 
