@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -200,10 +200,10 @@ def test_an_overlapped_run_keeps_them_beside_the_next_rollouts(tmp_path: Path, b
 def test_a_disk_that_refuses_them_stops_nothing(
     tmp_path: Path, baseline: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path) -> None:
+    def full(path: Path, lines: Iterable[str]) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files, "replacing", full)
+    monkeypatch.setattr(files, "write_packed_lines", full)
     result = train(small(tmp_path, baseline, ppo={"steps": 1}), run_dir=tmp_path / "run")
     assert result.stopped_by is None
     assert result.summary["lost_rollouts"] == ["tokens/train-000001"]

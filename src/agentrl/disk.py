@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
@@ -61,6 +62,13 @@ def write_together(folder: Path, texts: Mapping[str, str]) -> Path:
         for name, text in texts.items():
             stack.enter_context(replacing(folder / name)).write(text.encode("utf-8", errors="replace"))
     return folder
+
+
+def write_packed_lines(path: Path, lines: Iterable[str]) -> None:
+    """`replacing` with these lines of text, packed by gzip: the same lines are the same bytes."""
+    with replacing(path) as file, gzip.GzipFile("", "wb", 5, file, mtime=0) as packed:
+        for line in lines:
+            packed.write(line.encode() + b"\n")
 
 
 def file_digest(path: Path) -> str:

@@ -109,8 +109,8 @@ def test_traces_that_cannot_be_written_stop_nothing(
     tmp_path: Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listener = Listener()
-    is_trace = when(lambda path: path.name.startswith("train-000002"), disk_full, directory.replacing)
-    monkeypatch.setattr(directory, "replacing", is_trace)
+    is_trace = when(lambda path, _: path.name.startswith("train-000002"), disk_full, directory.write_packed_lines)
+    monkeypatch.setattr(directory, "write_packed_lines", is_trace)
     result = train(config, run_dir=tmp_path / "run", reporter=listener)
     assert (result.stopped_by, result.summary["steps"]) == (None, STEPS)
     assert result.summary["lost_rollouts"] == ["train-000002"]

@@ -6,7 +6,6 @@ NAME.rollouts.jsonl.gz    the rollouts that the figures are made of, beside it, 
 
 from __future__ import annotations
 
-import gzip
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from agentrl.disk import file_digest, replacing, write_text
+from agentrl.disk import file_digest, write_packed_lines, write_text
 from agentrl.errors import ConfigError
 from agentrl.evaluation.metrics import EvalReport, evaluate_rollouts
 from agentrl.evaluation.paired_files import beside, file_beside, read_record, reading
@@ -63,9 +62,7 @@ def write_evaluation(path: Path, evaluation: Evaluation) -> Path:
         OSError: they cannot be written.
     """
     rollouts = rollouts_beside(path)
-    with replacing(rollouts) as file, gzip.GzipFile("", "wb", 5, file, mtime=0) as packed:
-        for rollout in evaluation.rollouts:
-            packed.write(to_json(to_trace(rollout)).encode() + b"\n")
+    write_packed_lines(rollouts, (to_json(to_trace(rollout)) for rollout in evaluation.rollouts))
     record = {
         "format": FORMAT,
         "name": evaluation.name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -11,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from agentrl.disk import PARTIAL, replacing, write_text
+from agentrl.disk import PARTIAL, write_packed_lines, write_text
 from agentrl.errors import CheckpointError
 from agentrl.runs.files import (
     CHECKPOINTS,
@@ -186,9 +185,7 @@ class RunDirectory:
     def write_rollouts(self, name: str, rollouts: Iterable[Rollout]) -> Path:
         """Full traces to rollouts/NAME.jsonl.gz, one a line; an earlier file of that name is replaced."""
         path = rollouts_path(self.path, name)
-        with replacing(path) as file, gzip.GzipFile("", "wb", 5, file, mtime=0) as packed:  # same input, same bytes
-            for rollout in rollouts:
-                packed.write(to_json(to_trace(rollout)).encode() + b"\n")
+        write_packed_lines(path, (to_json(to_trace(rollout)) for rollout in rollouts))
         return path
 
     def read_rollouts(self, name: str) -> list[dict[str, Any]]:

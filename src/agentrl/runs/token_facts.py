@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from agentrl.disk import replacing
+from agentrl.disk import write_packed_lines
 from agentrl.errors import CheckpointError
 from agentrl.runs.trace_files import MAX_LINE
 
@@ -53,9 +53,7 @@ def write_token_facts(run: Path, name: str, facts: Iterable[TokenFacts]) -> Path
     """
     path = token_facts_path(run, name)
     path.parent.mkdir(exist_ok=True)  # in `run` alone: a run directory that is gone is not made again
-    with replacing(path) as file, gzip.GzipFile("", "wb", 5, file, mtime=0) as packed:  # same input, same bytes
-        for each in facts:
-            packed.write(json.dumps(vars(each), allow_nan=False).encode() + b"\n")
+    write_packed_lines(path, (json.dumps(vars(each), allow_nan=False) for each in facts))
     return path
 
 
