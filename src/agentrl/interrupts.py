@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, made into an orderly end."""
+"""Ctrl-C and SIGTERM, made into an orderly end; and whether an event loop, such as a notebook's, runs already."""
 
 from __future__ import annotations
 
@@ -81,3 +81,12 @@ def noting_signals(tell: Callable[[str], None]) -> Iterator[threading.Event]:
         yield noted
     finally:
         restore()
+
+
+def is_loop_running() -> bool:
+    """Whether this thread has an event loop already, as a notebook's has: a second one cannot be run in it."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -18,6 +18,7 @@ from agentrl.errors import ConfigError
 from agentrl.evaluation.conditions import conditions
 from agentrl.evaluation.run_evaluations import AT
 from agentrl.evaluation.versions import versions
+from agentrl.interrupts import is_loop_running
 from agentrl.progress import Reporter
 from agentrl.rollout.api_address import ApiAddress
 from agentrl.rollout.api_model import ApiModel
@@ -200,9 +201,7 @@ def with_contender(
 
 def from_anywhere(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
     """Run a coroutine to its end, in a thread of its own where an event loop is running already: a notebook's is."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not is_loop_running():
         return asyncio.run(work())
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(lambda: asyncio.run(work())).result()

@@ -51,7 +51,7 @@ class Partial:
         try:
             lines = path.read_text("utf-8").split("\n")[:-1] if path.exists() else []  # a last one may be torn
             rollouts = _read(path, lines, json.loads(head)) if lines else []
-            self.kept = {(rollout.task.id, rollout.sample_index): rollout for rollout in rollouts}
+            self.kept = {_place(rollout): rollout for rollout in rollouts}
             write_text(path, "\n".join([head, *map(_line, self.kept.values())]) + "\n")
             self._file = path.open("a", encoding="utf-8")
         except OSError as error:

@@ -17,7 +17,7 @@ from agentrl.errors import CheckpointError, RankError
 from agentrl.evaluation.discrimination import passed_signals
 from agentrl.evaluation.versions import versions
 from agentrl.grading.build import check_graders
-from agentrl.interrupts import Stop
+from agentrl.interrupts import Stop, is_loop_running
 from agentrl.monitoring.tracking import open_tracking
 from agentrl.policy.launch import open_ranks
 from agentrl.policy.policy import check_baseline, folder_digest, load_policy
@@ -74,7 +74,7 @@ def train(
             place = Place(run_dir or default_run_dir(config.name), resume, tuple(allow_change))
             return _train(config, place, reporter or SilentReporter(), stop, ranks, is_profiled=profile)
 
-    if not _is_loop_running():
+    if not is_loop_running():
         return run()
     with ThreadPoolExecutor(1) as thread:
         future = thread.submit(run)
@@ -83,14 +83,6 @@ def train(
         except KeyboardInterrupt:
             stop()
             return future.result()
-
-
-def _is_loop_running() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 @dataclass(frozen=True)
