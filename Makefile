@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 		|| { echo "agentrl needs Python 3.11 or later; $(PYTHON) is older. Try: make setup PYTHON=/path/to/python3.11"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 # torch is named so that its pin, and with it the CPU build, is settled first; one command, so that nothing can move it
-	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt torch==2.13.0 -e ".[dev,examples,graders,otel,serve,ui]"
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt torch==2.13.0 -e ".[dev,examples,graders,otel,release,serve,ui]"
 	@touch $@
 
 train: setup

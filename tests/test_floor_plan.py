@@ -43,6 +43,8 @@ ONLY_IN = {
     "accelerate": ("policy/", "ppo/", "monitoring/trackers.py"),
     "opentelemetry": ("monitoring/otlp.py",),
     "duckdb": ("ui/index/",),
+    "sqlalchemy": ("release/", "gateway/"),
+    "weasyprint": ("release/brief/",),
 }
 
 

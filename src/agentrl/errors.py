@@ -6,6 +6,8 @@ AgentRLError
   CheckpointError           a run directory that cannot be written or resumed
   RankError                 one of the processes of a run ended, so the others had to
   TrainingStopped           a guard ended the run; the run directory is complete up to that step
+  ReleaseError              a release that cannot do what was asked of it, or a store of releases that cannot be reached
+    ConflictError             somebody else changed it first
   ToolInputError            raised by a Python tool for the policy to read
   RolloutError              one boundary of one rollout broke; carries the rollout's id
     EngineError               the inference engine
@@ -43,6 +45,14 @@ class TrainingStopped(AgentRLError):
     def __init__(self, rule: str, message: str) -> None:
         super().__init__(message)
         self.rule = rule
+
+
+class ReleaseError(AgentRLError):
+    """A release may not do what was asked of it, or its records cannot be read or written."""
+
+
+class ConflictError(ReleaseError):
+    """Somebody else changed the release first: look at it again, and ask again."""
 
 
 class ToolInputError(AgentRLError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from agentrl.config.data import CurriculumConfig, DataConfig
 from agentrl.config.dpo import DPOConfig, DPORunConfig
 from agentrl.config.evaluation import CheckpointConfig, EvaluationConfig
+from agentrl.config.gateway import GatewayConfig, UpstreamConfig
 from agentrl.config.grading import GradingConfig
 from agentrl.config.guards import GuardsConfig
 from agentrl.config.inference import InferenceConfig
@@ -63,6 +64,7 @@ __all__ = [
     "DynamicSamplingConfig",
     "EvaluationConfig",
     "GateConfig",
+    "GatewayConfig",
     "GradingConfig",
     "GuardsConfig",
     "InferenceConfig",
@@ -97,6 +99,7 @@ __all__ = [
     "TrackingConfig",
     "TrainingSections",
     "TurnScoreConfig",
+    "UpstreamConfig",
     "WorkflowConfig",
     "load_any_config",
     "load_config",

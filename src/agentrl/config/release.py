@@ -16,8 +16,10 @@ from agentrl.config.section import (
     ALLOW_LISTS,
     BrokenRules,
     Count,
+    FilePath,
     NonEmpty,
     Positive,
+    PositiveInt,
     Problem,
     Section,
     did_you_mean,
@@ -150,6 +152,37 @@ class ReleaseConfig(Section):
     )
     gates: Annotated[tuple[Gate, ...], ALLOW_LISTS] = Field(
         default=(), description="Bare names of built-in gates, or rows."
+    )
+    folder: FilePath = Field(
+        default="releases", description="Directory of bundles' files, the audit log, session records and briefs."
+    )
+    store: NonEmpty | None = Field(
+        default=None,
+        description="Database by URL, sqlite:///FILE or postgresql://...; ${NAME} is replaced from the environment. "
+        "Null: SQLite in `folder`.",
+    )
+    sessions_per_week: PositiveInt | None = Field(
+        default=None, description="Sessions of all users; planned sample sizes are told in days."
+    )
+    lease_seconds: Annotated[float, Field(ge=1, le=300)] = Field(
+        default=30.0, description="Seconds for which a candidate is served after the controller last said so."
+    )
+    max_metrics_age_seconds: Positive = Field(
+        default=30.0, description="Age at which what gateways report is too old to renew the lease on."
+    )
+    min_canary: Duration = Field(default="P7D", description="Shortest time as a canary, ISO 8601: a full week.")
+    rollback_window: Duration = Field(
+        default="P7D", description="Time after a promotion in which the previous policy is kept ready, ISO 8601."
+    )
+    min_drills: Count = Field(default=3, description="Rollback drills that must have passed before a canary starts.")
+    approvals: Annotated[tuple[Literal["shadow", "canary", "general"], ...], ALLOW_LISTS] = Field(
+        default=("canary", "general"), description="States that a person must approve before a release enters them."
+    )
+    promotion: Literal["automatic", "manual"] = Field(
+        default="manual", description="Whether the controller promotes by itself what may be promoted."
+    )
+    count_by: Literal["failure", "incident"] = Field(
+        default="failure", description="What two of within a week halt the workflow."
     )
 
     def problems(self) -> Iterator[Problem]:

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field
 from agentrl.config.data import DataConfig
 from agentrl.config.endpoint import SERVE
 from agentrl.config.evaluation import CheckpointConfig, EvaluationConfig
+from agentrl.config.gateway import GatewayConfig
 from agentrl.config.graders import EfficiencyConfig, ToolUseConfig
 from agentrl.config.grading import GradingConfig
 from agentrl.config.inference import InferenceConfig
@@ -59,6 +60,7 @@ class RunConfig(Section):
     monitoring: Annotated[MonitoringConfig | None, BeforeValidator(expand_metric_list)] = Field(
         default=None, description="What is watched after the release: a mapping, or a bare list of metric names."
     )
+    gateway: GatewayConfig | None = Field(default=None, description="The proxy that users talk to.")
 
     def problems(self) -> Iterator[Problem]:
         yield from self._reward_model_is_the_grader()

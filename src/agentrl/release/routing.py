@@ -1,0 +1,59 @@
+"""What gateways serve: one row a workflow, changed by the controller and the state machine, read by every replica.
+
+A change grows `epoch`. A renewal of the lease grows `lease_renewal` and nothing else, and is refused once the epoch is
+another: a controller that was away too long does not give back what was taken.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from agentrl.errors import ConflictError
+from agentrl.release.records import Routing
+from agentrl.release.store import Store
+from agentrl.release.store.tables import routing
+
+
+def read_routing(store: Store, workflow: str) -> Routing | None:
+    """The row of a workflow; None before its first release.
+
+    Raises:
+        ReleaseError: the store cannot be read; a replica then counts on with the lease that it has.
+    """
+    with store.read() as connection:
+        row = connection.execute(select(routing).where(routing.c.workflow == workflow)).one_or_none()
+    return None if row is None else Routing(**row._mapping)
+
+
+def change_routing(connection: Connection, store: Store, workflow: str, **values: Any) -> int:
+    """Set columns of the row, in the caller's transaction; returns the new epoch."""
+    found = connection.execute(
+        select(routing.c.epoch).where(routing.c.workflow == workflow).with_for_update()
+    ).scalar_one_or_none()
+    epoch = (found or 0) + 1
+    row = {"workflow": workflow, "general_upstream": "", "general_bundle": "", **values, "epoch": epoch}
+    changed = {**values, "epoch": epoch}
+    statement = store.insert(routing).values(**row)
+    connection.execute(statement.on_conflict_do_update(index_elements=["workflow"], set_=changed))
+    return epoch
+
+
+def renew_lease(store: Store, workflow: str, *, epoch: int) -> int:
+    """Let candidates be served for another `lease_seconds`; returns the number of this renewal.
+
+    Raises:
+        ConflictError: the routing is of another epoch by now.
+        ReleaseError: the store cannot be written.
+    """
+    with store.write() as connection:
+        changed: int | None = connection.execute(
+            update(routing)
+            .where(routing.c.workflow == workflow, routing.c.epoch == epoch)
+            .values(lease_renewal=routing.c.lease_renewal + 1)
+            .returning(routing.c.lease_renewal)
+        ).scalar_one_or_none()
+    if changed is None:
+        raise ConflictError(f"{workflow}: the routing is no longer of epoch {epoch}; the lease was not renewed")
+    return changed

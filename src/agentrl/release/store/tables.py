@@ -1,0 +1,236 @@
+"""All tables. Times are seconds since 1970 (UTC) as floats; what only people read is JSON in `record`.
+
+The audit log is the truth of transitions, and the tables are made of it: see `lifecycle/`. Sessions, feedback and
+replicas are written by gateways, several at once.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
+
+metadata = MetaData()
+
+SCHEMA_VERSION = 1
+
+schema = Table("agentrl_schema", metadata, Column("version", Integer, primary_key=True))
+
+bundles = Table(
+    "bundles",
+    metadata,
+    Column("id", String(80), primary_key=True),  # sha256:...
+    Column("name", String(200), nullable=False),
+    Column("parent", String(80)),
+    Column("created_at", Float, nullable=False),
+    Column("manifest", JSON, nullable=False),
+)
+
+workflows = Table(
+    "workflows",
+    metadata,
+    Column("name", String(200), primary_key=True),
+    Column("general_bundle", String(80), nullable=False, default=""),
+    Column("general_upstream", String(200), nullable=False, default=""),
+    Column("previous_bundle", String(80), nullable=False, default=""),
+    Column("previous_upstream", String(200), nullable=False, default=""),
+    Column("halted_at", Float),
+    Column("halt", JSON),  # the failure records that led to it
+    Column("failures_count_from", Float, nullable=False, default=0.0),  # a person's release of a halt sets it
+    Column("version", Integer, nullable=False, default=0),
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("id", String(80), primary_key=True),
+    Column("workflow", String(200), nullable=False, index=True),
+    Column("candidate_bundle", String(80), nullable=False),
+    Column("candidate_upstream", String(200), nullable=False),
+    Column("baseline_bundle", String(80), nullable=False),
+    Column("baseline_upstream", String(200), nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("share_percent", Float, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    Column("config", JSON, nullable=False),
+)
+
+routing = Table(
+    "routing",
+    metadata,
+    Column("workflow", String(200), primary_key=True),
+    Column("epoch", Integer, nullable=False),
+    Column("general_upstream", String(200), nullable=False),
+    Column("general_bundle", String(80), nullable=False),
+    Column("release_id", String(80), nullable=False, default=""),
+    Column("channel", String(20), nullable=False, default=""),
+    Column("candidate_upstream", String(200), nullable=False, default=""),
+    Column("candidate_bundle", String(80), nullable=False, default=""),
+    Column("share_percent", Float, nullable=False, default=0.0),
+    Column("salt", String(80), nullable=False, default=""),
+    Column("lease_renewal", Integer, nullable=False, default=0),
+    Column("lease_seconds", Float, nullable=False, default=30.0),
+)
+
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("workflow", String(200), primary_key=True),
+    Column("id", String(80), primary_key=True),
+    Column("epoch", Integer, nullable=False),  # the last one that it has put into force
+    Column("has_lease", Boolean, nullable=False),  # candidates may be assigned
+    Column("candidate_in_flight", Integer, nullable=False),
+    Column("last_candidate_at", Float),  # last new assignment to the candidate
+    Column("drained_at", Float),  # end of the last answer of a candidate since its share went to 0
+    Column("started_at", Float, nullable=False),
+    Column("seen_at", Float, nullable=False),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("workflow", String(200), primary_key=True),
+    Column("release_id", String(80), primary_key=True),  # empty: none was under way
+    Column("session_id", String(80), primary_key=True),
+    Column("arm", String(10), primary_key=True),  # in shadow both arms have the session
+    Column("channel", String(20), nullable=False),
+    Column("bundle", String(80), nullable=False, default=""),
+    Column("upstream", String(200), nullable=False, default=""),
+    Column("client", String(200), nullable=False, default=""),  # name of the API key that it came with
+    Column("cluster", String(80), nullable=False, default=""),
+    Column("intent", String(200), nullable=False, default=""),
+    Column("is_forced", Boolean, nullable=False, default=False),  # an admin chose the arm: in no statistics
+    Column("assigned_at", Float, nullable=False),
+    Column("last_at", Float, nullable=False),
+    Column("closed_at", Float),
+    Column("status", String(20), nullable=False, default="open"),  # open, closed, aborted, failed
+    Column("requests", Integer, nullable=False, default=0),
+    Column("fallbacks", Integer, nullable=False, default=0),  # answered by the baseline, as the candidate did not
+    Column("seconds", Float),
+    Column("tokens_in", Integer),
+    Column("tokens_out", Integer),
+    Column("cost_usd", Float),
+    Column("price_table", String(80)),
+    Column("tool_calls", Integer),
+    Column("tool_errors", Integer),
+    Column("tool_infra_errors", Integer),
+    Column("success", Boolean),
+    Column("quality", Float),
+    Column("safety_violations", Integer),
+    Column("human_override", Boolean),
+    Column("human_override_kind", String(80)),
+    Column("human_override_by", String(200)),
+    Column("human_override_at", Float),
+    Column("policy_kl", Float),
+    Column("policy_kl_tokens", Integer),
+    Column("extra", JSON),
+    Column("record", JSON),  # the session's SessionRecord, once it is closed
+)
+Index("sessions_by_time", sessions.c.workflow, sessions.c.release_id, sessions.c.assigned_at)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("workflow", String(200), primary_key=True),
+    Column("event_id", String(80), primary_key=True),  # the client's own, hashed where it is long
+    Column("session_id", String(80), nullable=False, index=True),
+    Column("kind", String(20), nullable=False),  # outcome, override, grade, cost, safety, tool
+    Column("payload", JSON, nullable=False),
+    Column("payload_digest", String(80), nullable=False),
+    Column("at", Float, nullable=False),  # the client's time of it: the later one of a kind wins, in any order
+    Column("received_at", Float, nullable=False),
+    Column("is_late", Boolean, nullable=False),  # after its window closed
+)
+
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("id", String(80), primary_key=True),  # digest of the record
+    Column("release_id", String(80), nullable=False, index=True),
+    Column("gate", String(200), nullable=False),
+    Column("stage", String(20), nullable=False),
+    Column("look_no", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("verdict", String(20), nullable=False),
+    Column("record", JSON, nullable=False),
+)
+
+transitions = Table(  # a cache of the audit log
+    "transitions",
+    metadata,
+    Column("entry", Integer, primary_key=True, autoincrement=False),  # line of the audit log, from 1
+    Column("hash", String(80), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("workflow", String(200), nullable=False, index=True),
+    Column("release_id", String(80), nullable=False, index=True),
+    Column("kind", String(40), nullable=False),
+    Column("record", JSON, nullable=False),
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("id", String(80), primary_key=True),
+    Column("subject", String(200), nullable=False, index=True),  # a release's transition, or a tool call
+    Column("context_hash", String(80), nullable=False),
+    Column("decision", String(20), nullable=False),  # approved, denied
+    Column("approver", String(200), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    Column("used_at", Float),
+    Column("record", JSON, nullable=False),
+)
+
+drills = Table(
+    "drills",
+    metadata,
+    Column("id", String(80), primary_key=True),
+    Column("release_id", String(80), nullable=False, index=True),
+    Column("at", Float, nullable=False),
+    Column("is_counted", Boolean, nullable=False),
+    Column("rollback_seconds", Float),
+    Column("record", JSON, nullable=False),
+)
+
+incidents = Table(
+    "incidents",
+    metadata,
+    Column("id", String(80), primary_key=True),
+    Column("workflow", String(200), nullable=False, index=True),
+    Column("release_id", String(80), nullable=False, default=""),
+    Column("opened_at", Float, nullable=False),
+    Column("closed_at", Float),
+    Column("version", Integer, nullable=False, default=0),
+    Column("record", JSON, nullable=False),
+)
+
+suite_results = Table(  # which suites, frozen by digest, a release was measured on, and what came of it
+    "suite_results",
+    metadata,
+    Column("id", String(80), primary_key=True),
+    Column("release_id", String(80), nullable=False, index=True),
+    Column("kind", String(20), nullable=False),  # capability, adversarial, frozen
+    Column("name", String(200), nullable=False),
+    Column("digest", String(80), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("record", JSON, nullable=False),
+)
+
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("size", Integer, nullable=False),
+    Column("content", LargeBinary),  # small ones where there is no shared folder; None: in the folder
+)
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("id", String(80), primary_key=True),
+    Column("workflow", String(200), nullable=False, index=True),
+    Column("release_id", String(80), nullable=False, default=""),
+    Column("at", Float, nullable=False),
+    Column("kind", String(40), nullable=False),
+    Column("text", Text, nullable=False),
+)
