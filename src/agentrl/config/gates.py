@@ -93,6 +93,6 @@ BUILT_IN_GATES: dict[str, Row] = {
         "statistic": "mean",
         "direction": "higher_is_better",
         "margin": {"absolute": 0.05},
-        "test": "bootstrap",
+        "label_lag": "PT24H",
     },
 }
