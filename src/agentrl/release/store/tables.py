@@ -53,6 +53,9 @@ releases = Table(
     Column("created_at", Float, nullable=False),
     Column("changed_at", Float, nullable=False),
     Column("config", JSON, nullable=False),
+    Column("entered_at", Float, nullable=False, default=0.0),  # when its state began: a share that grows changes it not
+    Column("evidence_since", Float, nullable=False, default=0.0),  # sessions assigned earlier are of other graders
+    Column("started_by", String(200), nullable=False, default=""),
 )
 
 routing = Table(
@@ -70,6 +73,7 @@ routing = Table(
     Column("salt", String(80), nullable=False, default=""),
     Column("lease_renewal", Integer, nullable=False, default=0),
     Column("lease_seconds", Float, nullable=False, default=30.0),
+    Column("lease_renewed_at", Float),  # for people and for a controller that comes back; replicas do not read it
 )
 
 replicas = Table(
@@ -158,10 +162,10 @@ verdicts = Table(
 transitions = Table(  # a cache of the audit log
     "transitions",
     metadata,
+    Column("workflow", String(200), primary_key=True),  # workflows with folders of their own may share a database
     Column("entry", Integer, primary_key=True, autoincrement=False),  # line of the audit log, from 1
     Column("hash", String(80), nullable=False),
     Column("at", Float, nullable=False),
-    Column("workflow", String(200), nullable=False, index=True),
     Column("release_id", String(80), nullable=False, index=True),
     Column("kind", String(40), nullable=False),
     Column("record", JSON, nullable=False),
@@ -233,4 +237,13 @@ alerts = Table(
     Column("at", Float, nullable=False),
     Column("kind", String(40), nullable=False),
     Column("text", Text, nullable=False),
+)
+
+budgets = Table(  # weeks of money as a person kept them: `release.costs` changes with time, what it came to stays
+    "budgets",
+    metadata,
+    Column("workflow", String(200), primary_key=True),
+    Column("week", String(8), primary_key=True),  # 2026-W46
+    Column("at", Float, nullable=False),
+    Column("record", JSON, nullable=False),
 )
