@@ -137,7 +137,12 @@ class Release:
     created_at: float
     changed_at: float
     config: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """Resolved `release` and `monitoring` sections: the rules that it is judged by are frozen with it."""
+    """Resolved `release`, `monitoring` and `gateway` sections: the rules that it is judged by are frozen with it."""
+    entered_at: float = 0.0
+    """When its state began; a share that grows within a canary does not change it."""
+    evidence_since: float = 0.0
+    """Sessions that were assigned earlier count no longer: they were graded by other graders, or by none yet."""
+    started_by: str = ""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ another: a controller that was away too long does not give back what was taken.
 
 from __future__ import annotations
 
+import time
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import Connection, select, update
@@ -24,7 +26,9 @@ def read_routing(store: Store, workflow: str) -> Routing | None:
     """
     with store.read() as connection:
         row = connection.execute(select(routing).where(routing.c.workflow == workflow)).one_or_none()
-    return None if row is None else Routing(**row._mapping)
+    if row is None:
+        return None
+    return Routing(**{field.name: row._mapping[field.name] for field in fields(Routing)})
 
 
 def change_routing(connection: Connection, store: Store, workflow: str, **values: Any) -> int:
@@ -40,8 +44,11 @@ def change_routing(connection: Connection, store: Store, workflow: str, **values
     return epoch
 
 
-def renew_lease(store: Store, workflow: str, *, epoch: int) -> int:
+def renew_lease(store: Store, workflow: str, *, epoch: int, now: float | None = None) -> int:
     """Let candidates be served for another `lease_seconds`; returns the number of this renewal.
+
+    Args:
+        now: seconds since 1970, kept for people; nothing is counted from it.
 
     Raises:
         ConflictError: the routing is of another epoch by now.
@@ -51,7 +58,7 @@ def renew_lease(store: Store, workflow: str, *, epoch: int) -> int:
         changed: int | None = connection.execute(
             update(routing)
             .where(routing.c.workflow == workflow, routing.c.epoch == epoch)
-            .values(lease_renewal=routing.c.lease_renewal + 1)
+            .values(lease_renewal=routing.c.lease_renewal + 1, lease_renewed_at=time.time() if now is None else now)
             .returning(routing.c.lease_renewal)
         ).scalar_one_or_none()
     if changed is None:
