@@ -121,6 +121,10 @@ class RolloutEngine:
         ]
         self.inference, self._toolbox, self._grader = watched
 
+    def surround(self, tools: Callable[[Toolbox], Toolbox], grader: Callable[[RolloutGrader], RolloutGrader]) -> None:
+        """Put something around tools and grader before the first rollout, such as an attack that is measured."""
+        self._toolbox, self._grader = tools(self._toolbox), grader(self._grader)
+
     async def open_ledger(self, folder: Path) -> None:
         """Note in `folder` which sandboxes are open, and close those that a crashed process left there."""
         if self._lifecycle is not None:
