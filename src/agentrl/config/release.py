@@ -267,6 +267,16 @@ class ReleaseConfig(Section):
     approvals: Annotated[tuple[Literal["shadow", "canary", "general"], ...], ALLOW_LISTS] = Field(
         default=("canary", "general"), description="States that a person must approve before a release enters them."
     )
+    approval_valid: Duration = Field(
+        default="P1D", description="Time for which an approval counts, as long as what was approved is unchanged."
+    )
+    approver_is_other: bool = Field(
+        default=False, description="Whether who started a release is refused as its approver; a team of one cannot."
+    )
+    required_suites: Annotated[tuple[Literal["capability", "adversarial", "frozen"], ...], ALLOW_LISTS] = Field(
+        default=("capability", "adversarial", "frozen"),
+        description="Kinds of suites that must have been passed offline before a release enters shadow.",
+    )
     promotion: Literal["automatic", "manual"] = Field(
         default="manual", description="Whether the controller promotes by itself what may be promoted."
     )
