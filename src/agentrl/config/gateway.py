@@ -28,6 +28,11 @@ class UpstreamConfig(Section):
         default=60.0, description="Seconds until an answer begins; a candidate that takes longer falls back."
     )
     max_concurrency: PositiveInt = Field(default=512, description="Requests in flight at once; more are answered 503.")
+    stream_usage: bool = Field(
+        default=True,
+        description="Ask for the token counts of streams; clients that did not ask are not shown them. False: the "
+        "server knows no stream_options, and what a streamed session costs is not known.",
+    )
     allow_private: bool = Field(
         default=False, description="Whether it may be in a private network; localhost and 127.0.0.1 always may."
     )

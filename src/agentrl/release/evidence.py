@@ -54,6 +54,7 @@ def session_evidence(row: Any) -> SessionEvidence:
         success=row["success"],
         quality=row["quality"],
         safety_violations=row["safety_violations"],
+        zero_tolerance=row["zero_tolerance"],
         seconds=row["seconds"],
         cost_usd=row["cost_usd"],
         human_override=row["human_override"],

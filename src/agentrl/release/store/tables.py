@@ -110,6 +110,11 @@ sessions = Table(
     Column("status", String(20), nullable=False, default="open"),  # open, closed, aborted, failed
     Column("requests", Integer, nullable=False, default=0),
     Column("fallbacks", Integer, nullable=False, default=0),  # answered by the baseline, as the candidate did not
+    Column("errors", Integer, nullable=False, default=0),  # requests that no server gave a whole answer to
+    Column("moved_at", Float),  # its candidate was taken back while it was open: what follows is the baseline's
+    Column("unpriced", Integer, nullable=False, default=0),  # requests whose cost is not known, and so the session's
+    Column("model_cost_usd", Float),  # of the tokens alone; cost_usd adds what feedback tells
+    Column("proposed_calls", Integer, nullable=False, default=0),  # of tools, by the model
     Column("seconds", Float),
     Column("tokens_in", Integer),
     Column("tokens_out", Integer),
@@ -121,6 +126,7 @@ sessions = Table(
     Column("success", Boolean),
     Column("quality", Float),
     Column("safety_violations", Integer),
+    Column("zero_tolerance", Boolean, nullable=False, default=False),  # one of the violations fails its gate by itself
     Column("human_override", Boolean),
     Column("human_override_kind", String(80)),
     Column("human_override_by", String(200)),
@@ -131,6 +137,17 @@ sessions = Table(
     Column("record", JSON),  # the session's SessionRecord, once it is closed
 )
 Index("sessions_by_time", sessions.c.workflow, sessions.c.release_id, sessions.c.assigned_at)
+Index("sessions_by_id", sessions.c.workflow, sessions.c.session_id)
+Index("sessions_open", sessions.c.workflow, sessions.c.status, sessions.c.last_at)
+
+response_sessions = Table(  # so that `previous_response_id` finds its session at any replica
+    "response_sessions",
+    metadata,
+    Column("workflow", String(200), primary_key=True),
+    Column("response_id", String(160), primary_key=True),  # the server's own, with the client's name before it
+    Column("session_id", String(80), nullable=False),
+    Column("at", Float, nullable=False),
+)
 
 feedback = Table(
     "feedback",
@@ -138,6 +155,7 @@ feedback = Table(
     Column("workflow", String(200), primary_key=True),
     Column("event_id", String(80), primary_key=True),  # the client's own, hashed where it is long
     Column("session_id", String(80), nullable=False, index=True),
+    Column("release_id", String(80), nullable=False, default=""),  # under which the session was when it was told
     Column("kind", String(20), nullable=False),  # outcome, override, grade, cost, safety, tool
     Column("payload", JSON, nullable=False),
     Column("payload_digest", String(80), nullable=False),
