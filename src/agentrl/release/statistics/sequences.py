@@ -12,10 +12,17 @@ asymptotic: below about 100 sessions an arm the chance of an error is larger tha
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
-from agentrl.release.statistics.bounds import Bounds
+import numpy as np
+from scipy.special import log_ndtr, ndtri  # type: ignore[import-untyped]
+
+from agentrl.release.statistics.bounds import Bounds, defined, undefined
 from agentrl.release.statistics.sums import Estimate
+
+NEWTON_STEPS = 5
 
 
 def sequence_width(n_effective: Any, *, alpha: float, planned_n: float) -> Any:
@@ -26,7 +33,21 @@ def sequence_width(n_effective: Any, *, alpha: float, planned_n: float) -> Any:
         alpha: chance that the bound is ever crossed, at any look.
         planned_n: effective sample size at which the bound is to be narrowest, chosen beforehand.
     """
-    raise NotImplementedError
+    r = mixture_ratio(alpha) * np.asarray(n_effective, dtype=np.float64) / planned_n
+    with np.errstate(divide="ignore", invalid="ignore"):
+        goal = 0.5 * np.log1p(r) - math.log(2 * alpha)
+        x = np.sqrt(2 * goal)  # from above: Phi(x) < 1
+        for _ in range(NEWTON_STEPS):
+            log_phi = log_ndtr(x)
+            slope = x + np.exp(-0.5 * x**2 - log_phi) / math.sqrt(2 * math.pi)
+            x = x - (0.5 * x**2 + log_phi - goal) / slope
+        return np.where(r > 0, np.sqrt((r + 1) / r) * x, np.inf)
+
+
+def mixture_ratio(alpha: float) -> float:
+    """n rho^2 at the planned n: where the two-sided boundary at 2 alpha is narrowest (arXiv:2103.06476, eq. 10)."""
+    log_alpha = -2 * math.log(2 * alpha)
+    return log_alpha + math.log1p(log_alpha)
 
 
 def confidence_sequence(
@@ -39,9 +60,54 @@ def confidence_sequence(
         planned_n: effective sample size at which it is to be narrowest: `planning.Plan.effective`.
         min_clusters: fewer independent clusters in an arm give no bounds; a robust error of a few is too small.
     """
-    raise NotImplementedError
+
+    def width(alpha: float) -> float:
+        return float(sequence_width(estimate.n_effective, alpha=alpha, planned_n=planned_n))
+
+    return bounds_of(estimate, width, "confidence_sequence", alpha_lower, alpha_upper, min_clusters)
 
 
 def fixed_look(estimate: Estimate, *, alpha_lower: float, alpha_upper: float, min_clusters: int = 2) -> Bounds:
     """Normal bounds for one look at a size fixed beforehand. Peeking breaks them: see `benchmarks/gates.py`."""
-    raise NotImplementedError
+    return bounds_of(estimate, normal_width, "fixed_look", alpha_lower, alpha_upper, min_clusters)
+
+
+def normal_width(alpha: float) -> float:
+    """Standard errors of a one-sided normal bound."""
+    return float(-ndtri(alpha))
+
+
+def bounds_of(
+    estimate: Estimate,
+    width: Callable[[float], float],
+    method: str,
+    alpha_lower: float,
+    alpha_upper: float,
+    min_clusters: int,
+) -> Bounds:
+    """An estimate and, at each side's alpha, that many standard errors; ratios are exponentiated."""
+    is_log = estimate.scale == "ratio"
+    value = None if estimate.value is None else math.exp(estimate.value) if is_log else estimate.value
+    fields: dict[str, Any] = {
+        "method": method,
+        "alpha_lower": alpha_lower,
+        "alpha_upper": alpha_upper,
+        "scale": estimate.scale,
+        "candidate": estimate.candidate,
+        "baseline": estimate.baseline,
+        "n_candidate": estimate.n_candidate,
+        "n_baseline": estimate.n_baseline,
+    }
+    clusters = [estimate.clusters_candidate]
+    clusters += [estimate.clusters_baseline] if estimate.scale != "value" else []
+    reason = estimate.problem
+    if not reason and min(clusters) < min_clusters:
+        reason = f"{min(clusters)} independent units in an arm; a robust error needs {min_clusters}"
+    if reason or estimate.value is None or estimate.error is None or value is None:
+        return undefined(reason or "there is no estimate", **{**fields, "estimate": value})
+    lower = estimate.value - width(alpha_lower) * estimate.error
+    upper = estimate.value + width(alpha_upper) * estimate.error
+    if is_log:
+        with np.errstate(over="ignore"):
+            lower, upper = float(np.exp(lower)), float(np.exp(upper))
+    return defined(value, lower, upper, **fields)

@@ -23,7 +23,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
+
+from agentrl.release.statistics.bounds import Floats, finite
+
+ROUNDING = 1e-13
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,37 @@ def arm_sums(x: ArrayLike, y: ArrayLike | None = None, *, cluster: Sequence[str]
     Returns:
         Sums with a `problem` where N is 0 or a value is NaN or infinite.
     """
-    raise NotImplementedError
+    numerator = np.asarray(x, dtype=np.float64).reshape(-1)
+    denominator = np.ones_like(numerator) if y is None else np.asarray(y, dtype=np.float64).reshape(-1)
+    if len(numerator) != len(denominator) or (cluster is not None and len(cluster) != len(numerator)):
+        raise ValueError(f"x, y and cluster are of one length; found {len(numerator)} and {len(denominator)}")
+    units = len(numerator)
+    if problem := finite("x", numerator) or finite("y", denominator):
+        return no_sums(units, problem.partition(": ")[2])
+    if cluster is not None:
+        which = cluster_numbers(cluster)
+        numerator = np.bincount(which, weights=numerator).astype(np.float64)
+        denominator = np.bincount(which, weights=denominator).astype(np.float64)
+    return ArmSums(
+        units=units,
+        clusters=len(numerator),
+        x=float(numerator.sum()),
+        y=float(denominator.sum()),
+        xx=float(numerator @ numerator),
+        xy=float(numerator @ denominator),
+        yy=float(denominator @ denominator),
+    )
+
+
+def no_sums(units: int, problem: str) -> ArmSums:
+    """An arm that cannot be used, and why."""
+    return ArmSums(units, units, math.nan, math.nan, math.nan, math.nan, math.nan, problem)
+
+
+def cluster_numbers(cluster: Sequence[str]) -> Any:
+    """[N] number of every unit's cluster, from 0 in order of first sight; an empty name is a cluster of its own."""
+    numbers: dict[str | int, int] = {}
+    return np.array([numbers.setdefault(name or index, len(numbers)) for index, name in enumerate(cluster)], np.int64)
 
 
 def log_values(values: ArrayLike, *, floor: float = 0.0) -> Any:
@@ -83,7 +118,11 @@ def log_values(values: ArrayLike, *, floor: float = 0.0) -> Any:
     Args:
         floor: what is in [0, floor] counts as the floor, such as the clock's resolution.
     """
-    raise NotImplementedError
+    raised = np.asarray(values, dtype=np.float64)
+    raised = np.where((raised >= 0) & (raised < floor), floor, raised)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logarithms: Floats = np.where(raised > 0, np.log(raised), np.nan)
+    return logarithms
 
 
 def ratio_and_variance(arm: ArmSums, *, event: float = 0.0) -> tuple[Any, Any]:
@@ -94,7 +133,16 @@ def ratio_and_variance(arm: ArmSums, *, event: float = 0.0) -> tuple[Any, Any]:
             then that of one event more and one non-event more than were seen: none in n has a width (about that of
             the rule of three), and the estimate stays what it was. 0: no arm without variance has bounds.
     """
-    raise NotImplementedError
+    n, x, y = (np.asarray(values, dtype=np.float64) for values in (arm.clusters, arm.x, arm.y))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(y > 0, x / y, np.nan)
+        squares = arm.xx - 2 * ratio * arm.xy + ratio**2 * arm.yy
+        # Sums of squares cancel: what is left of a constant is rounding, and no variance.
+        squares = np.where(squares > ROUNDING * (np.abs(arm.xx) + ratio**2 * arm.yy), squares, 0.0)
+        if event > 0:
+            squares = squares + (event - ratio) ** 2 + ratio**2
+        variance = np.where(n > 1, n / (n - 1) * squares / y**2, np.nan)
+    return ratio, variance
 
 
 def difference(candidate: ArmSums, baseline: ArmSums, *, event: float = 0.0) -> Estimate:
@@ -103,7 +151,7 @@ def difference(candidate: ArmSums, baseline: ArmSums, *, event: float = 0.0) -> 
     Args:
         event: see `ratio_and_variance`; 1 for rates and counts, the range for bounded scores, 0 for the rest.
     """
-    raise NotImplementedError
+    return _compared(candidate, baseline, "difference", event=event)
 
 
 def log_ratio(candidate: ArmSums, baseline: ArmSums) -> Estimate:
@@ -112,19 +160,74 @@ def log_ratio(candidate: ArmSums, baseline: ArmSums) -> Estimate:
     Undefined, with the reason, where a sum is not above 0: zero successes cost no number. Bounds made of it are
     exponentiated: they are of the ratio.
     """
-    raise NotImplementedError
+    return _compared(candidate, baseline, "ratio", of_logarithms=False)
 
 
 def geo_ratio(candidate: ArmSums, baseline: ArmSums) -> Estimate:
     """log of the ratio of geometric means, from sums of `log_values`. Bounds made of it are of the ratio."""
-    raise NotImplementedError
+    return _compared(candidate, baseline, "ratio", of_logarithms=True)
 
 
 def own_value(candidate: ArmSums, *, event: float = 0.0) -> Estimate:
     """R of the candidate alone, to hold against a limit."""
-    raise NotImplementedError
+    return _compared(candidate, None, "value", event=event)
 
 
 def effective_n(n_candidate: Any, n_baseline: Any = math.inf) -> Any:
     """1 / (1 / n_candidate + 1 / n_baseline): as many candidate sessions against an endless baseline."""
-    raise NotImplementedError
+    with np.errstate(divide="ignore"):
+        return 1 / (1 / np.asarray(n_candidate, dtype=np.float64) + 1 / np.asarray(n_baseline, dtype=np.float64))
+
+
+def _compared(
+    candidate: ArmSums, baseline: ArmSums | None, scale: str, *, event: float = 0.0, of_logarithms: bool = False
+) -> Estimate:
+    """Both arms' values, then their difference on its scale; the first thing that is missing is the problem."""
+    arms = {"candidate": candidate} if baseline is None else {"candidate": candidate, "baseline": baseline}
+    values: list[float | None] = []
+    numbers: list[float] = []
+    variances: list[float] = []
+    problems: list[str] = []
+    for name, arm in arms.items():
+        number, variance, problem = _arm(arm, event, is_log=scale == "ratio" and not of_logarithms)
+        shown = None if math.isnan(number) else number
+        if scale == "ratio" and shown is not None:
+            shown = math.exp(shown)
+        values.append(shown)
+        numbers.append(number)
+        variances.append(variance)
+        problems += [f"{name}: {problem}"] if problem else []
+    value = numbers[0] - numbers[1] if len(numbers) == 2 else numbers[0]
+    counts = [int(arm.units) for arm in arms.values()] + [0]
+    clusters = [int(arm.clusters) for arm in arms.values()] + [0]
+    return Estimate(
+        value=value if math.isfinite(value) else None,
+        error=None if problems else math.sqrt(sum(variances)),
+        n_effective=float(effective_n(counts[0], math.inf if baseline is None else counts[1])),
+        scale=scale,
+        candidate=values[0],
+        baseline=values[1] if baseline is not None else None,
+        n_candidate=counts[0],
+        n_baseline=counts[1],
+        clusters_candidate=clusters[0],
+        clusters_baseline=clusters[1],
+        problem="; ".join(problems),
+    )
+
+
+def _arm(arm: ArmSums, event: float, *, is_log: bool) -> tuple[float, float, str]:
+    """An arm's number, its variance, and why there is none."""
+    if arm.problem:
+        return math.nan, math.nan, arm.problem
+    if not arm.y > 0:
+        return math.nan, math.nan, f"the denominators of {arm.units} sum to {arm.y:g}, a ratio to it is undefined"
+    ratio, variance = (float(number) for number in ratio_and_variance(arm, event=event))
+    if is_log:
+        if ratio <= 0:
+            return math.nan, math.nan, f"a sum of {arm.x:g} has no ratio"
+        ratio, variance = math.log(ratio), variance / ratio**2
+    if arm.clusters < 2:
+        return ratio, math.nan, f"{arm.clusters} independent unit, which has no variance"
+    if not variance > 0:
+        return ratio, math.nan, f"all {arm.units} are alike, their variance cannot be told"
+    return ratio, variance, ""
