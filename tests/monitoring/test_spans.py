@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from agentrl.monitoring import genai
-from agentrl.monitoring.content import Content, redacted
+from agentrl.monitoring.content import Content
 from agentrl.monitoring.genai import Operation
 from agentrl.monitoring.otlp import resource, to_json_line
+from agentrl.monitoring.redaction import redact_text
 from agentrl.monitoring.spans import Span, spans_of, trace_id
 from agentrl.types import FailureClass, Rollout
 from tests.factories import make_task
@@ -219,7 +220,7 @@ def test_long_texts_are_cut() -> None:
     ],
 )
 def test_t8_what_looks_like_a_secret_is_not_sent(secret: str) -> None:
-    shown = redacted(f"before {secret} after")
+    shown = redact_text(f"before {secret} after")
     assert "[secret]" in shown
     assert not re.search(r"abc\.DEF|abcdefghijklmnop|ABCDEFGHIJ|eyJhb|hunter22|abcdef0123|MIIEow", shown)
     assert shown.startswith("before")
@@ -227,7 +228,7 @@ def test_t8_what_looks_like_a_secret_is_not_sent(secret: str) -> None:
 
 def test_what_is_no_secret_stays() -> None:
     text = 'the token count is 12, {"query": "2017 goodwill"}, https://host/path?year=2017'
-    assert redacted(text) == text
+    assert redact_text(text) == text
 
 
 # Names

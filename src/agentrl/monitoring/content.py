@@ -6,26 +6,13 @@ A name or an address in words is not recognised: whoever sends content sends wha
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agentrl.grading.pii import PATTERNS
+from agentrl.monitoring.redaction import redact_text
 from agentrl.monitoring.session_record import executed_calls
 from agentrl.types import Message, Rollout, Turn
-
-SECRETS = (
-    re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL),
-    re.compile(r"(?<=bearer )[\w.~+/=-]{6,}", re.IGNORECASE),
-    re.compile(r"\b(sk|pk|rk|ghp|gho|ghs|hf|glpat|xox[abprs])[-_][\w-]{12,}"),
-    re.compile(r"\bgithub_pat_\w{12,}|\bAKIA[0-9A-Z]{16}\b|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"),
-    re.compile(r"(?<=://)[^/\s:@]{1,256}:[^/\s@]{1,256}(?=@)"),
-    re.compile(
-        r"((?:password|passwd|secret|token|api[-_]?key)[\"']?\s{0,3}[:=]\s{0,3}[\"']?)[^\s\"',;&]{4,}", re.IGNORECASE
-    ),
-)
-"""Keys and tokens by their forms; of the last one, the group before the value stays."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +23,7 @@ class Content:
 
     def text(self, text: str) -> str:
         """Redacted, then cut: a secret is never half there."""
-        text = redacted(text)
+        text = redact_text(text)
         if len(text) <= self.max_chars:
             return text
         return f"{text[: self.max_chars]} ... ({len(text) - self.max_chars} characters cut)"
@@ -82,16 +69,6 @@ class Content:
 
     def _text(self, text: str) -> dict[str, Any]:
         return {"type": "text", "content": self.text(text)}
-
-
-def redacted(text: str) -> str:
-    """The text with `[secret]`, `[email]` and so on in the place of what looks like it."""
-    for pattern in SECRETS:
-        text = pattern.sub(lambda found: f"{found[1] if found.re is SECRETS[-1] else ''}[secret]", text)
-    for kind, (pattern, is_real) in PATTERNS.items():
-        for found in {match[0] for match in pattern.finditer(text) if is_real(match[0])}:
-            text = text.replace(found, f"[{kind}]")
-    return text
 
 
 def _texts(content: Any) -> Sequence[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from agentrl.config.tracking import SECRET_NAME
-from agentrl.monitoring.content import redacted
+from agentrl.monitoring.redaction import redact_text
 from agentrl.monitoring.session_record import digest
 
 Scalar = str | int | float | bool
@@ -46,7 +46,7 @@ def _shown(text: str, path: tuple[str, ...]) -> str:
         return " ".join(variables) or HIDDEN
     if "://" in text:
         text = _without_query(text)
-    return redacted(text) if len(text) <= MAX_CHARS else f"{digest(text)} ({len(text)} characters)"
+    return redact_text(text) if len(text) <= MAX_CHARS else f"{digest(text)} ({len(text)} characters)"
 
 
 def _without_query(url: str) -> str:
