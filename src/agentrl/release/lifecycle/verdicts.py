@@ -17,9 +17,7 @@ def latest_verdicts(place: ReleasePlace, release: Release, stage: ReleaseState) 
     with place.store.read() as connection:
         rows = connection.execute(
             select(table.record)
-            .where(
-                table.release_id == release.id, table.stage == str(stage), table.at >= release.evidence_since
-            )
+            .where(table.release_id == release.id, table.stage == str(stage), table.at >= release.evidence_since)
             .order_by(table.at, table.look_no)
         ).scalars()
         return {verdict.gate: verdict for verdict in map(verdict_of, rows) if not verdict.is_shown_only}

@@ -1,0 +1,249 @@
+"""`agentrl release`: a candidate's way to users, step by step, and back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agentrl.cli.options import Config, Json, Set
+from agentrl.printable import printable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agentrl.config import RunConfig
+    from agentrl.release.place import ReleasePlace
+    from agentrl.release.records import Release, ReleaseState
+
+release = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Bring a candidate to users, and back.")
+
+ReleaseId = Annotated[
+    str | None,
+    typer.Argument(metavar="[RELEASE]", help="Id, or its beginning.  [default: the one under way]"),
+]
+As = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Who does it.  [default: your login name]")]
+Reason = Annotated[str, typer.Option(help="Why, in a sentence; kept in the audit log.")]
+
+
+@release.callback()
+def _release() -> None:
+    """Bring a candidate to users, and back."""
+
+
+@release.command()
+def start(
+    config: Config,
+    candidate: Annotated[str, typer.Option(metavar="UPSTREAM", help="One of gateway.upstreams.")],
+    bundle: Annotated[
+        str, typer.Option(metavar="ID", help="Of what it serves.  [default: the upstream's bundle]")
+    ] = "",
+    who: As = None,
+    overrides: Set = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Begin a release: a draft, under the config's rules as they are now."""
+    from agentrl.release.lifecycle.transition import start_release
+
+    loaded, place = _open(config, overrides)
+    made = start_release(place, loaded, candidate, actor=_who(who), now=_now(), bundle=bundle)
+    _print_release(place, made, as_json)
+
+
+@release.command()
+def status(config: Config, release_id: ReleaseId = None, overrides: Set = [], as_json: Json = False) -> None:  # noqa: B006
+    """Show where a release stands, and what keeps it from its next step."""
+    _, place = _open(config, overrides)
+    _print_release(place, _find(place, release_id, is_last_fine=True), as_json)
+
+
+@release.command("list")
+def list_all(config: Config, overrides: Set = [], as_json: Json = False) -> None:  # noqa: B006
+    """List all releases of the workflow, the latest first."""
+    from agentrl.release.lifecycle.read import list_releases, read_workflow
+
+    _, place = _open(config, overrides)
+    found = list_releases(place)[::-1]
+    if as_json:
+        _print_json([_as_dict(each) for each in found])
+        return
+    workflow = read_workflow(place)
+    if not found:
+        print(f"{printable(place.workflow)}: no release yet; `agentrl release start` begins one")
+        return
+    print("\n".join(_table(found)))
+    if workflow.is_halted:
+        print(f"halted since {_when(workflow.halted_at)}: {printable((workflow.halt or {}).get('reason', ''))}")
+
+
+@release.command()
+def advance(
+    config: Config,
+    release_id: ReleaseId = None,
+    share: Annotated[
+        float | None, typer.Option(metavar="PERCENT", help="Another share for a canary, instead of a step.")
+    ] = None,
+    who: As = None,
+    reason: Reason = "",
+    overrides: Set = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Take the next step, if nothing is missing; or, with --share, give a canary more or fewer sessions."""
+    from agentrl.cli.exits import GATE_FAILED, GATE_INCONCLUSIVE, fail
+    from agentrl.errors import ConfigError
+    from agentrl.release.lifecycle.states import FORWARD
+    from agentrl.release.lifecycle.transition import GuardError, change_share, transition
+
+    _, place = _open(config, overrides)
+    found = _find(place, release_id)
+    if share is not None:
+        changed = change_share(place, found.id, share, actor=_who(who), expected_version=found.version, now=_now())
+        _print_release(place, changed, as_json)
+        return
+    if found.state not in FORWARD:
+        raise ConfigError(f"{found.id} is {found.state}: there is no further step")
+    try:
+        changed = transition(
+            place,
+            found.id,
+            FORWARD[found.state],
+            actor=_who(who),
+            expected_version=found.version,
+            evidence={"reason": reason} if reason else {},
+            now=_now(),
+        )
+    except GuardError as error:
+        has_failed = any(": fail in " in gap for gap in error.gaps)
+        fail(f"error: {error}", GATE_FAILED if has_failed else GATE_INCONCLUSIVE)
+    _print_release(place, changed, as_json)
+
+
+@release.command()
+def rollback(
+    config: Config,
+    release_id: ReleaseId = None,
+    who: As = None,
+    reason: Reason = "",
+    overrides: Set = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Take a release back: the candidate gets no session from now on.
+
+    Before users have seen it, it is rejected. Twice is once. Without RELEASE: the one under way, or else the one that
+    serves all users.
+    """
+    from agentrl.release.lifecycle.read import read_release
+    from agentrl.release.lifecycle.states import way_back
+    from agentrl.release.lifecycle.transition import transition
+
+    _, place = _open(config, overrides)
+    found = _find(place, release_id, is_general_fine=True)
+    to = found.state if found.state.is_end else way_back(found.state)
+    if to is not found.state:
+        found = transition(
+            place,
+            found.id,
+            to,
+            actor=_who(who),
+            expected_version=None,
+            evidence={"reason": "operator", "text": reason},
+            now=_now(),
+        )
+    _print_release(place, read_release(place, found.id), as_json)
+
+
+def _open(path: Path, overrides: list[str]) -> tuple[RunConfig, ReleasePlace]:
+    from agentrl.config import load_config
+    from agentrl.release.place import open_place
+
+    config = load_config(path, overrides)
+    return config, open_place(config)
+
+
+def _find(
+    place: ReleasePlace, release_id: str | None, *, is_general_fine: bool = False, is_last_fine: bool = False
+) -> Release:
+    """The one that is named, or the one that is meant."""
+    from agentrl.errors import ConfigError
+    from agentrl.release.lifecycle.read import general_release, list_releases, read_release, release_under_way
+
+    if release_id is not None:
+        return read_release(place, release_id)
+    found = release_under_way(place)
+    if found is None and (is_general_fine or is_last_fine):
+        found = general_release(place)
+    if found is None and is_last_fine and (every := list_releases(place)):
+        found = every[-1]
+    if found is None:
+        raise ConfigError(f"{place.workflow}: no release is under way; name one, `agentrl release list` shows them")
+    return found
+
+
+def _who(name: str | None) -> str:
+    from agentrl.errors import ConfigError
+    from agentrl.labels import whoever_this_is
+
+    if found := (name or whoever_this_is() or "").strip():
+        return found
+    raise ConfigError("--as is needed: nobody is logged in by a name")
+
+
+def _now() -> float:
+    return datetime.now(UTC).timestamp()
+
+
+def _when(at: float | None) -> str:
+    return "-" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _as_dict(each: Release) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {**asdict(each), "state": str(each.state)}
+
+
+def _print_json(value: Any) -> None:
+    from agentrl.runs.files import to_json
+
+    print(to_json(value, indent=2))
+
+
+def _print_release(place: ReleasePlace, found: Release, as_json: bool) -> None:
+    if as_json:
+        _print_json(_as_dict(found))
+    else:
+        print("\n".join(_lines(place, found)))
+    sys.stdout.flush()
+
+
+def _table(found: list[Release]) -> Iterator[str]:
+    width = max(len(each.id) for each in found)
+    yield f"{'release':<{width}}  state         share  candidate -> baseline        since"
+    for each in found:
+        arms = f"{each.candidate_upstream} -> {each.baseline_upstream}"
+        yield (
+            f"{each.id:<{width}}  {each.state!s:<12}  {each.share_percent:>4g}%  {printable(arms):<27}  "
+            f"{_when(each.entered_at or each.changed_at)}"
+        )
+
+
+def _lines(place: ReleasePlace, found: Release) -> Iterator[str]:
+    yield f"{found.id}: {found.state}, version {found.version}, since {_when(found.entered_at or found.changed_at)}"
+    yield f"  candidate  {printable(found.candidate_upstream)}  {found.candidate_bundle[:19] or 'no bundle'}"
+    yield f"  baseline   {printable(found.baseline_upstream)}  {found.baseline_bundle[:19] or 'no bundle'}"
+    if found.share_percent:
+        yield f"  share      {found.share_percent:g} % of sessions"
+    for gap in _what_is_missing(place, found):
+        yield f"  missing    {printable(gap)}"
+
+
+def _what_is_missing(place: ReleasePlace, found: Release) -> list[str]:
+    from agentrl.release.lifecycle.guards import Step, gaps
+    from agentrl.release.lifecycle.read import read_workflow
+    from agentrl.release.lifecycle.states import FORWARD
+
+    to: ReleaseState | None = FORWARD.get(found.state)
+    return gaps(Step(place, found, read_workflow(place), to, _now())) if to else []
