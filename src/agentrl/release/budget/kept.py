@@ -7,23 +7,26 @@ from typing import Any
 from sqlalchemy import select
 
 from agentrl.release.budget.loaded import WeekBudget
+from agentrl.release.review.weeks import WeekFigures
 from agentrl.release.store import Store
 from agentrl.release.store.tables import budgets
 
 
-def keep_budget(store: Store, budget: WeekBudget, *, at: float) -> None:
+def keep_budget(store: Store, budget: WeekBudget, figures: WeekFigures, *, at: float) -> None:
     """Keep a week, in the place of what was kept of it.
 
     Args:
+        figures: of the same week; briefs draw the reliability score over weeks from them.
         at: now, in seconds since 1970.
 
     Raises:
         ReleaseError: the store cannot be written.
     """
-    row: dict[str, Any] = {"workflow": budget.workflow, "week": budget.week, "at": at, "record": budget.to_record()}
+    record = {**budget.to_record(), "figures": figures.to_record()}
+    row: dict[str, Any] = {"workflow": budget.workflow, "week": budget.week, "at": at, "record": record}
     statement = store.insert(budgets).values(**row)
     with store.write() as connection:
-        changed = {"at": at, "record": row["record"]}
+        changed = {"at": at, "record": record}
         connection.execute(statement.on_conflict_do_update(index_elements=["workflow", "week"], set_=changed))
 
 

@@ -43,11 +43,11 @@ def second_workflow_problems(store: Store, workflow: str, *, now: float) -> tupl
     """
     with store.read() as connection:
         begun = connection.execute(
-            select(releases.c.workflow, func.min(releases.c.created_at))
+            select(releases.c.workflow, func.min(releases.c.created_at).label("at"))
             .where(releases.c.state.in_(HAS_SERVED))
             .group_by(releases.c.workflow)
         ).all()
-        first = {name: at for name, at in begun}
+        first = {row.workflow: row.at for row in begun}
         if workflow in first:  # it was let in
             return ()
         found: list[str] = []
