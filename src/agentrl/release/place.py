@@ -47,8 +47,19 @@ def open_place(config: RunConfig) -> ReleasePlace:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"release.folder: {folder} cannot be made ({error.strerror})") from None
-    url = config.release.store or f"sqlite:///{folder / 'release.db'}"
-    return ReleasePlace(config.workflow.target, folder, open_store(VARIABLE.sub(_value, url)))
+    return ReleasePlace(config.workflow.target, folder, open_store(store_url(config)))
+
+
+def store_url(config: RunConfig) -> str:
+    """The database's URL, with what the environment has in it: it may hold a password.
+
+    Raises:
+        ConfigError: the config has no `release` section, or names a variable that is not set.
+    """
+    if config.release is None:
+        raise ConfigError("the config has no `release` section; the shortest: `release: {gates: [...]}`")
+    url = config.release.store or f"sqlite:///{Path(config.release.folder) / 'release.db'}"
+    return VARIABLE.sub(_value, url)
 
 
 def _value(found: re.Match[str]) -> str:
