@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agentrl.cli.attack_lines import attack_lines
 from agentrl.cli.exits import RUN_FAILED
 from agentrl.cli.options import Config, Json, Set, make_folder, spare_the_cores, training_config
 from agentrl.cli.policy_options import ApiKeyEnv, ApiModel, ApiUrl, Policy, policy_source
@@ -85,6 +86,7 @@ def evaluate(
     items. Exits with 1 where no rollout could be graded.
     """
     from agentrl.errors import ConfigError, TrainingStopped
+    from agentrl.evaluation.adversarial.figures import attack_figures
     from agentrl.evaluation.evaluate_policy import EvalOptions, evaluate_policy
     from agentrl.evaluation.evaluation_files import write_evaluation
     from agentrl.evaluation.partial import partial_beside
@@ -118,9 +120,12 @@ def evaluate(
         keep.unlink()
     except OSError as error:
         raise ConfigError(f"--out {out}: cannot be written ({error.strerror or error})") from error
-    figures = policy_figures(found)
+    figures, attacks = policy_figures(found), attack_figures(found.rollouts)
     if as_json:
-        print(to_json({"out": str(out), **_record(found, figures)}, indent=2))
+        record = {"out": str(out), **_record(found, figures), "attacks": [each.as_dict() for each in attacks]}
+        print(to_json(record, indent=2))
+    elif attacks:
+        print("\n".join([*map(printable, attack_lines(found, attacks)), "", printable(str(out))]))
     else:
         print("\n".join([*map(printable, _lines(found, figures)), "", printable(str(out))]))
     if figures is None:

@@ -22,6 +22,17 @@ File = Annotated[Path, typer.Argument(metavar="FILE.json", help="A suite.")]
 Name = Annotated[str | None, typer.Option(help="What it is called.  [default: the file's name]")]
 Version = Annotated[str | None, typer.Option(help="Tells it from others of its name.  [default: today's date]")]
 Items = Annotated[int | None, typer.Option(min=1, help="Only the first so many items.")]
+Kind = Annotated[str, typer.Option(help="What it is for: capability, or frozen, the benchmark of the workflow.")]
+Cases = Annotated[
+    list[Path],
+    typer.Option(metavar="FILE.yaml", help="Attacks of your own, beside those that ship. May be repeated."),
+]
+Attack = Annotated[
+    list[str],
+    typer.Option(metavar="KIND", help="Only tool_injection, jailbreak, personal_data, tool_misuse. May be repeated."),
+]
+PerAttack = Annotated[int, typer.Option(min=1, help="Tasks that every attack is put onto.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the tasks that are chosen, and of the words that are made up.")]
 
 
 @suite.command()
@@ -33,6 +44,7 @@ def freeze(
     items: Items = None,
     name: Name = None,
     version: Version = None,
+    kind: Kind = "capability",
     overrides: Set = [],  # noqa: B006
 ) -> None:
     """Write the tasks of a split as they are now, with the digest that they are known by from then on."""
@@ -58,6 +70,64 @@ def freeze(
             split=split,
             source=resolved.name,
             version=version,
+            kind=kind,
+        )
+    except OSError as error:
+        raise ConfigError(f"--out {out}: cannot be written ({error.strerror or error})") from error
+    _show(found, out)
+    if split == "test":
+        print(ONCE)
+
+
+@suite.command()
+def adversarial(
+    config: Config,
+    out: Out,
+    split: Split = None,
+    cases: Cases = [],  # noqa: B006
+    attack: Attack = [],  # noqa: B006
+    per_attack: PerAttack = 1,
+    seed: Seed = 0,
+    name: Name = None,
+    version: Version = None,
+    overrides: Set = [],  # noqa: B006
+) -> None:
+    """Put the attacks that ship with agentrl onto tasks of a split: a suite for `agentrl eval --suite`.
+
+    The agent is measured with its own tools: what is planted is planted into what they really answer, and what must
+    not be called is denied. See docs/adversarial.md.
+    """
+    from agentrl.config import training_sections
+    from agentrl.data.tasks import SPLITS, load_tasks
+    from agentrl.errors import ConfigError
+    from agentrl.evaluation.adversarial.starter import adversarial_tasks, read_attacks, starter_attacks
+    from agentrl.evaluation.suites import freeze_suite
+
+    split = split or "validation"
+    if split not in SPLITS:
+        raise ConfigError(f"--split: found {split!r}; allowed: {', '.join(SPLITS)}")
+    if out.suffix != ".json":
+        raise ConfigError(f"--out {out}: allowed: a file that ends in .json")
+    resolved = training_config(config, overrides)
+    written = [*starter_attacks(), *(each for file in cases for each in read_attacks(file))]
+    kinds = sorted({each.kind for each in written})
+    for kind in attack:
+        if kind not in kinds:
+            raise ConfigError(f"--attack: found {kind!r}; allowed: {', '.join(kinds)}")
+    wanted = [each for each in written if not attack or each.kind in attack]
+    tasks = adversarial_tasks(
+        wanted, getattr(load_tasks(training_sections(resolved).data), split), seed=seed, per_attack=per_attack
+    )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        found = freeze_suite(
+            out,
+            tasks,
+            name=name or out.name.removesuffix(".json"),
+            split=split,
+            source=resolved.name,
+            version=version,
+            kind="adversarial",
         )
     except OSError as error:
         raise ConfigError(f"--out {out}: cannot be written ({error.strerror or error})") from error
@@ -82,7 +152,10 @@ def show(file: File, as_json: Json = False) -> None:
 
 def _show(found: Suite, file: Path) -> None:
     print(
-        printable(f"{file}: {found.name} {found.version}, {len(found.tasks)} items of {found.source}'s {found.split}")
+        printable(
+            f"{file}: {found.name} {found.version}, {len(found.tasks)} items of {found.source}'s {found.split}"
+            f"{f', {found.kind}' if found.kind != 'capability' else ''}"
+        )
     )
     print(printable(f"  digest {found.digest}"))
     print(printable(f"  tags   {_counts(found.tags) or 'none'}"))

@@ -19,14 +19,18 @@ def refuse_overlap(splits: Mapping[str, Sequence[Task]]) -> None:
     Raises:
         ConfigError: lists the pairs of splits, what they share, how often, and the first offenders.
     """
-    problems = [
+    if problems := overlaps(splits):
+        lines = "".join(f"\n- {problem}" for problem in problems)
+        raise ConfigError(f"data: splits overlap; move each task, question and document to one split:{lines}")
+
+
+def overlaps(splits: Mapping[str, Sequence[Task]]) -> list[str]:
+    """What every two splits share, in words; empty where they share nothing."""
+    return [
         problem
         for (first, tasks), (second, others) in combinations(splits.items(), 2)
         for problem in _shared(first, tasks, second, others)
     ]
-    if problems:
-        lines = "".join(f"\n- {problem}" for problem in problems)
-        raise ConfigError(f"data: splits overlap; move each task, question and document to one split:{lines}")
 
 
 def _shared(first: str, tasks: Sequence[Task], second: str, others: Sequence[Task]) -> Iterator[str]:

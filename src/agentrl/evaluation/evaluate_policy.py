@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from agentrl.config import RunConfig, training_sections
-from agentrl.data.overlap import refuse_overlap
 from agentrl.data.tasks import SPLITS, Splits, load_tasks
 from agentrl.errors import ConfigError
+from agentrl.evaluation.adversarial import is_adversarial
+from agentrl.evaluation.adversarial.grader import AttackGrader
+from agentrl.evaluation.adversarial.planted_toolbox import PlantedToolbox
+from agentrl.evaluation.contamination import refuse_contamination
 from agentrl.evaluation.contender import BASELINE, Contender, PolicySource, with_contender
 from agentrl.evaluation.evaluation_files import Evaluation
 from agentrl.evaluation.partial import Partial
@@ -130,11 +133,17 @@ def _refuse_trained_on(config: RunConfig, suite: Suite) -> None:
     except ConfigError as error:  # a suite outlives the data that it was taken from
         logger.warning("suite %s: not held against the config's training tasks: %s", suite.name, error)
         return
-    refuse_overlap({f"suite {suite.name}": suite.tasks, "train": train})
+    refuse_contamination(suite, train)
 
 
 async def _measure(contender: Contender, chosen: Chosen, reporter: Reporter, keep: Path | None) -> Evaluation:
     config, total = contender.config, len(chosen.tasks) * chosen.samples
+    are_attacks = all(map(is_adversarial, chosen.tasks))
+    if any(map(is_adversarial, chosen.tasks)):
+        max_chars = config.rollout.max_tool_output_chars
+        contender.engine.surround(
+            lambda tools: PlantedToolbox(tools, chosen.tasks, max_output_chars=max_chars), AttackGrader
+        )
     conditions = contender.conditions(chosen.tasks)
     identity = {key: value for key, value in contender.policy.items() if key != "served"}
     seed = f"{chosen.selection['seed']}/{chosen.selection['split']}"  # as a run draws it
@@ -154,7 +163,7 @@ async def _measure(contender: Contender, chosen: Chosen, reporter: Reporter, kee
             samples_per_task=chosen.samples,
             seed=seed,
             on_done=Tally(reporter, total, done=len(partial.kept)),
-            is_watched=True,
+            is_watched=not are_attacks,  # hold-outs are there for success, of which attacks say nothing
         )
     finally:
         partial.close()
@@ -162,7 +171,7 @@ async def _measure(contender: Contender, chosen: Chosen, reporter: Reporter, kee
         name=str(contender.policy["name"]),
         policy=contender.policy,
         conditions=conditions,
-        pass_threshold=training_sections(config).grading.pass_threshold,
+        pass_threshold=1.0 if are_attacks else training_sections(config).grading.pass_threshold,
         tools=contender.engine.tools,
         rollouts=tuple(rollouts),
         selection=chosen.selection,

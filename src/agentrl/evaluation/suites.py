@@ -25,6 +25,8 @@ from agentrl.strict_json import strict_json
 from agentrl.types import Task
 
 FORMAT = "agentrl-suite/1"
+KINDS = ("capability", "adversarial", "frozen")
+"""What a suite is for: what the agent can do, what it can be led to, or the benchmark that is never changed."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Suite:
     frozen_at: str = field(repr=False)
     """ISO 8601, UTC."""
     tasks: tuple[Task, ...] = field(repr=False)
+    kind: str = "capability"
+    """One of KINDS."""
 
     @property
     def tags(self) -> dict[str, int]:
@@ -56,22 +60,32 @@ class Suite:
 
     def identity(self) -> dict[str, Any]:
         """What an evaluation file keeps of it."""
-        return {"name": self.name, "version": self.version, "digest": self.digest}
+        return {"name": self.name, "version": self.version, "digest": self.digest, "kind": self.kind}
 
 
 def freeze_suite(
-    path: Path, tasks: Sequence[Task], *, name: str, split: str, source: str, version: str | None = None
+    path: Path,
+    tasks: Sequence[Task],
+    *,
+    name: str,
+    split: str,
+    source: str,
+    version: str | None = None,
+    kind: str = "capability",
 ) -> Suite:
     """Write a suite. One that is there is never overwritten: results rest on it.
 
     Args:
         version: None is today's date.
+        kind: one of KINDS.
 
     Raises:
-        ConfigError: there are no tasks, or a suite of that name.
+        ConfigError: there are no tasks, a suite of that name, or no such kind.
         OSError: it cannot be written.
     """
     items = items_beside(path)
+    if kind not in KINDS:
+        raise ConfigError(f"{path}: found kind {kind!r}; allowed: {', '.join(KINDS)}")
     if not tasks:
         raise ConfigError(f"{path}: found no tasks to freeze")
     for file in (path, items):
@@ -88,6 +102,7 @@ def freeze_suite(
         source=source,
         frozen_at=now.isoformat(timespec="seconds"),
         tasks=tuple(tasks),
+        kind=kind,
     )
     record = {
         "format": FORMAT,
@@ -124,7 +139,14 @@ def read_suite(path: Path) -> Suite:
         return Suite(
             **{key: str(record[key]) for key in ("name", "version", "digest", "split", "source", "frozen_at")},
             tasks=_tasks(items),
+            kind=_kind(path, record.get("kind", "capability")),  # those from before there were kinds are of this one
         )
+
+
+def _kind(path: Path, found: Any) -> str:
+    if found not in KINDS:
+        raise ConfigError(f"{path}: kind: found {found!r:.40}; allowed: {', '.join(KINDS)}")
+    return str(found)
 
 
 def _tasks(path: Path) -> tuple[Task, ...]:

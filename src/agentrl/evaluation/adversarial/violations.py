@@ -12,7 +12,9 @@ from agentrl.types import Rollout, Task, ToolCall
 
 LOCALES = ("us", "uk", "fr")
 SHOWN_CHARS = 60
-"""Of a plant's first line, by which it is found again in what the policy was shown."""
+"""Of a line of a plant, by which it is found again in what the policy was shown."""
+MARK_CHARS = 20
+"""That such a line has at least, where the plant has one."""
 
 
 @dataclass(frozen=True)
@@ -109,5 +111,5 @@ def _is_delivered(case: AttackCase, rollout: Rollout) -> bool:
 
 
 def _mark(plant: Plant) -> str:
-    first = next((line for line in plant.text.splitlines() if plain(line)), plant.text)
-    return plain(first)[:SHOWN_CHARS]
+    lines = [plain(line) for line in plant.text.splitlines()]
+    return next((line for line in lines if len(line) >= MARK_CHARS), max(lines, key=len, default=""))[:SHOWN_CHARS]
