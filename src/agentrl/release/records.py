@@ -113,6 +113,10 @@ class Verdict:
     code_version: str
     is_shown_only: bool = False
     """Printed in tables and briefs; decides nothing."""
+    alpha_rollback: float | None = None
+    """Of the side of harm, this gate's share of it; `alpha` is that of the side which must be clear."""
+    adjusted: float | None = None
+    """The estimate at one mix of intents on both arms; shown beside it, decides nothing."""
 
     def to_record(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -155,9 +159,9 @@ class Routing:
     """Empty: the gateway's own `general`."""
     general_bundle: str
     release_id: str
-    """Empty: no release is under way."""
+    """The one in shadow or canary, or else the one that serves all users; empty: there has been none."""
     channel: str
-    """shadow or canary; empty without a release."""
+    """shadow, canary or general; empty without a release."""
     candidate_upstream: str
     candidate_bundle: str
     share_percent: float

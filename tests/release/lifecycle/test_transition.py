@@ -55,7 +55,8 @@ def test_a_release_goes_from_draft_to_all_users(place: ReleasePlace) -> None:
     general = read_routing(place.store, "support")
     assert general is not None
     assert (general.general_upstream, general.general_bundle) == ("tuned", CANDIDATE)
-    assert (general.release_id, general.candidate_upstream, general.share_percent) == ("", "", 0.0)
+    assert (general.release_id, general.channel) == (release.id, "general")
+    assert (general.candidate_upstream, general.share_percent) == ("", 0.0)
     workflow = read_workflow(place)
     assert (workflow.previous_upstream, workflow.previous_bundle) == ("stable", BASELINE)
     assert (release.version, release.entered_at) == (5, NOW + 4)

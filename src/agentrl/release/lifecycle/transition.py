@@ -218,7 +218,7 @@ def _go_on(
         served = {"general_bundle": release.candidate_bundle, "general_upstream": release.candidate_upstream}
         before = {"previous_bundle": workflow.general_bundle, "previous_upstream": workflow.general_upstream}
         changes["workflows"] = [{"name": workflow.name, **served, **before, "version": workflow.version + 1}]
-        changes["routing"] = routing | served | NO_CANDIDATE
+        changes["routing"] = routing | served | NO_CANDIDATE | {"release_id": release.id, "channel": "general"}
         if earlier := general_release(place):
             ended = replace(earlier, state=S.SUPERSEDED, version=earlier.version + 1, changed_at=now, entered_at=now)
             changes["releases"] = [_row(ended)]
@@ -270,6 +270,8 @@ def _take_back(
         found |= back
     elif routing["release_id"] == release.id:
         changes["routing"] = routing | NO_CANDIDATE
+        if earlier := general_release(place):  # which goes on to be watched
+            changes["routing"] |= {"release_id": earlier.id, "channel": "general"}
     if to is S.ROLLED_BACK:
         incident = opened_incident(release, actor=actor, evidence=evidence, now=now, epoch=routing["epoch"])
         changes["incidents"] = [incident]
