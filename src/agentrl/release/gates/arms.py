@@ -1,0 +1,143 @@
+"""Which sessions count for a gate at a look. Whatever does not count is told, and too much of it decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from agentrl.config.durations import seconds_of
+from agentrl.config.metrics import METRICS
+from agentrl.config.release import GateConfig
+from agentrl.release.gates.look import Look
+from agentrl.release.gates.metrics import Parts, reading_of
+from agentrl.release.records import Arm, SessionEvidence
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A session that counts, and what was read off it."""
+
+    session: SessionEvidence = field(repr=False)
+    parts: Parts
+
+    @property
+    def cluster(self) -> str:
+        """Units that share it are not independent."""
+        return self.session.cluster or self.session.session_id
+
+
+@dataclass(frozen=True)
+class Arms:
+    """The sessions of both arms that count, in the order of their assignment."""
+
+    candidate: tuple[Unit, ...]
+    baseline: tuple[Unit, ...]
+    """In pairs: of the same length, and at the same place stands the partner."""
+    is_paired: bool
+    told: tuple[str, ...] = ()
+    """What does not count, for the reason of the verdict."""
+    missing: str = ""
+    """Why too much is missing; empty where it is not."""
+
+    def first(self, n: int) -> Arms:
+        """The first n of the candidate, and of the baseline what was assigned up to then."""
+        if n >= len(self.candidate):
+            return self
+        if self.is_paired:
+            return replace(self, candidate=self.candidate[:n], baseline=self.baseline[:n])
+        last = self.candidate[n - 1].session.at
+        before = tuple(unit for unit in self.baseline if unit.session.at <= last)
+        return replace(self, candidate=self.candidate[:n], baseline=before)
+
+
+def in_force(evidence: Iterable[SessionEvidence], look: Look) -> list[SessionEvidence]:
+    """Sessions since the share in force began, in an order that depends on nothing but them; each once."""
+    within = (
+        each for each in evidence if not look.is_live or look.started_at <= each.at <= look.seconds
+    )  # control is concurrent: sessions of another time, or under another share, are no comparison
+    return sorted(set_of(within), key=lambda each: (each.at, each.session_id, each.arm, each.pair))
+
+
+def set_of(evidence: Iterable[SessionEvidence]) -> list[SessionEvidence]:
+    """Without what is there twice, word for word: an event may be delivered twice."""
+    found: list[SessionEvidence] = []
+    seen: dict[tuple[str, Arm, str], list[SessionEvidence]] = {}
+    for each in evidence:
+        same = seen.setdefault((each.session_id, each.arm, each.pair), [])
+        if each not in same:
+            same.append(each)
+            found.append(each)
+    return found
+
+
+def twice(evidence: Iterable[SessionEvidence]) -> str:
+    """The first session that stands there twice with different facts; empty where none does."""
+    seen: set[tuple[str, Arm, str]] = set()
+    doubled = []
+    for each in evidence:
+        key = (each.session_id, each.arm, each.pair)
+        if key in seen:
+            doubled.append(each.session_id)
+        seen.add(key)
+    return min(doubled, default="")
+
+
+def counted(gate: GateConfig, evidence: Sequence[SessionEvidence], look: Look) -> Arms:
+    """The units of a gate, of evidence as `in_force` gives it.
+
+    Raises:
+        ConfigError, ReleaseError: a metric of the team's own cannot be read.
+    """
+    told: list[str] = []
+    lag = seconds_of(gate.label_lag) if look.is_live else 0.0
+    old_enough = [each for each in evidence if look.seconds - each.at >= lag]
+    if young := len(evidence) - len(old_enough):
+        candidates = sum(each.arm is Arm.CANDIDATE for each in evidence)
+        candidates -= sum(each.arm is Arm.CANDIDATE for each in old_enough)
+        told.append(f"{young} sessions ({candidates} of the candidate) are younger than {gate.label_lag}")
+    read = reading_of(gate)
+    is_paired = gate.compare != "absolute" and any(each.pair for each in old_enough)
+    if is_paired:
+        old_enough, alone = _with_partner(old_enough)
+        if alone:
+            told.append(f"{alone} sessions have no partner on the other arm")
+    all_units = [(each, read(each)) for each in old_enough]
+    sides = {arm: [(each, parts) for each, parts in all_units if each.arm is arm] for arm in Arm}
+    shares = {}
+    for arm, units in sides.items():
+        if lost := sum(parts is None for _, parts in units):
+            shares[arm] = lost / len(units)
+            told.append(f"{lost} of {len(units)} sessions of the {arm} are without {gate.metric}")
+    relevant = [Arm.CANDIDATE] if gate.compare == "absolute" else list(Arm)
+    is_sampled = gate.metric in METRICS and METRICS[gate.metric].is_sampled
+    over = {arm: share for arm, share in shares.items() if arm in relevant and share > gate.max_missing}
+    missing = ""
+    if over and not is_sampled:
+        arm = max(over, key=lambda each: (over[each], each))
+        missing = (
+            f"{over[arm]:.0%} of the {arm}'s sessions are without {gate.metric}, at most {gate.max_missing:.0%} may be"
+        )
+    known = {
+        arm: tuple(Unit(each, parts) for each, parts in units if parts is not None) for arm, units in sides.items()
+    }
+    candidate, baseline = known[Arm.CANDIDATE], known[Arm.BASELINE]
+    if is_paired:
+        candidate, baseline = _pairs(candidate, baseline)
+    return Arms(candidate, baseline, is_paired, tuple(told), missing)
+
+
+def _with_partner(evidence: Sequence[SessionEvidence]) -> tuple[list[SessionEvidence], int]:
+    """Evidence of both arms on one thing, and how many had none of the other arm."""
+    arms: dict[str, set[Arm]] = {}
+    for each in evidence:
+        if each.pair:
+            arms.setdefault(each.pair, set()).add(each.arm)
+    both = [each for each in evidence if len(arms.get(each.pair, ())) == len(Arm)]
+    return both, len(evidence) - len(both)
+
+
+def _pairs(candidate: Sequence[Unit], baseline: Sequence[Unit]) -> tuple[tuple[Unit, ...], tuple[Unit, ...]]:
+    """Those measured on both arms, in one order."""
+    partners = {unit.session.pair: unit for unit in baseline}
+    found = [(unit, partners[unit.session.pair]) for unit in candidate if unit.session.pair in partners]
+    return tuple(one for one, _ in found), tuple(other for _, other in found)

@@ -1,0 +1,137 @@
+"""One look at one gate, or at all gates of a stage. Pure: the same inputs give the same verdicts, byte for byte.
+
+Two directions, each with its own error. A gate passes when its bound on the side of harm clears the margin, at
+`alpha_promote`: a release goes on only if every gate passes, which needs no correction for their number. It fails when
+the bound on the other side shows harm (beyond zero for hard gates, beyond the margin for soft ones), at
+`alpha_rollback` over the number of gates, as any of them brings the release back. Else it is inconclusive: what is
+missing, too young, too few or not computable never passes and never raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from agentrl import __version__
+from agentrl.config.release import GateConfig
+from agentrl.release.gates.arms import counted, in_force, twice
+from agentrl.release.gates.digests import evidence_digest, gate_digest
+from agentrl.release.gates.look import Look
+from agentrl.release.gates.metrics import reading_of
+from agentrl.release.gates.outcomes import Found, margin_of, of_arms, of_drills
+from agentrl.release.gates.traffic import split_problem
+from agentrl.release.records import Arm, Outcome, SessionEvidence, Verdict
+
+__all__ = ["Look", "judge", "judge_all"]
+
+
+def judge_all(gates: Iterable[GateConfig], evidence: Sequence[SessionEvidence], look: Look) -> list[Verdict]:
+    """Verdicts of the gates of `look.stage`, in their order. The split of the traffic is checked first.
+
+    Raises:
+        ConfigError, ReleaseError: a metric of the team's own cannot be imported, or raised.
+    """
+    here = [gate for gate in gates if look.stage in gate.stages]
+    sessions = in_force(evidence, look)
+    digest = _data_digest(sessions, look)
+    problem = split_problem(sessions, look)
+    return [
+        _verdict(gate, _look_at(gate, sessions, look, len(here), problem), look, digest, len(here)) for gate in here
+    ]
+
+
+def judge(gate: GateConfig, evidence: Sequence[SessionEvidence], look: Look, *, gates: int = 1) -> Verdict:
+    """One look at one gate, whatever its stages are; the split of the traffic is not checked.
+
+    Args:
+        gates: number of gates that share `alpha_rollback`.
+
+    Raises:
+        ConfigError, ReleaseError: a metric of the team's own cannot be imported, or raised.
+    """
+    sessions = in_force(evidence, look)
+    return _verdict(gate, _look_at(gate, sessions, look, gates, ""), look, _data_digest(sessions, look), gates)
+
+
+def _data_digest(sessions: Sequence[SessionEvidence], look: Look) -> str:
+    return evidence_digest(
+        sessions,
+        share_percent=look.share_percent,
+        started_at=look.started_at,
+        drills=sorted(look.drills),
+        assigned=look.assigned,
+    )
+
+
+def _look_at(gate: GateConfig, sessions: Sequence[SessionEvidence], look: Look, gates: int, invalid: str) -> Found:
+    if gate.unit == "drill":
+        return of_drills(gate, look)
+    n_candidate, n_baseline = (sum(each.arm is arm for each in sessions) for arm in (Arm.CANDIDATE, Arm.BASELINE))
+    if event := _hard_event(gate, sessions):
+        return Found(Outcome.FAIL, event, n_candidate=n_candidate, n_baseline=n_baseline, test="first_event")
+    if doubled := twice(sessions):
+        invalid = f"the session {doubled} stands twice in the evidence, with different facts"
+    if invalid:
+        return Found(Outcome.INVALID, invalid, n_candidate=n_candidate, n_baseline=n_baseline)
+    arms = counted(gate, sessions, look)
+    found = of_arms(gate, arms, look, gates)
+    reason = "; ".join((found.reason, *arms.told))
+    outcome = found.outcome
+    if outcome is Outcome.INCONCLUSIVE and gate.on_missing == "fail" and not arms.candidate:
+        outcome, reason = Outcome.FAIL, f"{reason}; on_missing: fail"
+    return replace(
+        found, outcome=outcome, reason=reason, n_candidate=len(arms.candidate), n_baseline=len(arms.baseline)
+    )
+
+
+def _hard_event(gate: GateConfig, sessions: Sequence[SessionEvidence]) -> str:
+    """What fails a gate by itself, at any number of sessions; empty where nothing does."""
+    own = [each for each in sessions if each.arm is Arm.CANDIDATE]
+    if gate.metric == "safety_violations":
+        forbidden = sorted(each.session_id for each in own if each.zero_tolerance and (each.safety_violations or 0) > 0)
+        if forbidden:
+            return f"zero tolerance: {len(forbidden)} violations by the candidate, the first in {forbidden[0]}"
+    if gate.fail_at_events is not None:
+        read = reading_of(gate)
+        events = [each.session_id for each in own if (parts := read(each)) is not None and parts[0][0] > 0]
+        if len(events) >= gate.fail_at_events:
+            nth = events[gate.fail_at_events - 1]
+            return (
+                f"{len(events)} sessions of the candidate with an event, fail_at_events is {gate.fail_at_events}: {nth}"
+            )
+    return ""
+
+
+def _verdict(gate: GateConfig, found: Found, look: Look, data_digest: str, gates: int) -> Verdict:
+    bounds = found.bounds
+    if gate.compare == "absolute":
+        scale = "value"
+    else:
+        scale = "ratio" if gate.margin is not None and gate.margin.relative is not None else "difference"
+    estimate = bounds.estimate if bounds else found.value
+    return Verdict(
+        gate=gate.name,
+        stage=look.stage,
+        release_id=look.release_id,
+        at=look.at_text(),
+        look_no=look.look_no,
+        n_candidate=found.n_candidate,
+        n_baseline=found.n_baseline,
+        estimate=estimate,
+        lower=bounds.lower if bounds else None,
+        upper=bounds.upper if bounds else None,
+        candidate=estimate if scale == "value" or bounds is None else bounds.candidate,
+        baseline=bounds.baseline if bounds else None,
+        scale=scale,
+        margin=margin_of(gate),
+        alpha=gate.alpha_promote,
+        test=found.test or gate.test,
+        verdict=found.outcome,
+        reason=found.reason,
+        severity=gate.severity,
+        data_digest=data_digest,
+        gate_digest=gate_digest(gate),
+        code_version=__version__,
+        alpha_rollback=gate.alpha_rollback / gates,
+        adjusted=found.adjusted,
+    )
