@@ -246,6 +246,16 @@ blobs = Table(
     Column("content", LargeBinary),  # small ones where there is no shared folder; None: in the folder
 )
 
+archived_suites = Table(  # suites by the digest that decisions name; their files are blobs
+    "archived_suites",
+    metadata,
+    Column("digest", String(80), primary_key=True),  # of the suite's items
+    Column("name", String(200), nullable=False),
+    Column("version", String(200), nullable=False),
+    Column("files", String(64), nullable=False),  # sha256 of the listing of its files
+    Column("at", Float, nullable=False),
+)
+
 alerts = Table(
     "alerts",
     metadata,
