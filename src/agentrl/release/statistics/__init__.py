@@ -3,6 +3,7 @@
     bounds.py            what all of them return; read it first
     sums.py              an arm as seven sums; differences and ratios of arms, with cluster-robust errors
     sequences.py         bounds that hold at every look
+    exact_sequences.py   the same for rare events, exact
     group_sequential.py  bounds that hold at a few looks, registered beforehand
     proportions.py       Newcombe, Clopper-Pearson, McNemar, paired differences: sane at 0 of n
     bootstrap.py         paired and unpaired resampling, seeded

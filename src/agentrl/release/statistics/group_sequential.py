@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri  # type: ignore[import-untyped]
 
 from agentrl.release.statistics.bounds import Bounds, undefined
-from agentrl.release.statistics.sequences import bounds_of
+from agentrl.release.statistics.sequences import MIN_CLUSTERS, bounds_of
 from agentrl.release.statistics.sums import Estimate
 
 
@@ -104,7 +104,13 @@ def looks_due(n_effective: float, planned_n: float, looks: int) -> int:
 
 
 def group_sequential(
-    estimate: Estimate, *, alpha_lower: float, alpha_upper: float, look: int, looks: int, min_clusters: int = 2
+    estimate: Estimate,
+    *,
+    alpha_lower: float,
+    alpha_upper: float,
+    look: int,
+    looks: int,
+    min_clusters: int = MIN_CLUSTERS,
 ) -> Bounds:
     """Bounds at look number `look` (from 1) of `looks` evenly spaced ones; undefined at look 0: none is due yet."""
     if not 1 <= look <= looks:

@@ -17,12 +17,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.special import log_ndtr, ndtri  # type: ignore[import-untyped]
+from scipy.special import log_ndtr, ndtri, stdtrit  # type: ignore[import-untyped]
 
 from agentrl.release.statistics.bounds import Bounds, defined, undefined
 from agentrl.release.statistics.sums import Estimate
 
 NEWTON_STEPS = 5
+MIN_CLUSTERS = 40
+"""Independent units in an arm below which a sequence errs more often than it says: `benchmarks/gates.py`, clusters."""
 
 
 def sequence_width(n_effective: Any, *, alpha: float, planned_n: float) -> Any:
@@ -51,7 +53,7 @@ def mixture_ratio(alpha: float) -> float:
 
 
 def confidence_sequence(
-    estimate: Estimate, *, alpha_lower: float, alpha_upper: float, planned_n: float, min_clusters: int = 2
+    estimate: Estimate, *, alpha_lower: float, alpha_upper: float, planned_n: float, min_clusters: int = MIN_CLUSTERS
 ) -> Bounds:
     """Bounds that hold at every look. Ratios are exponentiated, their scale is `ratio`.
 
@@ -68,8 +70,17 @@ def confidence_sequence(
 
 
 def fixed_look(estimate: Estimate, *, alpha_lower: float, alpha_upper: float, min_clusters: int = 2) -> Bounds:
-    """Normal bounds for one look at a size fixed beforehand. Peeking breaks them: see `benchmarks/gates.py`."""
-    return bounds_of(estimate, normal_width, "fixed_look", alpha_lower, alpha_upper, min_clusters)
+    """Student's bounds for one look at a size fixed beforehand. Peeking breaks them: see `benchmarks/gates.py`.
+
+    Degrees of freedom are those of the arm with fewer clusters: a robust error of few of them is too small.
+    """
+    arms = [estimate.clusters_candidate] + ([] if estimate.scale == "value" else [estimate.clusters_baseline])
+    degrees = max(1, min(arms) - 1)
+
+    def width(alpha: float) -> float:
+        return float(-stdtrit(degrees, alpha))
+
+    return bounds_of(estimate, width, "fixed_look", alpha_lower, alpha_upper, min_clusters)
 
 
 def normal_width(alpha: float) -> float:
