@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 from sqlalchemy import and_, or_, select
@@ -16,7 +17,8 @@ def live_evidence(
 ) -> list[SessionEvidence]:
     """The sessions of a release in `shadow`, `canary` or `general`, in order of assignment; none that was forced.
 
-    A session that is open is none yet; one that the client left half-way is, and is no success.
+    A session that is open is none yet, but for a violation that was told of it: a hard gate does not wait until the
+    session is over. One that the client left half-way is evidence, and is no success.
 
     Args:
         since, until: seconds since 1970, of the assignment; until is excluded.
@@ -31,19 +33,25 @@ def live_evidence(
         columns.channel == channel,
         columns.assigned_at >= since,
         columns.is_forced.is_(False),
-        or_(columns.status != "open", columns.closed_at.is_not(None)),
+        or_(columns.status != "open", columns.closed_at.is_not(None), columns.safety_violations > 0),
     )
     if until is not None:
         wanted = and_(wanted, columns.assigned_at < until)
     with store.read() as connection:
         rows = connection.execute(
-            select(sessions).where(wanted).order_by(columns.assigned_at, columns.session_id, columns.arm)
-        ).all()
-    return [session_evidence(row._mapping) for row in rows]
+            select(*READ).where(wanted).order_by(columns.assigned_at, columns.session_id, columns.arm)
+        ).mappings()
+        return [session_evidence(row) for row in rows]
+
+
+READ = [column for column in sessions.columns if column.name not in ("record", "client", "upstream", "price_table")]
+"""Without what is long and no gate reads: a look at 20,000 sessions takes half the time."""
+UNKNOWN: defaultdict[str, Any] = defaultdict(lambda: None)
 
 
 def session_evidence(row: Any) -> SessionEvidence:
-    """A row of the table `sessions`."""
+    """A row of the table `sessions`; of one that is open, only who it is and what must not wait."""
+    known = UNKNOWN if row["status"] == "open" and row["closed_at"] is None else row
     return SessionEvidence(
         session_id=row["session_id"],
         arm=Arm(row["arm"]),
@@ -51,17 +59,17 @@ def session_evidence(row: Any) -> SessionEvidence:
         cluster=row["cluster"] or row["session_id"],
         pair=row["session_id"] if row["channel"] == "shadow" else "",
         intent=row["intent"],
-        success=row["success"],
-        quality=row["quality"],
         safety_violations=row["safety_violations"],
         zero_tolerance=row["zero_tolerance"],
-        seconds=row["seconds"],
-        cost_usd=row["cost_usd"],
-        human_override=row["human_override"],
-        tool_calls=row["tool_calls"],
-        tool_errors=row["tool_errors"],
-        tool_infra_errors=row["tool_infra_errors"],
-        policy_kl=row["policy_kl"],
-        policy_kl_tokens=row["policy_kl_tokens"],
-        extra=row["extra"] or {},
+        success=known["success"],
+        quality=known["quality"],
+        seconds=known["seconds"],
+        cost_usd=known["cost_usd"],
+        human_override=known["human_override"],
+        tool_calls=known["tool_calls"],
+        tool_errors=known["tool_errors"],
+        tool_infra_errors=known["tool_infra_errors"],
+        policy_kl=known["policy_kl"],
+        policy_kl_tokens=known["policy_kl_tokens"],
+        extra=known["extra"] or {},
     )
