@@ -54,6 +54,11 @@ class ShadowConfig(Section):
 
     queue: PositiveInt = Field(default=256, description="Copies that wait; a full queue drops and counts.")
     concurrency: PositiveInt = Field(default=8, description="Copies in flight at once.")
+    max_requests: PositiveInt = Field(default=20, description="Answers of the candidate in one turn of a user.")
+    timeout_seconds: Positive = Field(default=120.0, description="Seconds for one turn; then the candidate has failed.")
+    grade: bool = Field(
+        default=False, description="Have the grader of `grading` score both answers: quality in pairs. Else null."
+    )
 
 
 class GatewayConfig(Section):
