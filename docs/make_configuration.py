@@ -36,7 +36,7 @@ A run is one YAML file. `agentrl check FILE` validates it and prints it with eve
 - YAML reads `1e-6` as text and a bare `on` as true: write `1.0e-6` and `"on"`.
 - Anchors and aliases (`&auth`, `*auth`) work; merge keys (`<<`) and tags do not.
 - A file with `workflow`, `release` and `monitoring` alone loads; gates may be bare names, monitoring a bare list.
-- `release` and `monitoring` are validated and kept with the run. No verb acts on them in this version.
+- `release`, `monitoring` and `gateway` are for what follows training: [releasing a policy](release.md).
 
 A default is the vetted algorithm, so a key in a file is a choice. Units are in the names or in the sentences.
 """

@@ -22,6 +22,7 @@ from agentrl.cli.labels import labels
 from agentrl.cli.pairs import pairs
 from agentrl.cli.plan import plan
 from agentrl.cli.probe import probe
+from agentrl.cli.release import release
 from agentrl.cli.reward_model import reward_model
 from agentrl.cli.rollouts import rollouts
 from agentrl.cli.sft import sft
@@ -48,6 +49,7 @@ app.add_typer(import_verbs, name="import")
 app.add_typer(labels, name="labels")
 app.add_typer(grader, name="grader")
 app.add_typer(export, name="export")
+app.add_typer(release, name="release")
 
 
 def _print_version(is_asked: bool) -> None:
