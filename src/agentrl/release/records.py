@@ -78,6 +78,8 @@ class SessionEvidence:
     policy_kl_tokens: int | None = None
     extra: Mapping[str, float] = field(default_factory=dict)
     """Measured by a metric that the team added."""
+    conditions: str = ""
+    """Digest of the graders, tools and prompts that it was made under; evidence of two of them never combines."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from agentrl.config.durations import seconds_of
@@ -36,8 +36,8 @@ class Arms:
     is_paired: bool
     told: tuple[str, ...] = ()
     """What does not count, for the reason of the verdict."""
-    missing: str = ""
-    """Why too much is missing; empty where it is not."""
+    problem: str = ""
+    """Why nothing may be decided, such as too much that is missing; empty where it may."""
 
     def first(self, n: int) -> Arms:
         """The first n of the candidate, and of the baseline what was assigned up to then."""
@@ -103,27 +103,44 @@ def counted(gate: GateConfig, evidence: Sequence[SessionEvidence], look: Look) -
             told.append(f"{alone} sessions have no partner on the other arm")
     all_units = [(each, read(each)) for each in old_enough]
     sides = {arm: [(each, parts) for each, parts in all_units if each.arm is arm] for arm in Arm}
-    shares = {}
-    for arm, units in sides.items():
-        if lost := sum(parts is None for _, parts in units):
-            shares[arm] = lost / len(units)
-            told.append(f"{lost} of {len(units)} sessions of the {arm} are without {gate.metric}")
-    relevant = [Arm.CANDIDATE] if gate.compare == "absolute" else list(Arm)
-    is_sampled = gate.metric in METRICS and METRICS[gate.metric].is_sampled
-    over = {arm: share for arm, share in shares.items() if arm in relevant and share > gate.max_missing}
-    missing = ""
-    if over and not is_sampled:
-        arm = max(over, key=lambda each: (over[each], each))
-        missing = (
-            f"{over[arm]:.0%} of the {arm}'s sessions are without {gate.metric}, at most {gate.max_missing:.0%} may be"
-        )
-    known = {
-        arm: tuple(Unit(each, parts) for each, parts in units if parts is not None) for arm, units in sides.items()
-    }
+    problem, lost = _missing(gate, sides)
+    problem = problem or _outage(gate, old_enough)
+    known = {arm: tuple(Unit(each, parts) for each, parts in sides[arm] if parts is not None) for arm in Arm}
     candidate, baseline = known[Arm.CANDIDATE], known[Arm.BASELINE]
     if is_paired:
         candidate, baseline = _pairs(candidate, baseline)
-    return Arms(candidate, baseline, is_paired, tuple(told), missing)
+    return Arms(candidate, baseline, is_paired, (*told, *lost), problem)
+
+
+def _missing(
+    gate: GateConfig, sides: Mapping[Arm, Sequence[tuple[SessionEvidence, Parts | None]]]
+) -> tuple[str, list[str]]:
+    """Why what was not measured is too much; and where it is not, what is to be told of it."""
+    lost = {arm: sum(parts is None for _, parts in units) for arm, units in sides.items()}
+    if gate.metric in METRICS and METRICS[gate.metric].is_sampled:
+        n = len(sides[Arm.CANDIDATE])
+        return "", [f"measured on {n - lost[Arm.CANDIDATE]} of the candidate's {n} sessions"] if n else []
+    told = []
+    for arm in (Arm.CANDIDATE,) if gate.compare == "absolute" else (Arm.CANDIDATE, Arm.BASELINE):
+        n = len(sides[arm])
+        share = f"{lost[arm]} of the {arm}'s {n} sessions are without {gate.metric}"
+        if lost[arm] > gate.max_missing * n:
+            return f"{share}, at most {gate.max_missing:.0%} may be", []
+        if lost[arm]:
+            told.append(share)
+    return "", told
+
+
+def _outage(gate: GateConfig, evidence: Sequence[SessionEvidence]) -> str:
+    """Why infrastructure broke too many of the baseline's sessions; then it is no policy that is to blame.
+
+    Of the baseline alone: where only the candidate's tools break, its calls may be the reason.
+    """
+    known = [each for each in evidence if each.arm is Arm.BASELINE and each.tool_infra_errors is not None]
+    broken = sum((each.tool_infra_errors or 0) > 0 for each in known)
+    if gate.compare == "absolute" or broken <= gate.max_missing * len(known):
+        return ""
+    return f"infrastructure failed in {broken} of the baseline's {len(known)} sessions: an outage is no policy's doing"
 
 
 def _with_partner(evidence: Sequence[SessionEvidence]) -> tuple[list[SessionEvidence], int]:

@@ -71,6 +71,8 @@ def _look_at(gate: GateConfig, sessions: Sequence[SessionEvidence], look: Look, 
         return Found(Outcome.FAIL, event, n_candidate=n_candidate, n_baseline=n_baseline, test="first_event")
     if doubled := twice(sessions):
         invalid = f"the session {doubled} stands twice in the evidence, with different facts"
+    elif len(made_under := {each.conditions for each in sessions}) > 1:
+        invalid = f"the sessions were made under {len(made_under)} sets of graders, tools and prompts, never combined"
     if invalid:
         return Found(Outcome.INVALID, invalid, n_candidate=n_candidate, n_baseline=n_baseline)
     arms = counted(gate, sessions, look)
@@ -79,9 +81,10 @@ def _look_at(gate: GateConfig, sessions: Sequence[SessionEvidence], look: Look, 
     outcome = found.outcome
     if outcome is Outcome.INCONCLUSIVE and gate.on_missing == "fail" and not arms.candidate:
         outcome, reason = Outcome.FAIL, f"{reason}; on_missing: fail"
-    return replace(
-        found, outcome=outcome, reason=reason, n_candidate=len(arms.candidate), n_baseline=len(arms.baseline)
-    )
+    if found.bounds is not None:
+        return replace(found, outcome=outcome, reason=reason)
+    n_baseline = 0 if gate.compare == "absolute" else len(arms.baseline)
+    return replace(found, outcome=outcome, reason=reason, n_candidate=len(arms.candidate), n_baseline=n_baseline)
 
 
 def _hard_event(gate: GateConfig, sessions: Sequence[SessionEvidence]) -> str:
@@ -120,8 +123,8 @@ def _verdict(gate: GateConfig, found: Found, look: Look, data_digest: str, gates
         estimate=estimate,
         lower=bounds.lower if bounds else None,
         upper=bounds.upper if bounds else None,
-        candidate=estimate if scale == "value" or bounds is None else bounds.candidate,
-        baseline=bounds.baseline if bounds else None,
+        candidate=_rounded(estimate if scale == "value" or bounds is None else bounds.candidate),
+        baseline=_rounded(bounds.baseline if bounds else None),
         scale=scale,
         margin=margin_of(gate),
         alpha=gate.alpha_promote,
@@ -135,3 +138,8 @@ def _verdict(gate: GateConfig, found: Found, look: Look, data_digest: str, gates
         alpha_rollback=gate.alpha_rollback / gates,
         adjusted=found.adjusted,
     )
+
+
+def _rounded(value: float | None) -> float | None:
+    """To twelve digits, as all numbers of a verdict are: the last bits differ between machines."""
+    return None if value is None else float(f"{value:.12g}")

@@ -51,8 +51,8 @@ def of_drills(gate: GateConfig, look: Look) -> Found:
 
 
 def of_arms(gate: GateConfig, arms: Arms, look: Look, gates: int) -> Found:
-    if arms.missing:
-        return Found(Outcome.INCONCLUSIVE, arms.missing)
+    if arms.problem:
+        return Found(Outcome.INCONCLUSIVE, arms.problem)
     minimum = gate.min_samples
     needs_baseline = 0 if gate.compare == "absolute" or arms.is_paired else minimum.baseline
     few = too_few(
@@ -68,11 +68,22 @@ def of_arms(gate: GateConfig, arms: Arms, look: Look, gates: int) -> Found:
     share = None if look.share_percent is None else look.share_percent / 100
     bounds, used = bounds_of(gate, arms, alphas=alphas, is_live=look.is_live, share=share)
     if gate.metric == "cost_per_success" and (zero := _no_success(used, gate.alpha_rollback / gates)):
-        return Found(*zero, bounds, test=bounds.method)
-    if not bounds.is_defined:
-        return Found(Outcome.INCONCLUSIVE, bounds.reason or "no bounds", bounds, test=bounds.method)
-    outcome, reason = _held_against(gate, bounds, used)
-    return Found(outcome, reason, bounds, test=bounds.method, adjusted=adjusted_estimate(gate, used))
+        outcome, reason = zero
+    elif not bounds.is_defined:
+        outcome, reason = Outcome.INCONCLUSIVE, bounds.reason or "no bounds"
+    else:
+        outcome, reason = _held_against(gate, bounds, used)
+    if len(used.candidate) < len(arms.candidate):
+        reason = f"{reason}; read at {len(used.candidate)} of {len(arms.candidate)} sessions of the candidate"
+    return Found(
+        outcome,
+        reason,
+        bounds,
+        len(used.candidate),
+        0 if gate.compare == "absolute" else len(used.baseline),
+        test=bounds.method,
+        adjusted=adjusted_estimate(gate, used) if bounds.is_defined else None,
+    )
 
 
 def margin_of(gate: GateConfig) -> float | None:

@@ -1,4 +1,4 @@
-"""Metrics that no gate of the config reads, as verdicts that decide nothing: every number of a brief is a stored one."""
+"""Metrics that no gate of the config reads, as verdicts that decide nothing: all numbers of a brief are stored ones."""
 
 from __future__ import annotations
 
