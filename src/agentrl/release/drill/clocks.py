@@ -1,0 +1,40 @@
+"""The clock of a drill: the one that gateways count leases by, the same in all processes of a machine."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+JUMP_SECONDS = 0.05
+"""Two clocks that part by more than this were moved."""
+
+
+def steady_seconds() -> float:
+    """A clock that no operator and no time server moves; of this machine, not of this process."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)  # Linux; elsewhere the monotonic clock is of the machine as well
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One instant on both clocks."""
+
+    steady: float
+    wall: float
+    """Seconds since 1970."""
+
+    @classmethod
+    def now(cls) -> Moment:
+        return cls(steady_seconds(), time.time())
+
+    def of_wall(self, wall: float) -> Moment:
+        """Another instant, known by the wall clock alone, which has not been moved since this one."""
+        return Moment(self.steady + wall - self.wall, wall)
+
+    def of_steady(self, steady: float) -> Moment:
+        """Another instant, known by the steady clock alone."""
+        return Moment(steady, self.wall + steady - self.steady)
+
+    def has_jumped_by(self, later: Moment) -> bool:
+        """Whether the wall clock was moved between the two."""
+        return abs((later.wall - self.wall) - (later.steady - self.steady)) > JUMP_SECONDS

@@ -1,0 +1,132 @@
+"""Programs that run beside us, end with us whatever our end is, and may be killed as crashes kill."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from agentrl.errors import ReleaseError
+
+READY = re.compile(r"listening on (https?://\S+)\s")  # the blank behind it: a line half written is no address
+POLL_SECONDS = 0.02
+STOP_SECONDS = 5.0
+LOG_LINES = 15
+# Holds the read end of a pipe from us: when we are killed the pipe closes, and the group is killed with us.
+GUARD = "import os, signal, sys; sys.stdin.read(); os.killpg(int(sys.argv[1]), signal.SIGKILL)"
+
+
+class Program:
+    """A command that was started; leads a process group of its own. Use it as a context: it is stopped at its end.
+
+    Args:
+        name: in messages.
+        command: program and arguments; the first `python` is the running interpreter.
+        log: gets its output.
+        variables: added to its environment.
+
+    Raises:
+        ReleaseError: it cannot be started.
+    """
+
+    def __init__(
+        self, name: str, command: Sequence[str], log: Path, *, variables: Mapping[str, str] | None = None
+    ) -> None:
+        self.name, self.log = name, log
+        words = [sys.executable if word == "python" else word for word in command]
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(variables or {})}
+        try:
+            with log.open("wb") as output:
+                self._process = subprocess.Popen(
+                    words,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=environment,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise ReleaseError(f"{name}: cannot be started ({error.strerror or error})") from error
+        self._guard = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", GUARD, str(self._process.pid)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
+
+    def addresses(self, count: int = 1, *, seconds: float = 60.0) -> list[str]:
+        """The first `count` addresses that it says it listens on, without a slash at the end.
+
+        Raises:
+            ReleaseError: it ended, or did not listen in time; with its last words.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            ended = self.exit_code  # before reading, so that an ended program's last words are in the log
+            found = READY.findall(self.log.read_text("utf-8", "replace"))
+            if ended is None and len(found) >= count:
+                return [address.rstrip("/") for address in found[:count]]
+            if ended is not None:
+                raise ReleaseError(f"{self.name} ended with exit code {ended}{self.last_words()}")
+            if time.monotonic() > deadline:
+                raise ReleaseError(f"{self.name} did not listen within {seconds:g} s{self.last_words()}")
+            time.sleep(POLL_SECONDS)
+
+    def check(self) -> None:
+        """See that it runs.
+
+        Raises:
+            ReleaseError: it ended; with its last words.
+        """
+        if (ended := self.exit_code) is not None:
+            raise ReleaseError(f"{self.name} ended with exit code {ended}{self.last_words()}")
+
+    def kill(self) -> None:
+        """End it as a crash or the kernel does: at once, without a word."""
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self) -> None:
+        """End it, and whatever it started; harmless when it is over."""
+        try:
+            if self.exit_code is None:
+                self._signal(signal.SIGTERM)
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(STOP_SECONDS)
+        finally:  # a second Ctrl-C cuts the waiting short, not the stopping
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+            self._guard.kill()
+            self._guard.communicate()
+
+    def last_words(self) -> str:
+        """The end of its output, indented, behind a colon and a line break."""
+        lines = self.log.read_text("utf-8", "replace").splitlines()[-LOG_LINES:] or ["(nothing)"]
+        return "; its last output:\n" + "\n".join(f"  {line}" for line in lines)
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError, PermissionError):  # macOS refuses where only a zombie is left
+            os.killpg(self._process.pid, number)
