@@ -109,7 +109,7 @@ async def copied_turn(
         seconds=None if failure else seconds,
         tokens_in=counts[0] if counts else None,
         tokens_out=counts[1] if counts else None,
-        cost_usd=_cost(prices, counts),
+        cost_usd=_cost(prices, counts, len(replay.made)),
         calls=len(replay.made),
         unmatched=replay.unmatched,
         divergence=None if failure else replay.first_divergence(),
@@ -133,8 +133,8 @@ def _usage(reply: dict[str, Any]) -> tuple[int, int] | None:
     return (int(found[0]), int(found[1])) if are_counts else None  # type: ignore[arg-type]
 
 
-def _cost(prices: PricesConfig | None, counts: list[int] | None) -> float | None:
-    """Of the tokens, as a baseline's request is counted: no tool was called."""
+def _cost(prices: PricesConfig | None, counts: list[int] | None, calls: int) -> float | None:
+    """As of a baseline: the calls count that it would have made, carried out or not."""
     if prices is None or counts is None:
         return None
-    return prices.cost_usd(prompt_tokens=counts[0], sampled_tokens=counts[1], tool_calls=0)
+    return prices.cost_usd(prompt_tokens=counts[0], sampled_tokens=counts[1], tool_calls=calls)
