@@ -135,6 +135,7 @@ def rollback(
     Before users have seen it, it is rejected. Twice is once. Without RELEASE: the one under way, or else the one that
     serves all users.
     """
+    from agentrl.cli.release_progress import wait_until_drained
     from agentrl.release.lifecycle.read import read_release
     from agentrl.release.lifecycle.states import way_back
     from agentrl.release.lifecycle.transition import transition
@@ -152,7 +153,101 @@ def rollback(
             evidence={"reason": "operator", "text": reason},
             now=_now(),
         )
-    _print_release(place, read_release(place, found.id), as_json)
+    incident = wait_until_drained(place, found, is_quiet=as_json)
+    if as_json:
+        _print_json({**_as_dict(read_release(place, found.id)), "incident": incident})
+    else:
+        _print_release(place, read_release(place, found.id), as_json)
+
+
+@release.command()
+def approve(
+    config: Config,
+    release_id: ReleaseId = None,
+    to: Annotated[str | None, typer.Option(metavar="STATE", help="[default: the next one]")] = None,
+    who: As = None,
+    reason: Reason = "",
+    deny: Annotated[bool, typer.Option("--deny", help="Say no: no earlier yes counts any more.")] = False,
+    overrides: Set = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Say yes, as a person, to a release's next step as it stands now.
+
+    The yes is bound to the release's version, bundle, rules and the outcome of every gate. It ends when one of these
+    changes, and after release.approval_valid.
+    """
+    from agentrl.errors import ConfigError
+    from agentrl.release.lifecycle.approvals import approve as keep
+    from agentrl.release.lifecycle.approvals import seen
+    from agentrl.release.lifecycle.states import FORWARD
+    from agentrl.release.records import ReleaseState
+
+    _, place = _open(config, overrides)
+    found = _find(place, release_id)
+    if found.state not in FORWARD:
+        raise ConfigError(f"{found.id} is {found.state}: there is no further step")
+    if to is not None and to not in list(ReleaseState):
+        raise ConfigError(f"--to: found '{to}'; allowed: {FORWARD[found.state]}")
+    step = FORWARD[found.state] if to is None else ReleaseState(to)
+    digest = keep(place, found.id, step, approver=_who(who), now=_now(), is_denied=deny, reason=reason)
+    if as_json:
+        _print_json({"release": found.id, "to": str(step), "context_hash": digest, "is_denied": deny})
+        return
+    print(f"{found.id}: {printable(_who(who))} says {'no' if deny else 'yes'} to {step}, having seen {digest[:19]}:")
+    context = seen(place, found, step)
+    print(f"  version {found.version}, candidate {found.candidate_bundle[:19]}, baseline {found.baseline_bundle[:19]}")
+    for stage, gate, outcome, _ in context["verdicts"]:
+        print(f"  {stage}: {printable(gate)} {outcome}")
+
+
+@release.command()
+def watch(
+    config: Config,
+    every: Annotated[float, typer.Option(metavar="SECONDS", help="Time between two ticks.")] = 1.0,
+    overrides: Set = [],  # noqa: B006
+) -> None:
+    """Watch a workflow's release until Ctrl-C: renew the lease, look at the gates, promote, roll back.
+
+    While it runs and can see, a canary is served; without it, within release.lease_seconds no longer.
+    """
+    from agentrl.cli.release_progress import watch_until_interrupted
+    from agentrl.errors import ConfigError
+
+    loaded, place = _open(config, overrides)
+    assert loaded.release is not None
+    if not 0 < every <= loaded.release.lease_seconds / 2:
+        half = loaded.release.lease_seconds / 2
+        raise ConfigError(f"--every {every:g}: allowed: up to half of release.lease_seconds, {half:g}")
+    watch_until_interrupted(place, every)
+
+
+@release.command()
+def halt(config: Config, reason: Reason = "", who: As = None, overrides: Set = []) -> None:  # noqa: B006
+    """Halt the workflow: no canary starts and no share grows until `resume`."""
+    from agentrl.release.lifecycle.halt import halt as stop
+
+    _, place = _open(config, overrides)
+    workflow = stop(place, actor=_who(who), reason=reason, now=_now())
+    print(f"{printable(place.workflow)}: halted since {_when(workflow.halted_at)}")
+
+
+@release.command()
+def resume(
+    config: Config,
+    reason: Reason = "",
+    fix: Annotated[str, typer.Option(metavar="LINK", help="Where the repair can be seen.")] = "",
+    rerun: Annotated[
+        str, typer.Option(metavar="RELEASE", help="Whose offline gates were read after the halt, and passed.")
+    ] = "",
+    who: As = None,
+    overrides: Set = [],  # noqa: B006
+) -> None:
+    """Release a halt, as a person, with a reason, the repair, and a re-run that passed."""
+    from agentrl.release.lifecycle.halt import resume as go_on
+
+    _, place = _open(config, overrides)
+    go_on(place, actor=_who(who), reason=reason, fix=fix, rerun=rerun, now=_now())
+    print(f"{printable(place.workflow)}: no longer halted; failures count anew from now")
 
 
 def _open(path: Path, overrides: list[str]) -> tuple[RunConfig, ReleasePlace]:

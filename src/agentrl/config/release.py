@@ -259,6 +259,10 @@ class ReleaseConfig(Section):
     max_metrics_age_seconds: Positive = Field(
         default=30.0, description="Age at which what gateways report is too old to renew the lease on."
     )
+    look_seconds: Positive = Field(
+        default=30.0,
+        description="Seconds between looks at the gates; a violation by the candidate is looked at at once.",
+    )
     min_canary: Duration = Field(default="P7D", description="Shortest time as a canary, ISO 8601: a full week.")
     rollback_window: Duration = Field(
         default="P7D", description="Time after a promotion in which the previous policy is kept ready, ISO 8601."
