@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from agentrl.release.statistics.bounds import Bounds, Floats, defined, finite, undefined
-from agentrl.release.statistics.sums import cluster_numbers
+from agentrl.release.statistics.sums import ROUNDING, cluster_numbers
 
 RESAMPLES = 4_000
 SEED = 17
@@ -206,7 +206,7 @@ def _bounds(
     for arm, value, of_arm in zip(arms, own, draws, strict=True):
         if not np.isfinite(value):
             return undefined(f"{arm.name}: the statistic is undefined on its {len(arm.values)} units", **fields)
-        if float(np.nanmin(of_arm)) == float(np.nanmax(of_arm)):
+        if float(np.nanmax(of_arm) - np.nanmin(of_arm)) <= ROUNDING * abs(value):
             return undefined(f"{arm.name}: all resamples are alike, its variance cannot be told", **fields)
     with np.errstate(divide="ignore", invalid="ignore"):
         if scale == "ratio":

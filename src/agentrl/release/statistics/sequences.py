@@ -20,7 +20,7 @@ import numpy as np
 from scipy.special import log_ndtr, ndtri, stdtrit  # type: ignore[import-untyped]
 
 from agentrl.release.statistics.bounds import Bounds, defined, undefined
-from agentrl.release.statistics.sums import Estimate
+from agentrl.release.statistics.sums import LARGEST_LOG, Estimate
 
 NEWTON_STEPS = 5
 MIN_CLUSTERS = 40
@@ -98,7 +98,9 @@ def bounds_of(
 ) -> Bounds:
     """An estimate and, at each side's alpha, that many standard errors; ratios are exponentiated."""
     is_log = estimate.scale == "ratio"
-    value = None if estimate.value is None else math.exp(estimate.value) if is_log else estimate.value
+    value = estimate.value
+    if value is not None and is_log:
+        value = math.exp(value) if abs(value) < LARGEST_LOG else None
     fields: dict[str, Any] = {
         "method": method,
         "alpha_lower": alpha_lower,

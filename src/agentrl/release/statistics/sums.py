@@ -29,6 +29,9 @@ from numpy.typing import ArrayLike
 from agentrl.release.statistics.bounds import Floats, finite
 
 ROUNDING = 1e-13
+LARGEST = 1e100
+"""Squares of what is larger are not finite."""
+LARGEST_LOG = 700.0
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,10 @@ def arm_sums(x: ArrayLike, y: ArrayLike | None = None, *, cluster: Sequence[str]
     if len(numerator) != len(denominator) or (cluster is not None and len(cluster) != len(numerator)):
         raise ValueError(f"x, y and cluster are of one length; found {len(numerator)} and {len(denominator)}")
     units = len(numerator)
-    if problem := finite("x", numerator) or finite("y", denominator):
+    problem = finite("x", numerator) or finite("y", denominator)
+    if not problem and max(np.abs(numerator).max(), np.abs(denominator).max()) > LARGEST:
+        problem = f"x: values beyond {LARGEST:g} have no variance"
+    if problem:
         return no_sums(units, problem.partition(": ")[2])
     if cluster is not None:
         which = cluster_numbers(cluster)
@@ -192,7 +198,7 @@ def _compared(
         number, variance, problem = _arm(arm, event, is_log=scale == "ratio" and not of_logarithms)
         shown = None if math.isnan(number) else number
         if scale == "ratio" and shown is not None:
-            shown = math.exp(shown)
+            shown = math.exp(shown) if abs(shown) < LARGEST_LOG else None
         values.append(shown)
         numbers.append(number)
         variances.append(variance)
@@ -225,7 +231,8 @@ def _arm(arm: ArmSums, event: float, *, is_log: bool) -> tuple[float, float, str
     if is_log:
         if ratio <= 0:
             return math.nan, math.nan, f"a sum of {arm.x:g} has no ratio"
-        ratio, variance = math.log(ratio), variance / ratio**2
+        relative = math.sqrt(variance) / ratio if math.isfinite(variance) else math.nan
+        ratio, variance = math.log(ratio), relative * relative
     if arm.clusters < 2:
         return ratio, math.nan, f"{arm.clusters} independent unit, which has no variance"
     if not variance > 0:
