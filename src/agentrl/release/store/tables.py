@@ -135,10 +135,12 @@ sessions = Table(
     Column("policy_kl_tokens", Integer),
     Column("extra", JSON),
     Column("record", JSON),  # the session's SessionRecord, once it is closed
+    Column("shadow", JSON),  # of a candidate in shadow: what came of each copied turn, which its columns are made of
+    Column("recorded_at", Float),  # when it was written to the session log as it is now; null: it changed, or is open
 )
 Index("sessions_by_time", sessions.c.workflow, sessions.c.release_id, sessions.c.assigned_at)
 Index("sessions_by_id", sessions.c.workflow, sessions.c.session_id)
-Index("sessions_open", sessions.c.workflow, sessions.c.status, sessions.c.last_at)
+Index("sessions_unrecorded", sessions.c.workflow, sessions.c.recorded_at, sessions.c.last_at)
 
 response_sessions = Table(  # so that `previous_response_id` finds its session at any replica
     "response_sessions",
