@@ -1,4 +1,4 @@
-"""Tools in shadow: recorded results in their order, nothing executed, and where the candidate left the baseline's way."""
+"""Tools in shadow: recorded results in order, nothing executed, and where the candidate left the baseline's way."""
 
 from __future__ import annotations
 

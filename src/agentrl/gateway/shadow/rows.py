@@ -52,7 +52,7 @@ def keep_copy(
             ).mappings()
         }
         mine, other = rows.get(Arm.CANDIDATE.value), rows.get(Arm.BASELINE.value)
-        turns = dict(((mine["record"] or {}) if mine else {}).get("shadow", {}).get("turns", {}))
+        turns = dict((mine["shadow"] or {}).get("turns", {})) if mine else {}
         if len(turns) < MAX_TURNS or str(copied.number) in turns:
             turns[str(copied.number)] = copied.to_record()
         ordered = [turns[number] for number in sorted(turns, key=int)]
@@ -67,7 +67,8 @@ def keep_copy(
             "intent": told.intent,
             "assigned_at": other["assigned_at"] if other else first,  # in one window of evidence with its partner
             "last_at": max(turn["at"] for turn in ordered),
-            "record": {"shadow": {"turns": turns}},
+            "shadow": {"turns": turns},
+            "recorded_at": None,  # the session log is told of it anew
             **columns(ordered, pass_threshold=pass_threshold),
         }
         row["closed_at"] = row["last_at"]
