@@ -137,9 +137,9 @@ def upstream_of(session: Assigned, served: Served, at: float, *, known: Mapping[
 
     - A candidate's session stays while the candidate may be served, and after its promotion. Once it was moved to the
       baseline it stays there, whatever is renewed later.
-    - Any other stays with its upstream: also with the previous policy after a promotion, which is kept ready. A promoted
-      policy that was taken back (the row's release is no longer the one that the session began under, or serves
-      nobody) answers nobody.
+    - Any other stays with its upstream: also with the previous policy after a promotion, which is kept ready. A
+      promoted policy that was taken back (the row's release is no longer the one that the session began under, or
+      serves nobody) answers nobody.
 
     Args:
         known: upstreams of the config, by name.

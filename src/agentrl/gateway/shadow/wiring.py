@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 from agentrl.config import RunConfig
 from agentrl.errors import ConfigError
 from agentrl.gateway.gateway import Gateway
@@ -15,7 +12,7 @@ from agentrl.grading.build import build_grader
 
 
 def shadow_of(gateway: Gateway, config: RunConfig) -> Shadow:
-    """The shadow of a gateway that is not started yet; it copies while the routing's channel is `shadow`.
+    """The shadow of a gateway; it copies while the routing's channel is `shadow`, between `start` and `aclose`.
 
     Raises:
         ConfigError: both answers are to be graded, and the config has no grader for it.
@@ -40,18 +37,8 @@ def shadow_of(gateway: Gateway, config: RunConfig) -> Shadow:
         wall=gateway.wall,
     )
     gateway.watch([shadow.watch])
+    gateway.status_of["shadow"] = lambda: {"waiting": shadow.waiting, **shadow.counts.as_dict()}
     return shadow
-
-
-@asynccontextmanager
-async def shadowing(gateway: Gateway, config: RunConfig) -> AsyncIterator[Shadow]:
-    """Copies are taken for as long as the block lasts; inside of the gateway's own `start` and `aclose`."""
-    shadow = shadow_of(gateway, config)
-    shadow.start()
-    try:
-        yield shadow
-    finally:
-        await shadow.aclose()
 
 
 def _grading(config: RunConfig) -> Grading:

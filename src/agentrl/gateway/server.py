@@ -1,0 +1,128 @@
+"""Listening: for clients, and on another port for operators; both end together."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import uvicorn
+
+from agentrl.config import RunConfig
+from agentrl.errors import ConfigError
+from agentrl.gateway.admin import AdminApp
+from agentrl.gateway.app import ClientsApp
+from agentrl.gateway.gateway import Gateway
+from agentrl.gateway.shadow import Shadow
+from agentrl.gateway.shadow.wiring import shadow_of
+from agentrl.release.place import open_place
+
+GRACE_SECONDS = 10
+"""For answers under way when it is told to stop; then they are cut."""
+KEEPALIVE_SECONDS = 75
+"""For a client's idle connection: longer than most load balancers keep theirs."""
+BACKLOG = 2048
+
+
+class Server(uvicorn.Server):
+    """Two of them share a loop, so that neither may take the signals."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def serve(config: RunConfig) -> None:
+    """Print the addresses and answer until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: a section or a key is missing, a door is open, an address is taken or must not be called.
+        ReleaseError: the database cannot be reached.
+    """
+    if config.gateway is None:
+        raise ConfigError(
+            "the config has no `gateway` section; the shortest: `gateway: {upstreams: ..., general: ...}`"
+        )
+    place = open_place(config)
+    try:
+        gateway = Gateway(config.gateway, place)
+        shadow = shadow_of(gateway, config)
+        clients = listener("gateway", config.gateway.host, config.gateway.port)
+        admin = listener("gateway.admin", config.gateway.admin_host, config.gateway.admin_port)
+        with suppress(KeyboardInterrupt):
+            asyncio.run(run(gateway, clients, admin, shadow=shadow, say=lambda line: print(line, flush=True)))
+    finally:
+        place.store.close()
+
+
+async def run(
+    gateway: Gateway,
+    clients: socket.socket,
+    admin: socket.socket,
+    *,
+    shadow: Shadow | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Answer on two sockets until a signal comes."""
+    servers = [
+        (Server(_options(ClientsApp(gateway))), clients),
+        (Server(_options(AdminApp(gateway))), admin),
+    ]
+
+    def stop() -> None:
+        gateway.is_draining = True
+        for server, _ in servers:
+            server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    await gateway.start()
+    if shadow is not None:
+        shadow.start()
+    try:
+        say(f"{gateway.workflow} on http://{shown(clients)}/v1, admin on http://{shown(admin)} (Ctrl-C ends it)")
+        await asyncio.gather(*(server.serve(sockets=[socket]) for server, socket in servers))
+    finally:
+        if shadow is not None:
+            await shadow.aclose()
+        await gateway.aclose()
+
+
+def listener(where: str, host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        ConfigError: the address is taken, or is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        made = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"{where}: cannot listen on {host}:{port} ({error})") from None
+    # asyncio sets this on sockets whose protocol number says TCP, which this one's does not
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return made
+
+
+def shown(listening: socket.socket) -> str:
+    """host:port of a socket."""
+    host, port = listening.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _options(app: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=KEEPALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
