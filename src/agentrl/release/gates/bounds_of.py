@@ -22,6 +22,7 @@ import numpy as np
 from agentrl.config.release import GateConfig
 from agentrl.release.gates.arms import Arms, Unit
 from agentrl.release.gates.planned import plan
+from agentrl.release.gates.readings import readings, share_of_alpha
 from agentrl.release.statistics import bootstrap as resampling
 from agentrl.release.statistics.bounds import Bounds, undefined
 from agentrl.release.statistics.group_sequential import group_sequential
@@ -75,13 +76,11 @@ def bounds_of(
         is_live: whether it is looked at again and again.
         share: of the candidate's sessions, in (0, 1); None in pairs and of one arm.
     """
-    planned = plan(gate, share=0.5 if arms.is_paired or share is None else share)
+    planned = plan(gate, share=None if arms.is_paired else share if share is not None else 0.5)
     if not is_live:
         return _once(gate, arms, alphas), arms
     if gate.test == "confidence_sequence":
         effective = planned.effective if planned is not None and planned.effective > 0 else FEW_PLANNED
-        if arms.is_paired and planned is not None and planned.candidate:
-            effective = float(planned.candidate)
         return confidence_sequence(_estimate(gate, arms), **alphas.named(), planned_n=effective), arms
     if gate.test == "group_sequential":
         return _at_look(gate, arms, alphas, planned.candidate if planned is not None else None)
@@ -90,24 +89,6 @@ def bounds_of(
         return _once(gate, arms, alphas), arms
     arms = arms.first(n)
     return _once(gate, arms, alphas.over(1 / share_of_alpha(reading))), arms
-
-
-def readings(n: int, minimum: int) -> tuple[int, int]:
-    """Which reading n sessions of the candidate are enough for, from 1, and at what size it is taken; (0, 0): none.
-
-    A test for one look, taken at every look, would find what it looks for by chance. So it is taken at the minimum
-    and then whenever the sessions have doubled, on the sessions up to there alone, however often one looks.
-    """
-    minimum = max(minimum, 1)
-    if n < minimum:
-        return 0, 0
-    doublings = (n // minimum).bit_length() - 1
-    return doublings + 1, minimum << doublings
-
-
-def share_of_alpha(reading: int) -> float:
-    """What a reading may spend of alpha: 1/2, 1/6, 1/12, 1/20, ...; all of them together spend it whole."""
-    return 1 / (reading * (reading + 1))
 
 
 def _at_look(gate: GateConfig, arms: Arms, alphas: Sides, planned: int | None) -> tuple[Bounds, Arms]:
