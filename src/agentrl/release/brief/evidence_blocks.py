@@ -90,9 +90,9 @@ def _confidence(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Of the least certain verdict: 1 - alpha."""
     alphas = [row["alpha"] for row in rows if row.get("alpha") and row["alpha"]["value"] is not None]
     if not alphas:
-        return figure(None, "fraction", "verdicts")
+        return figure(None, "level", "verdicts")
     largest = max(alphas, key=lambda alpha: alpha["value"])
-    return figure(round(1 - largest["value"], 12), "fraction", largest["source"].replace("#alpha", "#confidence"))
+    return figure(round(1 - largest["value"], 12), "level", largest["source"].replace("#alpha", "#confidence"))
 
 
 def gate_row(row: Record, gate: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,13 +129,12 @@ def live(records: ReleaseRecords) -> Block:
     """Users' sessions of both arms, by the last verdicts on them; cost as it runs, and loaded with people's work."""
     configured = {gate["name"]: gate for gate in records.config.get("gates") or () if isinstance(gate, Mapping)}
     by_metric: dict[str, dict[str, Any]] = {}
-    for row in records.verdicts:
-        if row["stage"] not in ("canary", "general"):
-            continue
+    # what decides goes before what is only shown, and the canary, which has two arms, before all that came after
+    order = {"canary": 0, "general": 1}
+    seen = [row for row in records.verdicts if row["stage"] in order]
+    for row in sorted(seen, key=lambda row: (order[row["stage"]], bool(row["record"].get("is_shown_only")))):
         told = gate_row(row, configured.get(row["gate"], {}))
-        metric = told["metric"].removeprefix("shown_")
-        if metric not in by_metric or not row["record"].get("is_shown_only"):
-            by_metric[metric] = told
+        by_metric.setdefault(told["metric"], told)
     rows = [
         {
             "metric": metric,
@@ -223,5 +222,11 @@ def smallest_effects(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         unit = {"points": "points_size", "relative": "relative_size"}.get(
             row["estimate"]["unit"], row["estimate"]["unit"]
         )
-        found.append({"gate": row["gate"], "effect": figure((high - low) / 2, unit, f"{source}#half_width")})
+        found.append(
+            {
+                "gate": row["gate"],
+                "metric": row["metric"],
+                "effect": figure((high - low) / 2, unit, f"{source}#half_width"),
+            }
+        )
     return found

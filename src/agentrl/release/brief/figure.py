@@ -10,9 +10,9 @@ Figure = dict[str, Any]
 """{"value": 0.853, "unit": "fraction", "source": "verdicts/sha256:...#estimate"}. A value of None was not measured.
 
 Units: count, fraction (shown in percent), points (a difference of fractions), relative (a ratio, shown as its distance
-from 1), number, score, seconds, days, percent, nats, date (seconds since 1970), and amounts of money by ISO code,
-such as USD. A source is `TABLE/KEY#FIELD`, a count over rows of a table in brackets, or `twin:...`, which counts in the
-brief itself.
+from 1), points_size and relative_size (of either, without a sign), level (of confidence), number, score, seconds,
+days, percent, nats, date (seconds since 1970), and amounts of money by ISO code, such as USD. A source is
+`TABLE/KEY#FIELD`, a count over rows of a table in brackets, or `twin:...`, which counts in the brief itself.
 """
 
 

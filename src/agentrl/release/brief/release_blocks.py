@@ -35,7 +35,7 @@ def header(records: ReleaseRecords, gates: Block) -> Block:
         "since": figure(release["entered_at"] or release["changed_at"], "date", f"{key}#entered_at"),
         "started": figure(release["created_at"], "date", f"{key}#created_at"),
         "share": figure(release["share_percent"], "percent", f"{key}#share_percent"),
-        "reason": str((step or {}).get("reason") or ""),
+        "reason": _reason(step or {}),
         "is_halted": bool(records.workflow and records.workflow["halted_at"] is not None),
         "counts": {
             outcome: _counted(gates["rows"], outcome)
@@ -83,7 +83,7 @@ def owners(records: ReleaseRecords) -> Block:
     return {
         **{owner: str(named.get(owner) or "") for owner in ("ml", "platform", "product")},
         "contact": str(config.get("contact") or ""),
-        "started_by": records.release.get("started_by") or "",
+        "started_by": str(records.release["started_by"] or ""),
         "approvals": decisions,
         "approved_steps": [str(state) for state in config.get("approvals") or ()],
         "log": [_log_line(row) for row in records.transitions],
@@ -94,7 +94,7 @@ def reproduce(records: ReleaseRecords) -> Block:
     """The end of the audit log as it was read, and how to check it and all that stands here."""
     head = records.head
     key = f"transitions/{records.release['workflow']}/{head['entry']}" if head else "transitions"
-    rows = records.verdicts
+    rows, bundle = records.verdicts, records.release["candidate_bundle"]
     return {
         "audit_head": head["hash"] if head else "",
         "entry": figure(head and head["entry"], "count", f"{key}#entry"),
@@ -102,7 +102,7 @@ def reproduce(records: ReleaseRecords) -> Block:
         "code_versions": sorted({row["record"].get("code_version") or "" for row in rows} - {""}),
         "commands": [
             "agentrl audit verify CONFIG",
-            f"agentrl bundle verify CONFIG {records.release['candidate_bundle'][:19]}",
+            *([f"agentrl bundle verify CONFIG {bundle[:19]}"] if bundle else []),
         ],
     }
 
@@ -128,8 +128,14 @@ def _log_line(row: Record) -> dict[str, Any]:
         "actor": str(record.get("actor") or ""),
         "from": str(record.get("from") or ""),
         "to": str(record.get("to") or ""),
-        "reason": str(record.get("reason") or ""),
+        "reason": _reason(record),
     }
+
+
+def _reason(entry: Mapping[str, Any]) -> str:
+    """Why, as the audit log has it."""
+    evidence = entry.get("evidence") or {}
+    return str(evidence.get("text") or evidence.get("reason") or "")
 
 
 def _items(manifest: Mapping[str, Any] | None, entries: Sequence[str]) -> list[Mapping[str, Any]] | None:

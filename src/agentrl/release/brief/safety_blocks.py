@@ -10,6 +10,9 @@ from agentrl.release.brief.figure import Figure, figure
 from agentrl.release.brief.records import Record, ReleaseRecords
 from agentrl.release.brief.release_blocks import Block
 
+TOLD = ("trigger", "text", "severity", "class", "owner", "cause", "invalidated_assumption", "follow_up")
+"""What is told of an incident in words."""
+
 
 def rollback(records: ReleaseRecords) -> Block:
     """The slowest drill and the slowest real rollback, seeing apart from acting; what open sessions meet."""
@@ -20,15 +23,15 @@ def rollback(records: ReleaseRecords) -> Block:
         default=None,
     )
     real = max(
-        (row for row in records.incidents if _number(row["record"], "rollback_seconds") is not None),
-        key=lambda row: row["record"]["rollback_seconds"],
+        (row for row in records.incidents if between(row, "t_decision", "t_drained")["value"] is not None),
+        key=lambda row: between(row, "t_decision", "t_drained")["value"],
         default=None,
     )
     release = records.release["id"]
     return {
         "drills": figure(len(counted), "count", f"drills[release={release},is_counted=true]#count"),
-        "drill": _times("drills", worst),
-        "real": _times("incidents", real),
+        "drill": _drill(worst),
+        "real": _real(real),
         "recovery": _last_recovery(records.incidents),
         "drain_seconds": figure(
             records.gateway.get("drain_seconds"), "seconds", f"releases/{release}#config.gateway.drain_seconds"
@@ -82,28 +85,38 @@ def approval_tools(manifest: Mapping[str, Any]) -> list[str]:
     return sorted(set(found) - {""})
 
 
-def _times(table: str, row: Record | None) -> dict[str, Any]:
+def between(row: Record, start: str, end: str) -> Figure:
+    """Seconds from one of an incident's times to another; None where one of them is not known."""
+    times = [figure(row["record"].get(name), "date", "")["value"] for name in (start, end)]
+    seconds = None if None in times else times[1] - times[0]
+    return figure(seconds, "seconds", f"incidents/{row['id']}#{end}-{start}")
+
+
+def _drill(row: Record | None) -> dict[str, Any]:
     record = row["record"] if row else {}
-    source = f"{table}/{row['id']}" if row else table
-
-    def seconds(name: str) -> Figure:
-        value = row["rollback_seconds"] if row and name in row else record.get(name)
-        return figure(value, "seconds", f"{source}#{name}")
-
+    source = f"drills/{row['id']}" if row else "drills"
     return {
         "id": row["id"] if row else "",
-        "detection": seconds("detection_seconds"),
-        "rollback": seconds("rollback_seconds"),
-        "routing": seconds("routing_seconds"),
+        "detection": figure(record.get("detection_seconds"), "seconds", f"{source}#detection_seconds"),
+        "rollback": figure(row and row["rollback_seconds"], "seconds", f"{source}#rollback_seconds"),
+    }
+
+
+def _real(row: Record | None) -> dict[str, Any]:
+    if row is None:
+        none = figure(None, "seconds", "incidents")
+        return {"id": "", "detection": none, "rollback": none}
+    return {
+        "id": row["id"],
+        "detection": between(row, "t_breach", "t_decision"),
+        "rollback": between(row, "t_decision", "t_drained"),
     }
 
 
 def _last_recovery(rows: Sequence[Record]) -> Figure:
-    for row in reversed(rows):
-        if _number(row["record"], "time_to_recovery_seconds") is not None:
-            source = f"incidents/{row['id']}#time_to_recovery_seconds"
-            return figure(row["record"]["time_to_recovery_seconds"], "seconds", source)
-    return figure(None, "seconds", "incidents")
+    found = [between(row, "t_breach", "recovered_at") for row in rows]
+    known = [each for each in found if each["value"] is not None]
+    return known[-1] if known else figure(None, "seconds", "incidents")
 
 
 def _incident(row: Record) -> dict[str, Any]:
@@ -116,12 +129,16 @@ def _incident(row: Record) -> dict[str, Any]:
         "is_closed": row["closed_at"] is not None,
         **{
             name: str(record.get(name) or "")
-            for name in ("trigger", "severity", "class", "owner", "cause", "invalidated_assumption", "follow_up")
+            for name in (
+                "trigger",
+                "text",
+                "severity",
+                "class",
+                "owner",
+                "cause",
+                "invalidated_assumption",
+                "follow_up",
+            )
         },
-        "recovery": figure(record.get("time_to_recovery_seconds"), "seconds", f"{source}#time_to_recovery_seconds"),
+        "recovery": between(row, "t_breach", "recovered_at"),
     }
-
-
-def _number(record: Mapping[str, Any], name: str) -> float | None:
-    value = figure(record.get(name), "number", "")["value"]
-    return None if value is None else float(value)
