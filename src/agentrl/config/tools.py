@@ -20,6 +20,7 @@ from agentrl.config.section import (
     dotted,
     repeated,
 )
+from agentrl.config.tool_policy import ToolPolicyConfig
 
 Url = Annotated[str, Field(pattern=r"^(https?://|\{serve\}).*")]
 """Absolute http(s) address; `{serve}` stands for the base address that the first served process printed."""
@@ -171,6 +172,9 @@ class ToolsConfig(Section):
     )
     lifecycle: LifecycleConfig | None = Field(
         default=None, description="Opens and closes a sandbox for each episode; null where the tools need none."
+    )
+    policy: ToolPolicyConfig | None = Field(
+        default=None, description="Which calls are made, refused, or need a person's word; null: all are made."
     )
 
     def problems(self) -> Iterator[Problem]:

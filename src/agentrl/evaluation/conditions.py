@@ -103,11 +103,14 @@ def _refuse_unknown(allowed: Sequence[str], before: Mapping[str, Any], after: Ma
 def _named(declared: Any) -> dict[str, Any]:
     """Declared tools by name, without what holds secrets: evaluations are handed on."""
     return {
-        str(each.get("name") or each.get("function") or index): {
-            key: _public(key, value) for key, value in each.items() if key not in SECRET
-        }
+        str(each.get("name") or each.get("function") or index): public_declaration(each)
         for index, each in enumerate(declared)
     }
+
+
+def public_declaration(declared: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool's or grader's declaration as JSON, without headers, environment and keys: it may be handed on."""
+    return {key: _public(key, value) for key, value in declared.items() if key not in SECRET}
 
 
 def _public(name: str, value: Any) -> Any:
