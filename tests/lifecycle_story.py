@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from agentrl.config import RunConfig
+from agentrl.release.lifecycle.approvals import approve
+from agentrl.release.lifecycle.audit_log import iso
+from agentrl.release.lifecycle.ledger import set_row
 from agentrl.release.lifecycle.read import read_release
+from agentrl.release.lifecycle.sight import Clocks
 from agentrl.release.lifecycle.transition import start_release, transition
 from agentrl.release.place import ReleasePlace
-from agentrl.release.records import Outcome, Release, ReleaseState, Verdict
-from agentrl.release.store.tables import bundles, verdicts
+from agentrl.release.records import Arm, Outcome, Release, ReleaseState, Verdict
+from agentrl.release.store.tables import bundles, replicas, sessions, verdicts
 
 BASELINE = "sha256:" + "a" * 64
 CANDIDATE = "sha256:" + "b" * 64
@@ -59,8 +64,11 @@ def started(place: ReleasePlace, *, now: float = NOW, candidate: str = "tuned", 
 
 def brought_to(place: ReleasePlace, state: ReleaseState, **options: Any) -> Release:
     """A release that took every step up to this state, one second each."""
+    given = options.pop("approvals_given", ())
     release = started(place, **options)
     for to in ORDER[: ORDER.index(state) + 1]:
+        if str(to) in given:
+            approve(place, release.id, to, approver="grace", now=release.changed_at)
         release = step(place, release, to, now=release.changed_at + 1)
     return release
 
@@ -97,8 +105,6 @@ def keep_verdict(
     look_no: int = 1,
 ) -> Verdict:
     """One look at a gate."""
-    from agentrl.release.lifecycle.audit_log import iso
-
     verdict = Verdict(
         gate=gate, stage=stage, release_id=release_id, at=iso(at), look_no=look_no, n_candidate=100, n_baseline=400,
         estimate=-0.1, lower=-0.2, upper=-0.06, candidate=0.7, baseline=0.8, scale="difference", margin=-0.05,
@@ -119,3 +125,59 @@ def keep_verdict(
             )
         )
     return verdict
+
+
+@dataclass
+class FakeClocks:
+    """Both clocks of a machine, set by hand."""
+
+    wall: float = NOW
+    steady: float = 1000.0
+
+    def pass_by(self, seconds: float) -> None:
+        """Both go on."""
+        self.wall += seconds
+        self.steady += seconds
+
+    @property
+    def clocks(self) -> Clocks:
+        """For a controller."""
+        return Clocks(lambda: self.wall, lambda: self.steady)
+
+
+def report(place: ReleasePlace, *, at: float, name: str = "gateway-1", **columns: Any) -> None:
+    """A gateway's own row."""
+    row = {
+        "workflow": place.workflow, "id": name, "epoch": 0, "has_lease": False, "candidate_in_flight": 0,
+        "last_candidate_at": None, "drained_at": None, "started_at": at, "seen_at": at, **columns,
+    }  # fmt: skip
+    with place.store.write() as connection:
+        set_row(connection, place.store, replicas, row)
+
+
+def add_sessions(
+    place: ReleasePlace,
+    release: Release,
+    arm: Arm,
+    count: int,
+    *,
+    at: float,
+    first: int = 0,
+    channel: str = "canary",
+    **columns: Any,
+) -> None:
+    """Closed sessions of an arm, a hundredth of a second apart; four in five succeed unless columns say otherwise."""
+    bundle = release.candidate_bundle if arm is Arm.CANDIDATE else release.baseline_bundle
+    upstream = release.candidate_upstream if arm is Arm.CANDIDATE else release.baseline_upstream
+    rows = [
+        {
+            "workflow": place.workflow, "release_id": release.id, "session_id": f"{arm}-{first + i}", "arm": str(arm),
+            "channel": channel, "bundle": bundle, "upstream": upstream, "is_forced": False,
+            "assigned_at": at + i / 100, "last_at": at + i / 100, "closed_at": at + i / 100, "status": "closed",
+            "requests": 1, "success": i % 5 != 0, "seconds": 2.0, "cost_usd": 0.01, "tool_calls": 2, "tool_errors": 0,
+            "tool_infra_errors": 0, "safety_violations": 0, "human_override": False, **columns,
+        }
+        for i in range(count)
+    ]  # fmt: skip
+    with place.store.write() as connection:
+        connection.execute(sessions.insert(), rows)
