@@ -41,13 +41,14 @@ def drill(
     Real processes on this machine and in the config's database server, in tables of their own: no user is touched. The
     result is kept with the release, whose canary asks for three. Exits with 3 where a limit was missed.
     """
+    from contextlib import closing
     from datetime import UTC, datetime
 
     from agentrl.cli.exits import GATE_FAILED
     from agentrl.cli.release import _find, _who
     from agentrl.config import load_config
     from agentrl.errors import ConfigError
-    from agentrl.release.drill.drill import Plan, run_drill
+    from agentrl.release.drill.drill import Plan, run_drills
     from agentrl.release.drill.kept import keep_drill
     from agentrl.release.drill.record import Kind
     from agentrl.release.place import open_place
@@ -63,11 +64,12 @@ def drill(
     limits = {name: value for name, value in given.items() if value is not None}
     plan = Plan(Kind(kind), streams, replicas, limits)
     drills: list[Drill] = []
-    for number in range(1, times + 1):
-        drills.append(run_drill(loaded, release.id, plan))
-        keep_drill(place, drills[-1], actor=actor, now=datetime.now(UTC).timestamp())
-        if not as_json:
-            print("\n".join(_lines(drills[-1], number, times)), flush=True)
+    with closing(run_drills(loaded, release.id, plan, times=times)) as made:
+        for number, each in enumerate(made, start=1):
+            keep_drill(place, each, actor=actor, now=datetime.now(UTC).timestamp())
+            drills.append(each)
+            if not as_json:
+                print("\n".join(_lines(each, number, times)), flush=True)
     if as_json:
         print(to_json([each.to_record() for each in drills], indent=2))
     if any(each.problems for each in drills):

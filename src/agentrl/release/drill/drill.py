@@ -15,9 +15,9 @@ import asyncio
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,16 +30,16 @@ from agentrl.errors import ReleaseError
 from agentrl.release.drill.clocks import Moment, steady_seconds
 from agentrl.release.drill.processes import Program
 from agentrl.release.drill.record import GRACE_SECONDS, Drill, Kind
-from agentrl.release.drill.stage import BASELINE, CANDIDATE, Stage, staged
+from agentrl.release.drill.stage import BASELINE, CANDIDATE, Stage, begin_canary, staged
 from agentrl.release.drill.users import Ending, Stream, Users
 from agentrl.release.store import tables
 
 POLL_SECONDS = 0.02
-START_SECONDS = 60.0
+START_SECONDS = 20.0
 DECISION_SECONDS = 60.0
 NEW_PER_SECOND = 25.0
 WINDOW_SECONDS = 1.0
-"""Recovered is when all sessions that begin within one of these are answered whole."""
+"""Users come for so long after the candidate has drained: the second half of it is too young to be looked at."""
 UNDER_WAY = 0.5
 """Share of the drain that has gone by when a gateway is killed in it."""
 
@@ -65,10 +65,22 @@ class Scene:
     gateways: list[Program]
     controller: Program
     users: Users
-    client: httpx.AsyncClient
     candidate: str
     """Address of its stub."""
-    before: Moment
+    canary: str = ""
+    """Id of the stage's release."""
+    before: Moment = field(default_factory=Moment.now)
+
+    @property
+    def client(self) -> httpx.AsyncClient:
+        """Everybody's."""
+        return self.users.client
+
+    def begin(self) -> None:
+        """A new canary, and new users."""
+        self.canary = begin_canary(self.stage)
+        self.users = replace(self.users, prefix=f"user-{secrets.token_hex(3)}", streams=[], tasks=set())
+        self.before = Moment.now()
 
     async def seen(self) -> dict[str, Any]:
         """What the candidate's stub has seen."""
@@ -77,26 +89,42 @@ class Scene:
         return found
 
 
-def run_drill(config: RunConfig, release_id: str, plan: Plan) -> Drill:
-    """Make one drill with this config's lease, polls, drain and database.
+def run_drills(config: RunConfig, release_id: str, plan: Plan, *, times: int = 1) -> Generator[Drill]:
+    """Make drills with this config's lease, polls, drain and database, one after the other; yields each at its end.
 
     Raises:
         ConfigError: the config has no `release` or `gateway` section.
         ReleaseError: a program ended or did not start, or the drill never came to its decision.
     """
-    return asyncio.run(_drill(config, release_id, plan))
+    with asyncio.Runner() as runner:
+        if plan.kind is Kind.ROLLBACK:  # nothing dies in it: the programs may serve the next one
+            stack = AsyncExitStack()
+            try:
+                scene = runner.run(stack.enter_async_context(_scene(config, plan)))
+                for _ in range(times):
+                    yield runner.run(_drill(scene, release_id))
+            finally:
+                runner.run(stack.aclose())
+        else:
+            for _ in range(times):
+                yield runner.run(_alone(config, release_id, plan))
 
 
-async def _drill(config: RunConfig, release_id: str, plan: Plan) -> Drill:
+async def _alone(config: RunConfig, release_id: str, plan: Plan) -> Drill:
     async with _scene(config, plan) as scene:
-        await _until(lambda: _has_lease(scene), START_SECONDS, "no gateway was given a lease", scene)
-        await _open_streams(scene)
-        coming = asyncio.create_task(scene.users.keep_coming(NEW_PER_SECOND))
-        try:
-            return await _play(scene, release_id)
-        finally:
-            coming.cancel()
-            await scene.users.leave()
+        return await _drill(scene, release_id)
+
+
+async def _drill(scene: Scene, release_id: str) -> Drill:
+    scene.begin()
+    await _until(lambda: _has_lease(scene), START_SECONDS, "no gateway was given a lease", scene)
+    await _open_streams(scene)
+    coming = asyncio.create_task(scene.users.keep_coming(NEW_PER_SECOND))
+    try:
+        return await _play(scene, release_id)
+    finally:
+        coming.cancel()
+        await scene.users.leave()
 
 
 @asynccontextmanager
@@ -109,7 +137,6 @@ async def _scene(config: RunConfig, plan: Plan) -> AsyncIterator[Scene]:
         addresses = [await _address(stub) for stub in stubs]
         urls = {name: f"{url}/v1" for name, url in zip((BASELINE, CANDIDATE), addresses, strict=True)}
         stage = stack.enter_context(staged(config, urls, plan.limits))
-        before = Moment.now()
         file = str(stage.config_file)
         gateways = [
             _start(stack, stage, f"gateway {index + 1}", ["gateway", file], logs / f"gateway-{index}.log")
@@ -121,8 +148,8 @@ async def _scene(config: RunConfig, plan: Plan) -> AsyncIterator[Scene]:
         client = await stack.enter_async_context(httpx.AsyncClient(limits=limits, timeout=600, trust_env=False))
         assert stage.config.gateway is not None
         header = stage.config.gateway.session_header
-        users = Users([f"{base}/v1" for base in bases], client, header, f"drill-{secrets.token_hex(3)}")
-        yield Scene(plan, stage, gateways, controller, users, client, addresses[1], before)
+        users = Users(bases, client, header, "")
+        yield Scene(plan, stage, gateways, controller, users, addresses[1])
 
 
 STUB = ("python", "-m", "agentrl.release.drill.stub_server")
@@ -139,9 +166,11 @@ async def _open_streams(scene: Scene) -> None:
     wanted = scene.plan.streams
     while (missing := wanted - len(scene.users.of(CANDIDATE, Ending.OPEN))) > 0:
         if steady_seconds() > deadline:
-            found = wanted - missing
-            raise ReleaseError(f"the candidate was given {found} of {wanted} streams{_said(scene)}")
-        for _ in range(min(missing, 20)):
+            endings = Counter(f"{each.model or 'nobody'} {each.ending}" for each in scene.users.streams)
+            found = ", ".join(f"{name}: {count}" for name, count in sorted(endings.items()))
+            raise ReleaseError(f"the candidate was not given {wanted} streams ({found}){_said(scene)}")
+        unanswered = len(scene.users.of("", Ending.OPEN))  # about half of them will be the candidate's
+        for _ in range(min(2 * missing - unanswered, 20)):
             scene.users.come()
         await asyncio.sleep(0.05)
 
@@ -164,7 +193,7 @@ async def _play(scene: Scene, release_id: str) -> Drill:
         await asyncio.sleep(_drain(scene) * UNDER_WAY)
         restart = await _kill_and_restart(scene)
     t_drained = await _drained(scene, t_decision, wait + _drain(scene) + 10 * GRACE_SECONDS)
-    await asyncio.sleep(WINDOW_SECONDS)
+    await asyncio.sleep(2 * WINDOW_SECONDS if restart else WINDOW_SECONDS)
     return await _measured(scene, release_id, t_breach, t_decision, t_drained, in_flight, restart)
 
 
@@ -177,7 +206,7 @@ async def _kill_and_restart(scene: Scene) -> float:
         "gateway 1, again", ["python", "-m", "agentrl", "gateway", file], log, variables=scene.stage.variables
     )
     scene.gateways.append(again)
-    scene.users.urls[0] = f"{await _address(again)}/v1"
+    scene.users.urls[0] = await _address(again)
     return steady_seconds()
 
 
@@ -208,12 +237,12 @@ async def _measured(
     restart: float | None,
 ) -> Drill:
     users, before = scene.users, scene.before
-    arrivals = (await scene.seen())["arrivals"]
+    arrivals = [at for at in (await scene.seen())["arrivals"] if at >= before.steady]
     given = [
         before.of_wall(row["last_candidate_at"]) for row in _replicas(scene, is_live=False) if row["last_candidate_at"]
     ]
     t_route_zero = max((*given, before.of_steady(max(arrivals)), t_decision), key=lambda moment: moment.steady)
-    recovered = _recovered_at(users.streams, t_decision.steady)
+    recovered = _recovered_at(users.streams, t_decision.steady, steady_seconds())
     endings = Counter(str(each.ending) for each in users.of(CANDIDATE))
     others = Counter(str(each.ending) for each in users.streams if each.model != CANDIDATE)
     assert scene.stage.config.release is not None
@@ -240,15 +269,15 @@ async def _measured(
     )
 
 
-def _recovered_at(streams: Sequence[Stream], decision: float) -> float | None:
-    """The first time after the decision from which all that begins within a window is answered whole."""
-    after = sorted((each for each in streams if each.asked_at >= decision), key=lambda each: each.asked_at)
-    latest = steady_seconds() - WINDOW_SECONDS / 2  # what began just now may still be under way
-    for first in after:
-        window = [each for each in after if first.asked_at <= each.asked_at < first.asked_at + WINDOW_SECONDS / 2]
-        if first.asked_at + WINDOW_SECONDS / 2 <= latest and all(each.ending is Ending.DONE for each in window):
-            return first.asked_at
-    return None
+def _recovered_at(streams: Sequence[Stream], decision: float, now: float) -> float | None:
+    """The first session after the decision from which on all are answered whole, for a window at least."""
+    latest = now - WINDOW_SECONDS / 2  # what began just now may still be under way
+    after = sorted((each for each in streams if decision <= each.asked_at <= latest), key=lambda each: each.asked_at)
+    last_bad = max((index for index, each in enumerate(after) if each.ending is not Ending.DONE), default=-1)
+    good = after[last_bad + 1 :]
+    if not good or good[-1].asked_at - good[0].asked_at < WINDOW_SECONDS / 2:
+        return None
+    return good[0].asked_at
 
 
 def _decided_at(scene: Scene) -> float | None:
@@ -256,7 +285,7 @@ def _decided_at(scene: Scene) -> float | None:
     rows = tables.transitions.c
     with scene.stage.place.store.read() as connection:
         for at, record in connection.execute(
-            select(rows.at, rows.record).where(rows.release_id == scene.stage.release_id).order_by(rows.entry)
+            select(rows.at, rows.record).where(rows.release_id == scene.canary).order_by(rows.entry)
         ):
             if record.get("to") == "rolled_back":
                 return float(at)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agentrl.errors import ReleaseError
 
-READY = re.compile(r"listening on (https?://\S+)\s")  # the blank behind it: a line half written is no address
+READY = re.compile(r"\bon (https?://[^\s,]+)[\s,]")  # what is behind it: a line half written is no address
 POLL_SECONDS = 0.02
 STOP_SECONDS = 5.0
 LOG_LINES = 15
@@ -78,7 +78,7 @@ class Program:
         return self._process.poll()
 
     def addresses(self, count: int = 1, *, seconds: float = 60.0) -> list[str]:
-        """The first `count` addresses that it says it listens on, without a slash at the end.
+        """The first `count` addresses that it says it answers on (`... on http://...`), without a slash at the end.
 
         Raises:
             ReleaseError: it ended, or did not listen in time; with its last words.
@@ -92,7 +92,7 @@ class Program:
             if ended is not None:
                 raise ReleaseError(f"{self.name} ended with exit code {ended}{self.last_words()}")
             if time.monotonic() > deadline:
-                raise ReleaseError(f"{self.name} did not listen within {seconds:g} s{self.last_words()}")
+                raise ReleaseError(f"{self.name} said no address within {seconds:g} s{self.last_words()}")
             time.sleep(POLL_SECONDS)
 
     def check(self) -> None:

@@ -27,6 +27,7 @@ from agentrl.release.lifecycle.ledger import ledger
 from agentrl.release.lifecycle.rules import frozen_rules
 from agentrl.release.place import ReleasePlace, open_place, store_url
 from agentrl.release.records import ReleaseState
+from agentrl.release.routing import read_routing
 from agentrl.release.store import open_store
 
 BASELINE, CANDIDATE = "baseline", "candidate"
@@ -44,7 +45,6 @@ class Stage:
     config_file: Path
     config: RunConfig
     place: ReleasePlace
-    release_id: str
     variables: Mapping[str, str]
     """Of the environment of its programs."""
 
@@ -55,7 +55,7 @@ class Stage:
 
 @contextmanager
 def staged(config: RunConfig, urls: Mapping[str, str], limits: Mapping[str, float]) -> Iterator[Stage]:
-    """A canary of a stub in a place of its own.
+    """A place of its own, in which stubs are the baseline and the candidate; see `begin_canary`.
 
     Args:
         config: of the release that is drilled.
@@ -76,8 +76,7 @@ def staged(config: RunConfig, urls: Mapping[str, str], limits: Mapping[str, floa
             loaded = load_config(file)
             place = open_place(loaded)
         try:
-            release_id = _begin_canary(place, loaded)
-            yield Stage(file, loaded, place, release_id, variables)
+            yield Stage(file, loaded, place, variables)
         finally:
             place.store.close()
 
@@ -116,10 +115,14 @@ def _config(config: RunConfig, folder: Path, urls: Mapping[str, str], limits: Ma
     }
 
 
-def _begin_canary(place: ReleasePlace, config: RunConfig) -> str:
-    """A release that is a canary from its first line on: its way there is not what is drilled."""
-    now = time.time()
+def begin_canary(stage: Stage) -> str:
+    """A release that is a canary from its first line on: its way there is not what is drilled. Returns its id.
+
+    That the drill before it ended in a rollback halts nothing here.
+    """
+    place, config, now = stage.place, stage.config, time.time()
     release_id = f"drill-{secrets.token_hex(4)}"
+    before = read_routing(place.store, place.workflow)
     assert config.release is not None
     release = {
         "id": release_id,
@@ -139,7 +142,7 @@ def _begin_canary(place: ReleasePlace, config: RunConfig) -> str:
         "started_by": "drill",
     }
     routing = {
-        "epoch": 1,
+        "epoch": 1 if before is None else before.epoch + 1,
         "general_upstream": BASELINE,
         "general_bundle": "",
         "release_id": release_id,
@@ -150,7 +153,14 @@ def _begin_canary(place: ReleasePlace, config: RunConfig) -> str:
         "salt": secrets.token_hex(16),
         "lease_seconds": config.release.lease_seconds,
     }
-    workflow = {"name": place.workflow, "general_bundle": "", "general_upstream": BASELINE, "version": 1}
+    workflow = {
+        "name": place.workflow,
+        "general_bundle": "",
+        "general_upstream": BASELINE,
+        "halted_at": None,
+        "halt": None,
+        "failures_count_from": now,
+    }
     with ledger(place) as books:
         changes = {"releases": [release], "workflows": [workflow], "routing": {**routing, "grants_lease": True}}
         books.record("start", actor="drill", now=now, release_id=release_id, changes=changes)
@@ -170,7 +180,9 @@ def _tables(config: RunConfig, folder: Path) -> Iterator[str]:
         with server.write() as connection:
             connection.execute(text(f'create schema "{schema}"'))
         try:
-            inside = make_url(url).update_query_dict({"options": f"-csearch_path={schema}"})
+            address = make_url(url)
+            options = f"{address.query.get('options', '')} -csearch_path={schema}".strip()
+            inside = address.update_query_dict({"options": options})
             yield inside.render_as_string(hide_password=False)
         finally:
             with server.write() as connection:

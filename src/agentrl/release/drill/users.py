@@ -32,7 +32,7 @@ class Stream:
     first_word_at: float | None = None
     ended_at: float | None = None
     model: str = ""
-    """Who answered, in the answer's own words."""
+    """Who answered, in the answer's own first word: what a gateway says of it is not what is asked here."""
     ending: Ending = Ending.OPEN
 
 
@@ -49,7 +49,7 @@ class Users:
     session_header: str
     prefix: str
     streams: list[Stream] = field(default_factory=list)
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def come(self) -> Stream:
         """One more user."""
@@ -57,8 +57,8 @@ class Users:
         url = self.urls[len(self.streams) % len(self.urls)]
         self.streams.append(stream)
         task = asyncio.create_task(self._listen(stream, url))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
         return stream
 
     async def keep_coming(self, per_second: float) -> None:
@@ -89,9 +89,9 @@ class Users:
 
     async def leave(self) -> None:
         """Hang up, all of them."""
-        for task in list(self._tasks):
+        for task in list(self.tasks):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self.tasks, return_exceptions=True)
 
     async def _listen(self, stream: Stream, url: str) -> None:
         body = {"model": "drill", "stream": True, "messages": [{"role": "user", "content": "go on"}]}
@@ -120,5 +120,6 @@ class Users:
         if "error" in chunk:
             stream.ending = Ending.CUT
             return
-        if stream.first_word_at is None:
-            stream.first_word_at, stream.model = steady_seconds(), chunk["model"]
+        if stream.first_word_at is None and chunk["choices"]:
+            said = str(chunk["choices"][0]["delta"].get("content", ""))
+            stream.first_word_at, stream.model = steady_seconds(), said.partition(":")[0]
