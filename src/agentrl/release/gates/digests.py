@@ -7,12 +7,15 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 from agentrl.config.release import GateConfig
 from agentrl.release.records import SessionEvidence
 
 FIELDS = tuple(sorted(field.name for field in fields(SessionEvidence)))
+_values = attrgetter(*FIELDS)
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
 def gate_digest(gate: GateConfig) -> str:
@@ -22,7 +25,7 @@ def gate_digest(gate: GateConfig) -> str:
 
 def evidence_digest(evidence: Iterable[SessionEvidence], **inputs: Any) -> str:
     """Of sessions, in any order, and of what else a look was given."""
-    lines = sorted(_line({name: getattr(session, name) for name in FIELDS}) for session in evidence)
+    lines = sorted(_line(_values(session)) for session in evidence)
     digest = hashlib.sha256(_line(inputs).encode())
     for line in lines:
         digest.update(b"\n" + line.encode())
@@ -35,7 +38,10 @@ def digest_of(value: Any) -> str:
 
 
 def _line(value: Any) -> str:
-    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    try:
+        return _encode(value)
+    except (ValueError, TypeError):  # a NaN, or a mapping that is no dict
+        return _encode(_plain(value))
 
 
 def _plain(value: Any) -> Any:
