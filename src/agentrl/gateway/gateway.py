@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 SEEN_SECONDS = 1.0
 """Between two writes of this replica's row where nothing changes."""
+WRITTEN_SECONDS = 0.5
+"""By then another replica has written a session that began before."""
 
 
 class Gateway:
@@ -170,7 +172,7 @@ class Gateway:
         call.extra.append((session_header, session.id.encode("ascii")))
         if is_new:
             self.counts.sessions[session.arm.value] += 1
-            call.waits_for = asyncio.ensure_future(self.ledger.begun(session))
+            self.ledger.update(session)
         try:
             await self.relay.carry(call, session, asked, self._assignment.remember)
         finally:
@@ -183,6 +185,11 @@ class Gateway:
             ApiError: 503, it cannot be written.
         """
         recorded = await self.ledger.record(events)
+        again = [index for index, each in enumerate(recorded) if each.outcome == "unknown_session"]
+        if again:  # it may have begun at another replica, a moment ago
+            await asyncio.sleep(WRITTEN_SECONDS)
+            for index, each in zip(again, await self.ledger.record([events[i] for i in again]), strict=True):
+                recorded[index] = each
         for each in recorded:
             self.counts.feedback[each.outcome] += 1
         return recorded

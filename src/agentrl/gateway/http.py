@@ -16,8 +16,6 @@ Send = Callable[[Message], Awaitable[None]]
 
 BODY_SECONDS = 30.0
 """Until a request has arrived."""
-WRITTEN_SECONDS = 1.0
-"""A database that takes longer keeps nobody waiting."""
 
 
 class ClientGone(Exception):
@@ -37,8 +35,6 @@ class Call:
         """The answer's head is with the client."""
         self.extra: list[tuple[bytes, bytes]] = []
         """Headers that every answer of this request carries."""
-        self.waits_for: asyncio.Future[None] | None = None
-        """Before the answer begins: its session is written meanwhile."""
 
     def header(self, name: str) -> str:
         """The value of a header; empty where it is missing.
@@ -84,8 +80,6 @@ class Call:
 
     async def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """Send the head of the answer."""
-        if self.waits_for is not None:
-            await asyncio.wait({self.waits_for}, timeout=WRITTEN_SECONDS)
         self.is_begun = True
         await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self.extra]})
 

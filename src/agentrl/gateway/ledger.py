@@ -28,7 +28,7 @@ MAX_EVENTS = 2000
 """Of one transaction: it holds up what waits behind it."""
 MAX_WAITING = 20_000
 """Events that are not written yet; more are refused."""
-GATHER_SECONDS = 0.05
+GATHER_SECONDS = 0.2
 """Between two writes of sessions alone: nobody waits for them."""
 RETRY_SECONDS = (0.2, 2.0)
 """After a failed write: at first, and at most."""
@@ -68,6 +68,7 @@ class Ledger:
         self._next = Waiting()
         self._is_urgent = False
         self._is_ending = False
+        self._is_idle = False
         self._thread = threading.Thread(target=self._run, name="agentrl-ledger", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.trouble = ""
@@ -90,7 +91,7 @@ class Ledger:
             self._next.sessions[key] = (session.row(self._workflow), told)
             if is_urgent:
                 self._wake()
-            else:
+            elif self._is_idle:  # waking a thread costs more than all else here
                 self._lock.notify()
 
     async def begun(self, session: Session) -> None:
@@ -122,7 +123,8 @@ class Ledger:
         """Which session a response belongs to, for `previous_response_id` at other replicas."""
         with self._lock:
             self._next.responses.append((response_id, session_id))
-            self._lock.notify()
+            if self._is_idle:
+                self._lock.notify()
 
     def report(self, replica: dict[str, Any]) -> None:
         """Write this replica's row; the latest one counts."""
@@ -146,7 +148,9 @@ class Ledger:
         while True:
             with self._lock:
                 while not self._next and not self._is_ending:
+                    self._is_idle = True
                     self._lock.wait()
+                self._is_idle = False
                 if not self._next:
                     return
                 if not self._is_urgent and not self._is_ending:
