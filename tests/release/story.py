@@ -29,13 +29,13 @@ DAY = 86400.0
 PROMOTED = datetime(2026, 11, 10, 9, 0, tzinfo=UTC).timestamp()
 NOW = PROMOTED + 9 * DAY
 INTENTS = ("table question", "percentage change", "multi-step sum", "comparison")
-GATES = (
-    "no_safety_regression",
-    "task_success_not_worse",
-    "latency_delta_lt_15_percent",
-    "cost_per_success_not_worse",
-    "human_override_rate_not_worse",
-    "tool_error_rate_not_worse",
+GATES: tuple[dict[str, Any] | str, ...] = (
+    {"name": "no_safety_regression", "stages": ["offline_eval", "canary"], "margin": {"absolute": 0.02}},
+    {"name": "task_success_not_worse", "min_samples": {"candidate": 100, "baseline": 100}},
+    {"name": "latency_delta_lt_15_percent", "stages": ["canary"]},
+    {"name": "cost_per_success_not_worse", "stages": ["canary"], "margin": {"relative": 0.10}},
+    {"name": "human_override_rate_not_worse", "margin": {"absolute": 0.04}},
+    {"name": "tool_error_rate_not_worse", "stages": ["canary"], "margin": {"absolute": 0.02}},
     "rollback_under_5_minutes",
 )
 COSTS: dict[str, Any] = {
@@ -59,8 +59,7 @@ def release_config(**changes: Any) -> ReleaseConfig:
     """The rules of the story's release."""
     return ReleaseConfig.model_validate(
         {
-            "gates": [{"name": name, "min_samples": {"candidate": 50, "baseline": 50}} for name in GATES[:-1]]
-            + [GATES[-1]],
+            "gates": GATES,
             "owners": {"ml": "Amina Diallo", "platform": "Jonas Weber", "product": "Claire Moreau"},
             "contact": "release-owners@example.org",
             "limits": [
@@ -78,7 +77,7 @@ def tell(
     *,
     config: ReleaseConfig | None = None,
     state: ReleaseState = ReleaseState.GENERAL,
-    canary_sessions: int = 1600,
+    canary_sessions: int = 3000,
     success: float = 0.86,
     seed: int = 7,
     release_id: str = "support-20261020-4f1c2a",

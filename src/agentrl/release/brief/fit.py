@@ -30,14 +30,21 @@ def fit(twin: Mapping[str, Any], locale: Locale, json_name: str) -> Fitted:
         ConfigError: weasyprint is not installed, or does not find its libraries.
         ReleaseError: even the densest page is more than one.
     """
-    for level, density in enumerate(LEVELS):
-        html = brief_page(twin, locale, density, json_name)
+    found: Fitted | None = None
+    first, last = 0, len(LEVELS)
+    while first < last:  # each level shows less than the one before it
+        level = (first + last) // 2 if found or first else 0
+        html = brief_page(twin, locale, LEVELS[level], json_name)
         document = render(html)
         if len(document.pages) == 1:
-            # without an identifier of its own and a date, the same brief is the same file
+            # an identifier of its own: the same brief is the same file
             pdf: bytes = document.write_pdf(pdf_identifier=b"agentrl-brief", pdf_tags=True)
-            return Fitted(html, pdf, level)
-    raise ReleaseError(f"the brief in {locale.name} does not fit on one page; its fonts may be unusually wide")
+            found, last = Fitted(html, pdf, level), level
+        else:
+            first = level + 1
+    if found is None:
+        raise ReleaseError(f"the brief in {locale.name} does not fit on one page; its fonts may be unusually wide")
+    return found
 
 
 def render(html: str) -> Any:

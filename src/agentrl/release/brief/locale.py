@@ -115,7 +115,8 @@ class Locale:
     def money(self, value: float, code: str) -> str:
         """An amount in the currency that it was recorded in: amounts are never converted here."""
         size = abs(value)
-        digits = 2 if size >= 1 or not size else min(6, 2 - math.floor(math.log10(size)))
+        is_cents = size >= 1 or math.isclose(size, round(size, 2), abs_tol=1e-12)
+        digits = 2 if is_cents else min(6, 2 - math.floor(math.log10(size)))
         known = self.words["money"]
         pattern = known.get(code, known["other"]) if code != "other" else known["other"]
         return str(pattern.format(n=self.number(value, digits), code=code))
