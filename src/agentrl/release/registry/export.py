@@ -16,7 +16,8 @@ from agentrl.release.registry.listing import canonical, read_listing
 from agentrl.release.registry.model_card import model_card
 
 ADAPTER = "adapter"
-CARD, MANIFEST = "README.md", "agentrl-bundle.json"
+CARD, MANIFEST, FILES = "README.md", "agentrl-bundle.json", "agentrl-files.json"
+"""The card; the manifest, whose digest is the bundle's id; the listing of the policy's files, whose digest it names."""
 
 
 def export_bundle(place: ReleasePlace, id_or_prefix: str, folder: Path, *, is_adapter: bool = False) -> Bundle:
@@ -65,6 +66,7 @@ def export_bundle(place: ReleasePlace, id_or_prefix: str, folder: Path, *, is_ad
         _point_to_baseline(draft, bundle, is_adapter)
         write_text(draft / CARD, model_card(bundle, is_adapter=is_adapter))
         (draft / MANIFEST).write_bytes(canonical(bundle.manifest))
+        (draft / FILES).write_bytes(blobs.read(policy.sha256))
         if folder.exists():
             folder.rmdir()
         draft.rename(folder)

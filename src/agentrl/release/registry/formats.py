@@ -29,17 +29,17 @@ class FormatError(ReleaseError):
 
 
 def check_format(path: Path, name: str) -> None:
-    """Look at one file of a folder of weights; `name` is what messages call it.
+    """Look at one file of a folder of weights, which goes by `name` there.
 
     Raises:
         FormatError: it is of no allowed kind, or not what its name says.
     """
-    suffix = path.suffix.lower()
+    suffix = Path(name).suffix.lower()
     if suffix in WEIGHTS:
         _check_safetensors(path, name)
     elif suffix in JSON_FILES:
         _check_json(path, name)
-    elif suffix not in TEXTS and path.name not in PLAIN_NAMES:
+    elif suffix not in TEXTS and Path(name).name not in PLAIN_NAMES:
         raise FormatError(
             f"{name}: found {suffix or 'a file without a suffix'}; allowed: .safetensors, .json and text "
             f"({', '.join(TEXTS)}), as other formats may run code when they are loaded"

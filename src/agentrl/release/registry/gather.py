@@ -103,7 +103,7 @@ class Gatherer:
             ReleaseError: the folder holds what may run code, or is damaged.
         """
         step = re.search(r"(?:policy|step)-(\d+)", str(self._origin.folder.resolve()))
-        version = f"step {int(step[1])}" if step and self._origin.run else self._origin.source.name
+        version = f"step {int(step[1])}" if step and self._origin.run else self._origin.name
         is_adapter = (self._origin.folder / "adapter_config.json").is_file()
         return self._weights("policy", self._origin.folder, version, {"is_adapter": is_adapter})
 

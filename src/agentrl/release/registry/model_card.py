@@ -43,7 +43,7 @@ def model_card(bundle: Bundle, *, is_adapter: bool = False) -> str:
         "## Limits",
         "\n".join(_limits(bundle)),
         "## How to verify",
-        "\n".join(_verify(bundle)),
+        "\n".join(_verify(bundle, is_adapter)),
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -139,18 +139,30 @@ def _limits(bundle: Bundle) -> Iterator[str]:
     yield "- Whether it serves users is decided by release gates, whose brief names this bundle."
 
 
-def _verify(bundle: Bundle) -> Iterator[str]:
-    yield "`agentrl-bundle.json` is the manifest: its canonical JSON has the digest in the bundle's id."
-    yield "With the config of the place that keeps the bundle:"
+CHECK = """\
+import hashlib, json
+def sha256(name): return hashlib.sha256(open(name, "rb").read()).hexdigest()
+print("bundle sha256:" + sha256("agentrl-bundle.json"))
+assert json.load(open("agentrl-bundle.json"))["policy"]["sha256"] == sha256("agentrl-files.json")
+for name, file in json.load(open("agentrl-files.json"))["files"].items():
+    if name != "README.md":
+        assert sha256(name) == file["sha256"], name
+print("all as it was")"""
+"""What anybody can run in an exported folder, without agentrl."""
+
+
+def _verify(bundle: Bundle, is_adapter: bool) -> Iterator[str]:
+    yield "With the config of the place that keeps the bundle, all of it, data and evaluations included:"
     yield ""
     yield f"    agentrl bundle verify CONFIG {bundle.id[:19]}"
+    if is_adapter:
+        return
     yield ""
-    yield "Without it, each file of this folder by itself:"
+    yield "Without it, the files of this folder, from inside of it. The bundle that it prints must be the one above:"
     yield ""
-    yield (
-        "    python -c \"import hashlib, sys; print('sha256:' + "
-        "hashlib.sha256(open('agentrl-bundle.json', 'rb').read()).hexdigest())\""
-    )
+    yield "```python"
+    yield CHECK
+    yield "```"
 
 
 def _table(head: Sequence[str], rows: Any) -> str:
@@ -164,13 +176,9 @@ def _text(value: Any) -> str:
 
 
 def _number(value: Any) -> str:
-    return (
-        f"{value:.3g}"
-        if isinstance(value, int | float) and abs(value) < 1
-        else f"{value:.1f}"
-        if value is not None
-        else ""
-    )
+    if not isinstance(value, int | float):
+        return ""
+    return f"{value:.3f}" if abs(value) < 1 else f"{value:.1f}"
 
 
 def _interval(level: Mapping[str, Any]) -> str:
