@@ -108,7 +108,7 @@ def ewma_limit(sessions_between: float, weight: float = EWMA_WEIGHT) -> float:
 def skewed(limit: float, skewness: float, weight: float = EWMA_WEIGHT) -> float:
     """The limit for values of a skewness to the harmful side (Cornish & Fisher 1937, first term); never lower."""
     of_average = skewness * weight**3 / (1 - (1 - weight) ** 3) / (weight / (2 - weight)) ** 1.5
-    return limit + max(0.0, (limit**2 - 1) * of_average / 6)
+    return float(limit + max(0.0, (limit**2 - 1) * of_average / 6))
 
 
 def _ewma_run_length(limit: float, weight: float) -> float:
