@@ -8,6 +8,8 @@ import typer
 
 from agentrl.cli.ablate import ablate
 from agentrl.cli.audit import audit
+from agentrl.cli.brief import brief
+from agentrl.cli.bundle import bundle
 from agentrl.cli.check import check
 from agentrl.cli.compare import compare
 from agentrl.cli.doctor import doctor
@@ -16,6 +18,9 @@ from agentrl.cli.endpoints import endpoints
 from agentrl.cli.eval import evaluate
 from agentrl.cli.exits import Verbs
 from agentrl.cli.export import export
+from agentrl.cli.gate import gate
+from agentrl.cli.gates import gates
+from agentrl.cli.gateway import gateway
 from agentrl.cli.grader import grader
 from agentrl.cli.import_job import import_verbs
 from agentrl.cli.labels import labels
@@ -39,7 +44,24 @@ app = typer.Typer(
     epilog="Exit codes: 0 good, 1 the run failed, 2 usage or config, 3 a gate failed, 4 a gate is inconclusive, "
     "130 interrupted (training has saved a checkpoint).",
 )
-for verb in (check, plan, probe, rollouts, sft, train, evaluate, compare, ablate, ui, audit, pairs, dpo):
+for verb in (
+    check,
+    plan,
+    probe,
+    rollouts,
+    sft,
+    train,
+    evaluate,
+    compare,
+    ablate,
+    ui,
+    audit,
+    pairs,
+    dpo,
+    gate,
+    gateway,
+    brief,
+):
     app.command("eval" if verb is evaluate else None)(verb)
 app.add_typer(suite, name="suite")
 app.add_typer(doctor, name="doctor")
@@ -49,6 +71,8 @@ app.add_typer(import_verbs, name="import")
 app.add_typer(labels, name="labels")
 app.add_typer(grader, name="grader")
 app.add_typer(export, name="export")
+app.add_typer(bundle, name="bundle")
+app.add_typer(gates, name="gates")
 app.add_typer(release, name="release")
 
 
