@@ -8,6 +8,7 @@ from typing import Any
 from agentrl.config import RunConfig
 from agentrl.release.lifecycle.approvals import approve
 from agentrl.release.lifecycle.audit_log import iso
+from agentrl.release.lifecycle.guards import Checks
 from agentrl.release.lifecycle.ledger import set_row
 from agentrl.release.lifecycle.read import read_release
 from agentrl.release.lifecycle.sight import Clocks
@@ -42,10 +43,8 @@ def release_config(**rules: Any) -> RunConfig:
     )
 
 
-def warm(release: Release, name: str) -> str:
-    """An upstream that always answers."""
-    del release, name
-    return ""
+WARM = Checks(upstream=lambda _release, _name: "", bundle=lambda _place, _bundle: [])
+"""Upstreams that always answer, and bundles that are always whole."""
 
 
 def keep_bundles(place: ReleasePlace) -> None:
@@ -76,7 +75,7 @@ def brought_to(place: ReleasePlace, state: ReleaseState, **options: Any) -> Rele
 def step(place: ReleasePlace, release: Release, to: ReleaseState, *, now: float) -> Release:
     """One step forward by a person."""
     return transition(
-        place, release.id, to, actor="ada", expected_version=release.version, evidence={}, now=now, probe=warm
+        place, release.id, to, actor="ada", expected_version=release.version, evidence={}, now=now, checks=WARM
     )
 
 

@@ -19,7 +19,7 @@ from agentrl.release.place import ReleasePlace
 from agentrl.release.records import Arm, Release, ReleaseState
 from agentrl.release.routing import read_routing
 from agentrl.release.store.tables import feedback, sessions, verdicts
-from tests.lifecycle_story import NOW, FakeClocks, add_sessions, brought_to, report, step, warm
+from tests.lifecycle_story import NOW, WARM, FakeClocks, add_sessions, brought_to, report, step
 
 S = ReleaseState
 FEW = {"candidate": 100, "baseline": 100}
@@ -46,7 +46,7 @@ class Watching:
         self.restart()
 
     def restart(self) -> None:
-        self.controller = Controller(self.place, self.told.append, self.time.clocks, warm)
+        self.controller = Controller(self.place, self.told.append, self.time.clocks, WARM)
 
     def tick(self, seconds: float = 1.0) -> bool:
         self.time.pass_by(seconds)

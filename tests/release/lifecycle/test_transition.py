@@ -19,12 +19,12 @@ from tests.lifecycle_story import (
     BASELINE,
     CANDIDATE,
     NOW,
+    WARM,
     brought_to,
     release_config,
     rolled_back,
     started,
     step,
-    warm,
 )
 
 S = ReleaseState
@@ -84,7 +84,7 @@ def test_a_step_that_the_map_does_not_have_names_those_that_it_has(
     lines = len(read_entries(place.audit_log))
     with pytest.raises(ReleaseError, match=f"allowed: {', '.join(NEXT[state])}"):
         transition(
-            place, release.id, to, actor="ada", expected_version=release.version, evidence={}, now=NOW, probe=warm
+            place, release.id, to, actor="ada", expected_version=release.version, evidence={}, now=NOW, checks=WARM
         )
     assert read_release(place, release.id) == release
     assert len(read_entries(place.audit_log)) == lines
@@ -246,5 +246,5 @@ def test_a_larger_share_keeps_salt_and_release(place: ReleasePlace) -> None:
 
 def test_a_bundle_that_nobody_registered_goes_nowhere(place: ReleasePlace) -> None:
     release = start_release(place, release_config(), "tuned", actor="ada", now=NOW)
-    with pytest.raises(GuardError, match="not in the registry"):
-        step(place, release, S.OFFLINE_EVAL, now=NOW + 1)
+    with pytest.raises(GuardError, match="none of that id"):
+        transition(place, release.id, S.OFFLINE_EVAL, actor="ada", expected_version=1, evidence={}, now=NOW + 1)

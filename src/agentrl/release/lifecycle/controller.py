@@ -20,7 +20,7 @@ from agentrl.config.durations import seconds_of
 from agentrl.errors import ConflictError, ReleaseError
 from agentrl.release.lifecycle.approvals import standing_approval
 from agentrl.release.lifecycle.drain import clocks_of, complete_rollbacks
-from agentrl.release.lifecycle.guards import Probe, ask_upstream
+from agentrl.release.lifecycle.guards import Checks
 from agentrl.release.lifecycle.halt import halt_if_needed
 from agentrl.release.lifecycle.late_harm import LateHarm
 from agentrl.release.lifecycle.ledger import ledger
@@ -47,7 +47,7 @@ class Controller:
     place: ReleasePlace
     tell: Callable[[str], None] = print
     clocks: Clocks = field(default_factory=Clocks)
-    probe: Probe = ask_upstream
+    checks: Checks = field(default_factory=Checks)
 
     def __post_init__(self) -> None:
         self._clock = ClockWatch(self.clocks)
@@ -206,7 +206,7 @@ class Controller:
                 expected_version=release.version,
                 evidence={"reason": "gates"},
                 now=self.clocks.wall(),
-                probe=self.probe,
+                checks=self.checks,
             )
         except GuardError as error:
             self._tell_once(str(error))
@@ -240,7 +240,7 @@ class Controller:
         for text in found.told:
             self._tell_once(text)
         if found.evidence is not None:
-            if problem := self.probe(release, release.baseline_upstream):
+            if problem := self.checks.upstream(release, release.baseline_upstream):
                 self._tell_once(
                     f"{release.id}: the previous '{release.baseline_upstream}' does not answer ({problem}); users get "
                     "errors until it does, never the policy that is taken back"

@@ -6,7 +6,7 @@ Every guard says what is missing in one sentence a gap. Nothing missing is the o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import select
 
@@ -19,16 +19,23 @@ from agentrl.release.lifecycle.rules import rules_of, upstream_of
 from agentrl.release.lifecycle.verdicts import latest_verdicts
 from agentrl.release.place import ReleasePlace
 from agentrl.release.records import Outcome, Release, ReleaseState
+from agentrl.release.registry.verify import completeness_gaps
 from agentrl.release.store import tables
 
 MAX_ROLLBACK_SECONDS = 300.0
-Probe = Callable[[Release, str], str]
-"""Asks an upstream of a release by name; returns what is wrong with it, or nothing."""
 
 
 def ask_upstream(release: Release, name: str) -> str:
-    """One short answer of an upstream."""
+    """Asks an upstream of a release by name for one short answer; returns what is wrong with it, or nothing."""
     return probe_upstream(upstream_of(release, name))
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What guards look at outside of the database; both take a while."""
+
+    upstream: Callable[[Release, str], str] = ask_upstream
+    bundle: Callable[[ReleasePlace, str], list[str]] = completeness_gaps
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,8 @@ class Step:
     workflow: Workflow
     to: ReleaseState
     now: float
-    probe: Probe = ask_upstream
+    checks: Checks | None = field(default_factory=Checks)
+    """None: only what the database says."""
 
     @property
     def rules(self) -> ReleaseConfig:
@@ -63,10 +71,8 @@ def _bundle_is_complete(step: Step) -> Iterator[str]:
     if not bundle:
         yield "the candidate has no bundle; `agentrl bundle create` makes one"
         return
-    with step.place.store.read() as connection:
-        known = connection.execute(select(tables.bundles.c.id).where(tables.bundles.c.id == bundle)).one_or_none()
-    if known is None:
-        yield f"bundle {bundle[:19]} is not in the registry; `agentrl bundle create` puts it there"
+    if step.checks is not None:
+        yield from step.checks.bundle(step.place, bundle)
 
 
 def _suites_passed(step: Step) -> Iterator[str]:
@@ -118,12 +124,12 @@ def _drills_passed(step: Step) -> Iterator[str]:
 
 
 def _baseline_is_warm(step: Step) -> Iterator[str]:
-    if problem := step.probe(step.release, step.release.baseline_upstream):
+    if step.checks and (problem := step.checks.upstream(step.release, step.release.baseline_upstream)):
         yield f"the baseline '{step.release.baseline_upstream}' does not answer ({problem}): nothing to come back to"
 
 
 def _candidate_answers(step: Step) -> Iterator[str]:
-    if problem := step.probe(step.release, step.release.candidate_upstream):
+    if step.checks and (problem := step.checks.upstream(step.release, step.release.candidate_upstream)):
         yield f"the candidate '{step.release.candidate_upstream}' does not answer ({problem})"
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from agentrl.config import RunConfig
 from agentrl.errors import ConfigError, ConflictError, ReleaseError
 from agentrl.release.lifecycle.approvals import standing_approval
-from agentrl.release.lifecycle.guards import Probe, Step, ask_upstream, gaps
+from agentrl.release.lifecycle.guards import Checks, Step, gaps
 from agentrl.release.lifecycle.incidents import opened_incident
 from agentrl.release.lifecycle.ledger import Ledger, ledger
 from agentrl.release.lifecycle.read import (
@@ -110,7 +110,7 @@ def transition(
     expected_version: int | None,
     evidence: Mapping[str, Any],
     now: float,
-    probe: Probe = ask_upstream,
+    checks: Checks | None = None,
 ) -> Release:
     """Take a release to another state; returns it as it is then.
 
@@ -119,7 +119,7 @@ def transition(
         evidence: what the step rests on, for the audit log: JSON. Of a rollback `reason` (a word), `text`, and
             `t_breach` in seconds since 1970 where it is known.
         now: seconds since 1970.
-        probe: asks upstreams whether they are warm.
+        checks: of bundles and upstreams; the real ones.
 
     Raises:
         ConflictError: the release is of another version.
@@ -141,7 +141,7 @@ def transition(
         if to is S.SUPERSEDED:
             raise ReleaseError(f"{release.id}: a release is superseded by the next one's promotion, not by itself")
         workflow = read_workflow(place)
-        if found := gaps(Step(place, release, workflow, to, now, probe)):
+        if found := gaps(Step(place, release, workflow, to, now, checks or Checks())):
             raise GuardError(release.id, to, found)
         return _go_on(books, release, workflow, to, actor=actor, evidence=evidence, now=now)
 
