@@ -41,14 +41,13 @@ def drill(
     Real processes on this machine and in the config's database server, in tables of their own: no user is touched. The
     result is kept with the release, whose canary asks for three. Exits with 3 where a limit was missed.
     """
-    from contextlib import closing
     from datetime import UTC, datetime
 
     from agentrl.cli.exits import GATE_FAILED
     from agentrl.cli.release import _find, _who
     from agentrl.config import load_config
     from agentrl.errors import ConfigError
-    from agentrl.release.drill.drill import Plan, run_drills
+    from agentrl.release.drill.drill import DrillRoom, Plan
     from agentrl.release.drill.kept import keep_drill
     from agentrl.release.drill.record import Kind
     from agentrl.release.place import open_place
@@ -64,8 +63,9 @@ def drill(
     limits = {name: value for name, value in given.items() if value is not None}
     plan = Plan(Kind(kind), streams, replicas, limits)
     drills: list[Drill] = []
-    with closing(run_drills(loaded, release.id, plan, times=times)) as made:
-        for number, each in enumerate(made, start=1):
+    with DrillRoom(loaded, plan) as room:
+        for number in range(1, times + 1):
+            each = room.run(release.id)
             keep_drill(place, each, actor=actor, now=datetime.now(UTC).timestamp())
             drills.append(each)
             if not as_json:

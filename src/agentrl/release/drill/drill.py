@@ -15,7 +15,7 @@ import asyncio
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -89,30 +89,44 @@ class Scene:
         return found
 
 
-def run_drills(config: RunConfig, release_id: str, plan: Plan, *, times: int = 1) -> Generator[Drill]:
-    """Make drills with this config's lease, polls, drain and database, one after the other; yields each at its end.
+class DrillRoom:
+    """Programs that several drills are made with, one after the other: enter it, run drills, leave it.
 
-    Raises:
+    Raises, from `run`:
         ConfigError: the config has no `release` or `gateway` section.
         ReleaseError: a program ended or did not start, or the drill never came to its decision.
     """
-    with asyncio.Runner() as runner:
-        if plan.kind is Kind.ROLLBACK:  # nothing dies in it: the programs may serve the next one
-            stack = AsyncExitStack()
-            try:
-                scene = runner.run(stack.enter_async_context(_scene(config, plan)))
-                for _ in range(times):
-                    yield runner.run(_drill(scene, release_id))
-            finally:
-                runner.run(stack.aclose())
-        else:
-            for _ in range(times):
-                yield runner.run(_alone(config, release_id, plan))
 
+    def __init__(self, config: RunConfig, plan: Plan) -> None:
+        self._config, self._plan = config, plan
+        self._runner = asyncio.Runner()
+        self._stack = AsyncExitStack()
+        self._scene: Scene | None = None
 
-async def _alone(config: RunConfig, release_id: str, plan: Plan) -> Drill:
-    async with _scene(config, plan) as scene:
-        return await _drill(scene, release_id)
+    def __enter__(self) -> DrillRoom:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._runner.run(self._stack.aclose())
+        finally:
+            self._runner.close()
+
+    def prepare(self) -> None:
+        """Start the programs; `run` does so where it was not done."""
+        if self._scene is None:
+            self._scene = self._runner.run(self._stack.enter_async_context(_scene(self._config, self._plan)))
+
+    def run(self, release_id: str) -> Drill:
+        """Make one drill, with the config's lease, polls, drain and database."""
+        self.prepare()
+        assert self._scene is not None
+        try:
+            return self._runner.run(_drill(self._scene, release_id))
+        finally:
+            if self._plan.kind is not Kind.ROLLBACK:  # somebody was killed in it: the next one begins anew
+                self._runner.run(self._stack.aclose())
+                self._scene = None
 
 
 async def _drill(scene: Scene, release_id: str) -> Drill:
