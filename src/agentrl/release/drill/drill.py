@@ -38,6 +38,8 @@ POLL_SECONDS = 0.02
 START_SECONDS = 20.0
 DECISION_SECONDS = 60.0
 NEW_PER_SECOND = 25.0
+TICK_SECONDS = 1.0
+"""Of the controller, as `agentrl release watch` has it; shorter where the lease is."""
 WINDOW_SECONDS = 1.0
 """Users come for so long after the candidate has drained: the second half of it is too young to be looked at."""
 UNDER_WAY = 0.5
@@ -156,7 +158,11 @@ async def _scene(config: RunConfig, plan: Plan) -> AsyncIterator[Scene]:
             _start(stack, stage, f"gateway {index + 1}", ["gateway", file], logs / f"gateway-{index}.log")
             for index in range(plan.replicas)
         ]
-        controller = _start(stack, stage, "controller", ["release", "watch", file], logs / "controller.log")
+        assert stage.config.release is not None
+        every = f"{min(TICK_SECONDS, stage.config.release.lease_seconds / 4):g}"
+        controller = _start(
+            stack, stage, "controller", ["release", "watch", file, "--every", every], logs / "controller.log"
+        )
         bases = [await _address(gateway) for gateway in gateways]
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         client = await stack.enter_async_context(httpx.AsyncClient(limits=limits, timeout=600, trust_env=False))
