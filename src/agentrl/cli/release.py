@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agentrl.cli.options import Config, Json, Set
+from agentrl.cli.release_drill import drill
 from agentrl.cli.release_shadow import shadow_report
 from agentrl.printable import printable
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from agentrl.release.records import Release, ReleaseState
 
 release = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Bring a candidate to users, and back.")
+release.command("drill")(drill)
 release.command("shadow-report")(shadow_report)
 
 ReleaseId = Annotated[
