@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from agentrl.config.release import GateConfig
@@ -34,23 +35,31 @@ class Found:
 def of_drills(gate: GateConfig, look: Look) -> Found:
     """The worst drill against the limit: a maximum proves what it saw, and infers nothing."""
     assert gate.limit is not None  # a rule of the config
-    n, worst = len(look.drills), max(look.drills, default=None)
+    n, least = len(look.drills), gate.min_samples.candidate
+    limit = _shown(gate, gate.limit)
 
-    def found(outcome: Outcome, reason: str) -> Found:
+    def found(outcome: Outcome, reason: str, worst: float | None = None) -> Found:
         return Found(outcome, reason, n_candidate=n, test="threshold", value=worst)
 
-    limit = _shown(gate, gate.limit)
-    if worst is None:
-        return found(Outcome.INCONCLUSIVE, f"0 of at least {gate.min_samples.candidate} drills")
+    if n == 0:
+        return found(Outcome.INCONCLUSIVE, f"0 of at least {least} drills")
+    if not all(map(math.isfinite, look.drills)):
+        return found(Outcome.FAIL, f"a drill of {n} never ended, the limit is {limit}")
+    worst = max(look.drills)
     said = f"the worst of {n} drills took {_shown(gate, worst)}"
-    if not worst < gate.limit:  # NaN is no proof
-        return found(Outcome.FAIL, f"{said}, the limit is {limit}")
-    if n < gate.min_samples.candidate:
-        return found(Outcome.INCONCLUSIVE, f"{n} of at least {gate.min_samples.candidate} drills; {said}")
-    return found(Outcome.PASS, f"{said}, under {limit}")
+    if worst >= gate.limit:
+        return found(Outcome.FAIL, f"{said}, the limit is {limit}", worst)
+    if n < least:
+        return found(Outcome.INCONCLUSIVE, f"{n} of at least {least} drills; {said}", worst)
+    return found(Outcome.PASS, f"{said}, under {limit}", worst)
 
 
 def of_arms(gate: GateConfig, arms: Arms, look: Look, gates: int) -> Found:
+    """Sessions that count, by the row's test.
+
+    Args:
+        gates: number of gates that share `alpha_rollback`.
+    """
     if arms.problem:
         return Found(Outcome.INCONCLUSIVE, arms.problem)
     minimum = gate.min_samples
