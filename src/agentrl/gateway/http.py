@@ -33,6 +33,8 @@ class Call:
         self._receive, self._send = receive, send
         self.is_begun = False
         """The answer's head is with the client."""
+        self.is_ended = False
+        """So is its last byte: a client that goes from then on has not left half-way."""
         self.extra: list[tuple[bytes, bytes]] = []
         """Headers that every answer of this request carries."""
 
@@ -85,6 +87,7 @@ class Call:
 
     async def send(self, content: bytes, *, is_last: bool = False) -> None:
         """Send a part of the body."""
+        self.is_ended = self.is_ended or is_last  # before it is sent: servers tell of the client's going at that moment
         await self._send({"type": "http.response.body", "body": content, "more_body": not is_last})
 
     async def answer(

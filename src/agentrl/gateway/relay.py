@@ -132,6 +132,8 @@ class Relay:
         ended = "failed"
         try:
             await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if call.is_ended:  # what is left is to give the connection back
+                await asyncio.wait({work})
             ended = work.result() if work.done() else "aborted"
         finally:
             for task in (work, gone):
