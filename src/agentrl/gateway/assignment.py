@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -111,7 +112,11 @@ class Assignment:
                 raise ApiError(404, "There is no such session.", code="unknown_session", param="session_id")
             session = session_of(row)
         refuse_foreign(session, client)
-        if session.in_flight:
+        for _ in range(100):  # its last answer's last byte was sent a moment ago
+            if not session.in_flight:
+                break
+            await asyncio.sleep(0.01)
+        else:
             raise ApiError(409, "The session is being answered; close it afterwards.", code="session_in_flight")
         if session.status == OPEN:
             session.status = CLOSED

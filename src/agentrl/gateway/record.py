@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agentrl.config import GatewayConfig
+from agentrl.gateway.policy_kl import ESTIMATOR
 from agentrl.gateway.sessions import ABORTED, FAILED
 from agentrl.monitoring.durations import milliseconds
 from agentrl.monitoring.session_record import SessionRecord, digest
@@ -77,6 +78,7 @@ def record_of(row: Mapping[str, Any], config: GatewayConfig) -> SessionRecord:
         actions_digest=digest(draft.get("tools") or []),
         output_digest=draft.get("output_digest") or NOTHING,
         policy_kl=row["policy_kl"],
+        policy_kl_estimator=None if row["policy_kl"] is None else ESTIMATOR,
         policy_kl_tokens=row["policy_kl_tokens"],
         human_override=row["human_override"],
         human_override_kind=row["human_override_kind"],

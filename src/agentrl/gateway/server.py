@@ -6,7 +6,7 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -17,6 +17,7 @@ from agentrl.errors import ConfigError
 from agentrl.gateway.admin import AdminApp
 from agentrl.gateway.app import ClientsApp
 from agentrl.gateway.gateway import Gateway
+from agentrl.gateway.policy_kl import PolicyKl
 from agentrl.gateway.shadow import Shadow
 from agentrl.gateway.shadow.wiring import shadow_of
 from agentrl.release.place import open_place
@@ -54,10 +55,13 @@ def serve(config: RunConfig) -> None:
     try:
         gateway = Gateway(config.gateway, place)
         shadow = shadow_of(gateway, config)
+        beside: list[Shadow | PolicyKl] = [shadow]
+        if policy_kl := policy_kl_of(gateway):
+            beside.append(policy_kl)
         clients = listener("gateway", config.gateway.host, config.gateway.port)
         admin = listener("gateway.admin", config.gateway.admin_host, config.gateway.admin_port)
         with suppress(KeyboardInterrupt):
-            asyncio.run(run(gateway, clients, admin, shadow=shadow, say=lambda line: print(line, flush=True)))
+            asyncio.run(run(gateway, clients, admin, beside=beside, say=lambda line: print(line, flush=True)))
     finally:
         place.store.close()
 
@@ -67,10 +71,14 @@ async def run(
     clients: socket.socket,
     admin: socket.socket,
     *,
-    shadow: Shadow | None = None,
+    beside: Sequence[Shadow | PolicyKl] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Answer on two sockets until a signal comes."""
+    """Answer on two sockets until a signal comes.
+
+    Args:
+        beside: what watches finished turns, and begins and ends with the gateway.
+    """
     servers = [
         (Server(_options(ClientsApp(gateway))), clients),
         (Server(_options(AdminApp(gateway))), admin),
@@ -85,15 +93,25 @@ async def run(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     await gateway.start()
-    if shadow is not None:
-        shadow.start()
+    for each in beside:
+        each.start()
     try:
         say(f"{gateway.workflow} on http://{shown(clients)}/v1, admin on http://{shown(admin)} (Ctrl-C ends it)")
         await asyncio.gather(*(server.serve(sockets=[socket]) for server, socket in servers))
     finally:
-        if shadow is not None:
-            await shadow.aclose()
+        for each in beside:
+            await each.aclose()
         await gateway.aclose()
+
+
+def policy_kl_of(gateway: Gateway) -> PolicyKl | None:
+    """What measures the KL of live sessions; None where the config wants none."""
+    if not gateway.config.policy_kl_fraction:
+        return None
+    measured = PolicyKl(gateway.upstreams, gateway.config, gateway.place.store, clock=gateway.clock)
+    gateway.watch([measured.watch])
+    gateway.status_of["policy_kl"] = measured.counts.as_dict
+    return measured
 
 
 def listener(where: str, host: str, port: int) -> socket.socket:
