@@ -67,6 +67,10 @@ class ToolCall:
     """JSON object as text."""
 
 
+DENIALS = ("policy", "scope", "refused", "approval_timeout")
+"""A rule forbids the tool; its arguments are out of scope; a person said no; nobody said anything in time."""
+
+
 @dataclass(frozen=True)
 class ToolResult:
     """What the policy was shown for one call."""
@@ -80,6 +84,8 @@ class ToolResult:
     attempts: int = 1
     is_cut: bool = False
     """The output was longer than allowed; what was shown says so."""
+    denied: str = ""
+    """Why the call was never made, one of DENIALS; empty where it was, or where there is no tool policy."""
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ def conditions(config: Mapping[str, Any], versions: Mapping[str, Any], tasks: It
         "tools": {
             **{kind: _named(tools[kind]) for kind in ("endpoints", "python", "mcp") if tools.get(kind)},
             "versions": dict(versions.get("tools") or {}),
+            **({"policy": tools["policy"]} if tools.get("policy") else {}),
         },
         "graders": {**dict(versions.get("graders") or {}), "version": versions.get("grader")},
         "rubric": versions.get("rubric"),

@@ -69,6 +69,7 @@ SESSION: Mapping[str, tuple[str, ...]] = {
     "release_channel": ("agentrl.release.channel",),
     "human_override": ("agentrl.human_override",),
     "human_approval": ("agentrl.approval.decision",),
+    "approval_timeouts": ("agentrl.approval.timeouts",),
     "kpi": ("agentrl.kpi",),
     "policy_kl": ("agentrl.policy.kl",),
     "policy_kl_estimator": ("agentrl.policy.kl.estimator",),

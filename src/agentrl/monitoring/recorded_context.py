@@ -85,6 +85,7 @@ def evaluation_context(
         tools=tuple(tools) or None,
         price_table=_price_table(prices),
         release_channel=ReleaseChannel.OFFLINE_EVAL,
+        has_tool_policy=bool(_section(conditions, "tools").get("policy")),
     )
 
 
@@ -115,6 +116,7 @@ def context_of(run: Path, file: str) -> SessionContext:
         tools=tuple(tools) or None,
         price_table=_price_table(prices),
         release_channel=ReleaseChannel.OFFLINE_EVAL if file.startswith(EVALUATED) else None,
+        has_tool_policy=bool(_section(config, "tools").get("policy")),
     )
 
 

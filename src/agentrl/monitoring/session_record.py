@@ -57,6 +57,8 @@ class SessionContext:
     arm: str | None = None
     """baseline or candidate."""
     bundle_id: str | None = None
+    has_tool_policy: bool = False
+    """Rules or people were asked before each call."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,9 @@ class SessionRecord:
     human_override_by: str | None = None
     human_override_at: str | None = None
     human_approval: bool | None = None
+    """A person approved every call that needed it; False: refused one. None: nobody was asked, or nobody answered."""
+    approval_timeouts: int | None = None
+    """Calls that nobody approved in time; they were not made, and are no fault of the policy. None as `approved`."""
     schema_version: int = field(default=SCHEMA_VERSION)
 
     def to_record(self) -> dict[str, Any]:
@@ -157,6 +162,8 @@ def session_record(
     """
     grade = rollout.grade
     executed = [each for turn in rollout.turns for each in executed_calls(turn, context.tools)]
+    denials = [result.denied for turn in rollout.turns for result in turn.tool_results if result.denied]
+    was_asked = context.has_tool_policy or bool(denials)
     cost = rollout.cost_usd if context.price_table is not None else None
     is_broken_by_tool = rollout.failure_class in (FailureClass.TOOL, FailureClass.SANDBOX)
     task = safe_id(rollout.task.id) or "task"
@@ -186,7 +193,7 @@ def session_record(
         tokens_cached=None,
         tokens_reasoning=rollout.reasoning_tokens,
         tool_calls_count=len(rollout.tool_calls) + rollout.malformed_calls,
-        tool_calls_approved=None,
+        tool_calls_approved=len(executed) if was_asked else None,
         tool_calls_executed=len(executed),
         tool_error_count=sum(result.is_error for _, result in executed),
         tool_infra_error_count=int(is_broken_by_tool),
@@ -209,12 +216,16 @@ def session_record(
         context_digest=digest(rollout.task.messages),
         actions_digest=digest([[call.name, call.arguments] for call in rollout.tool_calls]),
         output_digest=digest(rollout.answer),
+        human_approval=False if "refused" in denials else None,
+        approval_timeouts=denials.count("approval_timeout") if was_asked else None,
     )
 
 
 def executed_calls(turn: Turn, known: Sequence[str] | None = None) -> list[tuple[ToolCall, ToolResult]]:
-    """The calls of a turn that a tool answered, in order: none over the budget, none of a tool that does not exist."""
-    results = {result.call_id: result for result in turn.tool_results if result.output != BUDGET_SPENT}
+    """The calls of a turn that a tool answered, in order: none over the budget, none that was denied, none of a tool
+    that does not exist."""
+    answered = (result for result in turn.tool_results if result.output != BUDGET_SPENT and not result.denied)
+    results = {result.call_id: result for result in answered}
     sent = [call for call in turn.tool_calls if call.id in results and (known is None or call.name in known)]
     return [(call, results[call.id]) for call in sent]
 

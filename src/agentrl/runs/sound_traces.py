@@ -60,7 +60,7 @@ def _check_turn(turn: Turn) -> None:
     for call in turn.tool_calls:
         _texts(call, "id", "name", "arguments")
     for result in turn.tool_results:
-        _texts(result, "call_id", "name", "output")
+        _texts(result, "call_id", "name", "output", "denied")
         _numbers(result, "seconds")
         _numbers(result, "attempts", kind=int)
         _all(bool, "is_error and is_cut", (result.is_error, result.is_cut))

@@ -68,6 +68,7 @@ def _turn(turn: Turn) -> dict[str, Any]:
                 "is_error": result.is_error,
                 "attempts": result.attempts,
                 "is_cut": result.is_cut,
+                **({"denied": result.denied} if result.denied else {}),
             }
             for result in turn.tool_results
         ],

@@ -1,7 +1,8 @@
 """What the policy may call: endpoints, MCP servers, Python functions; and the servers that a run starts for itself.
 
 Read `endpoint_tool.py` (one call), then `toolbox.py` (the calls of a turn). `mcp_server.py` and `python_tool.py` are
-the other kinds of tool; the policy cannot tell them apart. `serve.py` starts servers, `preflight.py` finds broken
+the other kinds of tool; the policy cannot tell them apart. `tool_policy.py` says which calls are made at all,
+`approval.py` asks people. `serve.py` starts servers, `preflight.py` finds broken
 endpoints before training, `checks/` what is wrong with those that answer. May import: floors 0-1.
 """
 

@@ -11,10 +11,12 @@ from agentrl.config import ToolsConfig
 from agentrl.config.section import did_you_mean
 from agentrl.endpoint import Endpoint
 from agentrl.errors import ConfigError
+from agentrl.tools.approval import Approver, ToolGate
 from agentrl.tools.endpoint_tool import EndpointTool
 from agentrl.tools.mcp_server import MCPServer
 from agentrl.tools.output import tool_object
 from agentrl.tools.python_tool import PythonTool
+from agentrl.tools.tool_policy import ToolPolicy
 from agentrl.types import ToolCall, ToolResult
 
 logger = logging.getLogger(__name__)
@@ -35,9 +37,14 @@ class Tool(Protocol):
 
 
 class Toolbox:
-    """Tools by name. A name that the policy made up is answered with the names that there are."""
+    """Tools by name. A name that the policy made up is answered with the names that there are.
 
-    def __init__(self, tools: Iterable[Tool]) -> None:
+    Args:
+        gate: asked before every call of a tool that there is; None: all of them are made.
+    """
+
+    def __init__(self, tools: Iterable[Tool], gate: ToolGate | None = None) -> None:
+        self._gate = gate
         self._tools: dict[str, Tool] = {}
         for tool in tools:
             if tool.name in self._tools:
@@ -46,8 +53,13 @@ class Toolbox:
             self._tools[tool.name] = tool
 
     @classmethod
-    def from_config(cls, config: ToolsConfig, base_url: str = "", *, max_output_chars: int = 8000) -> Toolbox:
+    def from_config(
+        cls, config: ToolsConfig, base_url: str = "", *, max_output_chars: int = 8000, approver: Approver | None = None
+    ) -> Toolbox:
         """The tools of `tools:`; MCP servers are asked which they have. `{serve}` stands for `base_url`, see `serving`.
+
+        Args:
+            approver: asks people where `tools.policy` wants them; None: nobody is there, and those calls are refused.
 
         Raises:
             ConfigError: an address, a header, a function or an MCP server cannot be used, or a name stands twice.
@@ -58,7 +70,7 @@ class Toolbox:
         for server in config.mcp:
             tools += MCPServer(server, base_url).tools(max_output_chars=max_output_chars)
         tools += [PythonTool(each, max_output_chars=max_output_chars) for each in config.python]
-        return cls(tools)
+        return cls(tools, ToolGate(ToolPolicy(config.policy), approver) if config.policy is not None else None)
 
     @property
     def descriptions(self) -> list[dict[str, Any]]:
@@ -121,6 +133,8 @@ class Toolbox:
             hint = did_you_mean(call.name, self._tools) or "."
             text = f"Unknown tool {call.name[:80]!r}{hint} Known tools: {known}."
             return ToolResult(call.id, call.name, text, 0.0, is_error=True)
+        if self._gate is not None and (refusal := await self._gate.refusal(call, rollout_id=rollout_id)):
+            return refusal
         return await tool.call(call, rollout_id=rollout_id, item=item)
 
     async def end_rollout(self, rollout_id: str) -> None:

@@ -205,6 +205,16 @@ approvals = Table(
     Column("record", JSON, nullable=False),
 )
 
+tool_decisions = Table(  # what the tool policy said of a session's calls, counted
+    "tool_decisions",
+    metadata,
+    Column("workflow", String(200), primary_key=True),
+    Column("session_id", String(80), primary_key=True),
+    Column("tool", String(80), primary_key=True),
+    Column("decision", String(20), primary_key=True),  # allow, deny, needs_approval, scope
+    Column("count", Integer, nullable=False),
+)
+
 drills = Table(
     "drills",
     metadata,
