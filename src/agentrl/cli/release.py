@@ -204,6 +204,31 @@ def approve(
         print(f"  {stage}: {printable(gate)} {outcome}")
 
 
+@release.command("change-bundle")
+def change_bundle(
+    config: Config,
+    release_id: ReleaseId = None,
+    bundle: Annotated[
+        str, typer.Option(metavar="ID", help="The same policy with other graders, suites or rules.")
+    ] = "",
+    who: As = None,
+    overrides: Set = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Go on under other graders, rubric, suites or tool policy: evidence counts anew from this instant."""
+    from agentrl.errors import ConfigError
+    from agentrl.release.lifecycle.new_bundle import change_bundle as change
+
+    if not bundle:
+        raise ConfigError("--bundle is needed; `agentrl bundle list` has all")
+    _, place = _open(config, overrides)
+    found = _find(place, release_id)
+    changed, said = change(place, found.id, bundle, actor=_who(who), expected_version=found.version, now=_now())
+    if not as_json:
+        print(f"{found.id}: evidence counts from now, as {printable(', '.join(said))} changed")
+    _print_release(place, changed, as_json)
+
+
 @release.command()
 def watch(
     config: Config,

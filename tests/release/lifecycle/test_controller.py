@@ -22,11 +22,18 @@ from agentrl.release.store.tables import feedback, sessions, verdicts
 from tests.lifecycle_story import NOW, WARM, FakeClocks, add_sessions, brought_to, report, step
 
 S = ReleaseState
+WIDE = {"absolute": 0.15}
 FEW = {"candidate": 100, "baseline": 100}
 GATES: dict[str, Any] = {
     "gates": [
-        {"name": "task_success_not_worse", "stages": ["canary"], "label_lag": "PT0S", "min_samples": FEW},
-        {"name": "no_safety_regression", "stages": ["canary"], "label_lag": "PT0S", "min_samples": FEW},
+        {
+            "name": "task_success_not_worse",
+            "stages": ["canary"],
+            "label_lag": "PT0S",
+            "min_samples": FEW,
+            "margin": WIDE,
+        },
+        {"name": "no_safety_regression", "stages": ["canary"], "label_lag": "PT0S", "min_samples": FEW, "margin": WIDE},
     ],
     "canary_traffic_percent": 50,
     "look_seconds": 1.0,
@@ -81,7 +88,7 @@ def test_what_it_sees_it_renews(place: ReleasePlace, watch: Watching) -> None:
 
 def test_a_better_candidate_is_promoted_once_a_person_has_approved(place: ReleasePlace, watch: Watching) -> None:
     release = brought_to(place, S.CANARY, **GATES | {"approvals": ["general"]}, approvals_given=("canary",))
-    traffic(place, release, at=release.entered_at, count=400, success=True)
+    traffic(place, release, at=release.entered_at, count=300, success=True)
     watch.tick(90)
     assert read_release(place, release.id).state is S.CANARY
     assert "once a person says so" in watch.told[-1]
@@ -226,7 +233,7 @@ def test_a_controller_that_stood_still_rolls_back(place: ReleasePlace, watch: Wa
 def test_a_label_that_comes_after_the_promotion_takes_it_back(place: ReleasePlace, watch: Watching) -> None:
     """F49."""
     release = brought_to(place, S.CANARY, **GATES)
-    traffic(place, release, at=release.entered_at, count=400, success=True)
+    traffic(place, release, at=release.entered_at, count=300, success=True)
     watch.tick(90)
     release = step(place, read_release(place, release.id), S.GENERAL, now=watch.time.wall)
     watch.tick()
@@ -261,8 +268,8 @@ def test_after_the_rollback_window_labels_change_nothing(place: ReleasePlace, wa
 def test_looks_that_find_the_same_are_kept_once(place: ReleasePlace, watch: Watching) -> None:
     release = brought_to(place, S.CANARY, **GATES)
     traffic(place, release, at=release.entered_at, count=5)
-    for _ in range(30):
-        watch.tick(2)
+    for _ in range(12):
+        watch.tick(5)
     with place.store.read() as connection:
         rows = connection.execute(verdicts.select()).all()
     assert {row.look_no for row in rows if row.record["verdict"] != "pass"} <= {1, 2}

@@ -24,7 +24,8 @@ from agentrl.release.lifecycle.guards import Checks
 from agentrl.release.lifecycle.halt import halt_if_needed
 from agentrl.release.lifecycle.late_harm import LateHarm
 from agentrl.release.lifecycle.ledger import ledger
-from agentrl.release.lifecycle.looking import LIVE_STATES, Signature, breach_time, look_at
+from agentrl.release.lifecycle.looking import LIVE_STATES, Looked, Signature, breach_time, look_at
+from agentrl.release.lifecycle.monitors import is_decided_by_an_event, shared_outage
 from agentrl.release.lifecycle.read import general_release, release_under_way
 from agentrl.release.lifecycle.rules import rules_of
 from agentrl.release.lifecycle.sight import Clocks, ClockWatch, Moment, blindness
@@ -164,6 +165,9 @@ class Controller:
         looked = look_at(self.place, release, now=now.wall)
         said = "; ".join(looked.decision.because)
         if looked.decision.action == "rollback":
+            if outage := self._outage(release, looked, now):
+                self._tell_once(f"{release.id}: an outage, no gate is read and nobody is blamed: {outage}")
+                return
             evidence = {
                 "reason": "gate",
                 "text": said,
@@ -181,7 +185,13 @@ class Controller:
         if looked.decision.is_paused:
             self._tell_once(f"{release.id}: paused, the evidence cannot be trusted: {said}")
 
-    def _breach(self, release: Release, looked: Any) -> float | None:
+    def _outage(self, release: Release, looked: Looked, now: Moment) -> str:
+        """What excuses a comparison that failed; one event that decides by itself is never excused."""
+        if release.state is not ReleaseState.CANARY or is_decided_by_an_event(looked.failed):
+            return ""
+        return shared_outage(self.place, release, looked.evidence, now=now.wall)
+
+    def _breach(self, release: Release, looked: Looked) -> float | None:
         if release.state is not ReleaseState.CANARY:
             return None
         times = [breach_time(self.place, release, looked, verdict) for verdict in looked.failed]

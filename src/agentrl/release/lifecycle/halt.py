@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -52,7 +52,9 @@ def halting_pair(
         count_by: incident: what one release broke is one failure.
     """
     first: dict[tuple[str, str], Failure] = {}
-    for each in sorted(set(failures)):
+    # datetimes of one zone are subtracted by their clock faces, which leap at the end of summer time
+    told = {replace(each, at=each.at.astimezone(UTC)) for each in failures}
+    for each in sorted(told):
         first.setdefault((each.release_id, "" if count_by == "incident" else each.gate), each)
     counted = [each for each in first.values() if each.at > count_from]  # in the order of time
     for earlier, later in itertools.pairwise(counted):

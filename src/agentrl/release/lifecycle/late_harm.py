@@ -6,15 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
-
-from agentrl.release.evidence import READ, live_evidence, session_evidence
 from agentrl.release.lifecycle.looking import Signature, breach_time, look_back
-from agentrl.release.lifecycle.rules import monitoring_of
+from agentrl.release.lifecycle.monitors import watch_promoted
 from agentrl.release.lifecycle.sight import Moment
 from agentrl.release.place import ReleasePlace
-from agentrl.release.records import Arm, Release, SessionEvidence
-from agentrl.release.store import tables
+from agentrl.release.records import Release
 
 
 @dataclass(frozen=True)
@@ -70,56 +66,12 @@ class LateHarm:
         )
 
     def _monitors(self, release: Release, now: Moment) -> Found:
-        config = monitoring_of(release)
-        if config is None or not config.metrics:
+        watched = watch_promoted(self.place, release, now=now.wall)
+        if watched is None:
             return Found()
-        from agentrl.monitoring.alarms import watch
-
-        canary = live_evidence(self.place.store, self.place.workflow, release.id, "canary")
-        watched = watch(
-            config,
-            self._served(release),
-            reference=[each for each in canary if each.arm is Arm.CANDIDATE],
-            now=now.wall,
-        )
-        self._keep_alerts(release, watched.alarms)
         told = tuple(alarm.text for alarm in watched.alarms)
         guilty = [alarm for alarm in watched.alarms if alarm.may_roll_back]
         if watched.is_shared_outage or not guilty:
             return Found(told=told)
-        first = min(guilty, key=lambda alarm: (alarm.at, alarm.id))
+        first = guilty[0]
         return Found({"reason": "monitor", "text": first.text, "gates": [], "t_breach": first.at}, told)
-
-    def _served(self, release: Release) -> list[SessionEvidence]:
-        """Of all users, since the promotion; also those that a later canary is measured against."""
-        table = tables.sessions.c
-        with self.place.store.read() as connection:
-            rows = connection.execute(
-                select(*READ)
-                .where(
-                    table.workflow == self.place.workflow,
-                    table.upstream == release.candidate_upstream,
-                    table.assigned_at >= release.entered_at,
-                    table.is_forced.is_(False),
-                    table.status != "open",
-                )
-                .order_by(table.assigned_at, table.session_id)
-            ).mappings()
-            return [session_evidence(row) for row in rows]
-
-    def _keep_alerts(self, release: Release, alarms: Any) -> None:
-        if not alarms:
-            return
-        rows = [
-            {
-                "id": f"{release.id}-{alarm.id}"[-80:],
-                "workflow": self.place.workflow,
-                "release_id": release.id,
-                "at": alarm.at,
-                "kind": alarm.kind,
-                "text": alarm.text,
-            }
-            for alarm in alarms
-        ]
-        with self.place.store.write() as connection:
-            connection.execute(self.place.store.insert(tables.alerts).on_conflict_do_nothing(), rows)

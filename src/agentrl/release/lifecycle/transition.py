@@ -93,7 +93,7 @@ def start_release(
             evidence_since=0.0,
             started_by=actor,
         )
-        changes: dict[str, Any] = {"releases": [_row(release)]}
+        changes: dict[str, Any] = {"releases": [release_row(release)]}
         if not workflow.general_upstream:
             served = {"general_bundle": release.baseline_bundle, "general_upstream": general}
             changes["workflows"] = [{"name": place.workflow, **served, "version": workflow.version + 1}]
@@ -168,8 +168,8 @@ def change_share(
             raise ReleaseError(f"{place.workflow} is halted: no share may grow; `agentrl release resume`")
         changed = replace(release, share_percent=percent, version=release.version + 1, changed_at=now)
         changes = {
-            "releases": [_row(changed)],
-            "routing": {**_routing_now(place), "share_percent": percent},
+            "releases": [release_row(changed)],
+            "routing": {**routing_now(place), "share_percent": percent},
         }
         books.record(
             "share",
@@ -198,7 +198,7 @@ def _go_on(
     changed = replace(release, state=to, version=release.version + 1, changed_at=now, entered_at=now)
     changes: dict[str, Any] = {}
     found = dict(evidence)
-    routing = _routing_now(place)
+    routing = routing_now(place)
     if to is S.OFFLINE_EVAL:
         found |= {"bundle": release.candidate_bundle, "rules": rules_digest(release)}
     elif to is S.SHADOW:
@@ -221,12 +221,12 @@ def _go_on(
         changes["routing"] = routing | served | NO_CANDIDATE | {"release_id": release.id, "channel": "general"}
         if earlier := general_release(place):
             ended = replace(earlier, state=S.SUPERSEDED, version=earlier.version + 1, changed_at=now, entered_at=now)
-            changes["releases"] = [_row(ended)]
+            changes["releases"] = [release_row(ended)]
             found["supersedes"] = earlier.id
     if str(to) in rules.approvals and (approval := standing_approval(place, release, to, now)):
         changes["approvals"] = [{**approval, "used_at": now}]
         found["approval"] = {key: approval[key] for key in ("id", "approver", "at", "context_hash")}
-    changes["releases"] = [*changes.get("releases", []), _row(changed)]
+    changes["releases"] = [*changes.get("releases", []), release_row(changed)]
     _record_step(books, release, changed, actor, now, changes, found)
     return changed
 
@@ -249,9 +249,9 @@ def _take_back(
             now=now,
         )
     changed = replace(release, state=to, version=release.version + 1, changed_at=now, entered_at=now, share_percent=0.0)
-    changes: dict[str, Any] = {"releases": [_row(changed)]}
+    changes: dict[str, Any] = {"releases": [release_row(changed)]}
     found = dict(evidence)
-    routing = _routing_now(place)
+    routing = routing_now(place)
     if release.state is S.GENERAL:
         workflow = read_workflow(place)
         if not workflow.previous_upstream:
@@ -299,7 +299,7 @@ def _candidate(release: Release, channel: str) -> dict[str, Any]:
     }
 
 
-def _routing_now(place: ReleasePlace) -> dict[str, Any]:
+def routing_now(place: ReleasePlace) -> dict[str, Any]:
     """The row as it is, with the epoch that it will have; the lease is the controller's and not in it."""
     found = read_routing(place.store, place.workflow)
     if found is None:
@@ -331,7 +331,7 @@ def _record_step(
     )
 
 
-def _row(release: Release) -> dict[str, Any]:
+def release_row(release: Release) -> dict[str, Any]:
     return {**asdict(release), "state": str(release.state)}
 
 
