@@ -104,12 +104,20 @@ class GatewayConfig(Section):
         default=0.0,
         description="Share of the candidate's sessions that the reference scores, for policy_kl_drift.",
     )
+    policy_kl_reference: Name | None = Field(
+        default=None,
+        description="The upstream that serves the frozen reference. Null: whoever serves all users. Like the "
+        "candidate's, it has to be a vLLM.",
+    )
     shadow: ShadowConfig = Field(default=ShadowConfig(), description="Copies for a candidate in shadow.")
     retries: Count = Field(default=0, description="Further attempts at the baseline before the first byte.")
 
     def problems(self) -> Iterator[Problem]:
         if self.general not in self.upstreams:
             yield Problem(("general",), f"found '{self.general}'; allowed: {', '.join(self.upstreams)}")
+        if self.policy_kl_reference is not None and self.policy_kl_reference not in self.upstreams:
+            known = ", ".join(self.upstreams)
+            yield Problem(("policy_kl_reference",), f"found '{self.policy_kl_reference}'; allowed: {known}")
         for index in repeated(key.name for key in self.api_keys):
             yield Problem(("api_keys", index), f"found '{self.api_keys[index].name}' a second time; allowed: once")
         for index in repeated(key.env for key in self.api_keys):
