@@ -20,8 +20,9 @@ BASELINE = Path("examples/finqa/baseline")
 TRAINED = Path(__file__).parent / "trained.safetensors"
 STEPS = 127  # of one sign in a byte
 SCALE = "/scale"
-UPDATES: Mapping[str, float] = {"baseline": 0.0, "trained": 1.0, "overtrained": 2.0}
-"""How much of the trained update each policy has: twice of it is what too high a learning rate does."""
+UPDATES: Mapping[str, float] = {"baseline": 0.0, "trained": 1.0, "overtrained": 2.0, "slow": 1.05, "leaky": 0.95}
+"""How much of the trained update each policy has. Twice of it is what too high a learning rate does; a twentieth more or
+less is another policy, and as good a one."""
 
 
 def packed(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, Tensor]:
