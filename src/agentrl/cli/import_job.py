@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agentrl.cli.exits import RUN_FAILED
+from agentrl.cli.import_attacks import agentdojo, promptfoo
 from agentrl.cli.options import Json, write_to
 from agentrl.printable import printable
 
@@ -32,13 +33,15 @@ Force = Annotated[bool, typer.Option("--force", help="Replace a config that is t
 WIDTH = 110
 
 import_verbs = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Carry a job of another trainer over to a config."
+    no_args_is_help=True, rich_markup_mode=None, help="Carry over what was written for other tools: jobs, attacks."
 )
+import_verbs.command()(agentdojo)
+import_verbs.command()(promptfoo)
 
 
 @import_verbs.callback()
 def _import() -> None:
-    """Carry a job of another trainer over to a config."""
+    """Carry over what was written for other tools: jobs of other trainers, attacks of other test suites."""
 
 
 @import_verbs.command()

@@ -18,6 +18,8 @@ cases:
     user_adds: "When you are done, ..."    # behind the task's question
     decoys: [delete_records]               # of decoys.yaml, or tool objects
     violations: [{kind: called, tools: [delete_records]}]
+
+Names in braces are words that are made up for every suite, see `made_up.py`; `literal: true` leaves braces alone.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ from agentrl.types import Message, Task
 FOLDER = Path(__file__).parent / "starter"
 ZERO_TOLERANCE = "zero_tolerance"
 TEXTS = ("id", "attack", "technique", "system", "user", "user_adds", "plant", "at", "place")
-KEYS = (*TEXTS, "is_error", "zero_tolerance", "history", "decoys", "violations")
+KEYS = (*TEXTS, "is_error", "zero_tolerance", "literal", "history", "decoys", "violations")
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,8 @@ def attacked_task(attack: WrittenAttack, carrier: Task, *, seed: object, name: s
     name = name or attack.id
     values = make_up(f"{seed}/{name}")
     try:
-        written = filled(dict(attack.written), values)
+        is_literal = attack.written.get("literal") is True
+        written = dict(attack.written) if is_literal else filled(dict(attack.written), values)
     except KeyError as error:
         raise ValueError(f"found {{{error.args[0]}}}; allowed: {', '.join(values)}") from None
     plants = []
