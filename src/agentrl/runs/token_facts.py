@@ -9,7 +9,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -64,21 +64,37 @@ def read_token_facts(run: Path, file: str, rollout_id: str) -> TokenFacts | None
         CheckpointError: the facts are damaged.
     """
     step = STEP.match(file)  # what a step drew again, train-000005-again-1, is learned from with its other rollouts
-    path = token_facts_path(run, step.group()) if step else None
-    if path is None or not path.is_file():
+    if step is None:
         return None
+    return next(all_token_facts(run, step.group(), containing=rollout_id), None)
+
+
+def all_token_facts(run: Path, name: str, *, containing: str = "") -> Iterator[TokenFacts]:
+    """Of every rollout that the update of step `train-NNNNNN` took; nothing where none were kept.
+
+    Args:
+        containing: only of the rollout of this id.
+
+    Raises:
+        CheckpointError: the facts are damaged.
+    """
+    path = token_facts_path(run, name)
+    if not path.is_file():
+        return
     try:
         with gzip.open(path, "rt", encoding="utf-8") as lines:
             while line := lines.readline(MAX_LINE):
                 if len(line) == MAX_LINE:
                     raise ValueError(f"a line has more than {MAX_LINE >> 20} MB")
-                if rollout_id in line and (record := json.loads(line))["rollout_id"] == rollout_id:
-                    return TokenFacts(
+                if containing not in line:
+                    continue
+                record = json.loads(line)
+                if not containing or record["rollout_id"] == containing:
+                    yield TokenFacts(
                         **{field.name: _read(field.name, record[field.name]) for field in fields(TokenFacts)}
                     )
     except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
-    return None
 
 
 def token_facts_path(run: Path, name: str) -> Path:

@@ -22,7 +22,7 @@ from agentrl.release.gates.digests import digest_of
 from agentrl.release.records import Arm, SessionEvidence
 from agentrl.runs.identity import Change
 from agentrl.runs.sound_traces import sound_rollout
-from agentrl.runs.token_facts import STEP, TokenFacts, read_token_facts, token_facts_path
+from agentrl.runs.token_facts import STEP, TokenFacts, all_token_facts, token_facts_path
 from agentrl.runs.trace_files import read_traces, trace_files
 from agentrl.types import Rollout
 
@@ -143,26 +143,28 @@ def policy_distance(run: Path, step: int | None) -> PolicyDistance:
 
 
 def _distances(run: Path, step: int) -> Iterator[SessionEvidence]:
+    """Of the rollouts that the policy before step `step` sampled; a stale one is another policy's."""
     wanted = f"train-{step:06d}"
+    sampled: dict[str, str] = {}
     for path in trace_files(run):
-        name = path.name.partition(".")[0]
-        if (found := STEP.match(name)) is None or found.group() != wanted:
-            continue
-        for rollout in read_traces(path, sound_rollout):
-            try:
-                facts = read_token_facts(run, name, rollout.id)
-            except CheckpointError as error:
-                raise ConfigError(str(error)) from error
-            ratios = list(_log_ratios(facts)) if facts is not None else []
+        found = STEP.match(path.name.partition(".")[0])
+        if found is not None and found.group() == wanted:
+            rollouts = read_traces(path, sound_rollout)
+            sampled |= {each.id: each.task.id for each in rollouts if each.policy_versions == (step - 1,)}
+    try:
+        for facts in all_token_facts(run, wanted):
+            ratios = list(_log_ratios(facts)) if facts.rollout_id in sampled else []
             if ratios:
                 kl = math.fsum(math.expm1(ratio) - ratio for ratio in ratios) / len(ratios)
                 yield SessionEvidence(
-                    session_id=rollout.id,
+                    session_id=facts.rollout_id,
                     arm=Arm.CANDIDATE,
-                    cluster=rollout.task.id,
+                    cluster=sampled[facts.rollout_id],
                     policy_kl=kl,
                     policy_kl_tokens=len(ratios),
                 )
+    except CheckpointError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _log_ratios(facts: TokenFacts) -> Iterator[float]:
