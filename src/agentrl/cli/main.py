@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from agentrl.cli.ablate import ablate
-from agentrl.cli.audit import audit
+from agentrl.cli.audit_verbs import audit_verbs
 from agentrl.cli.brief import brief
 from agentrl.cli.bundle import bundle
 from agentrl.cli.check import check
@@ -23,6 +23,7 @@ from agentrl.cli.gates import gates
 from agentrl.cli.gateway import gateway
 from agentrl.cli.grader import grader
 from agentrl.cli.import_job import import_verbs
+from agentrl.cli.incident import incident
 from agentrl.cli.labels import labels
 from agentrl.cli.pairs import pairs
 from agentrl.cli.plan import plan
@@ -55,7 +56,6 @@ for verb in (
     compare,
     ablate,
     ui,
-    audit,
     pairs,
     dpo,
     gate,
@@ -74,6 +74,8 @@ app.add_typer(export, name="export")
 app.add_typer(bundle, name="bundle")
 app.add_typer(gates, name="gates")
 app.add_typer(release, name="release")
+app.add_typer(incident, name="incident")
+app.add_typer(audit_verbs, name="audit")
 
 
 def _print_version(is_asked: bool) -> None:
