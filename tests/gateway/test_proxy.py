@@ -36,6 +36,8 @@ def test_the_model_is_called_what_the_client_called_it(one_place: ReleasePlace) 
             streamed = (await here.ask(stream=True)).text
             assert '"model": "mine"' in streamed
             assert "base-model" not in streamed
+            unnamed = await here.client.post("/v1/chat/completions", json={"messages": []})
+            assert unnamed.json()["model"] == "support"
 
     asyncio.run(run())
 
@@ -154,8 +156,9 @@ def test_a_redirect_is_not_followed(one_place: ReleasePlace) -> None:
         (fails(200, b"<html>"), 502, "upstream_error", None),
         (fails(200, b"[1]"), 502, "upstream_error", None),
         (hangs, 504, "upstream_timeout", None),
+        (hangs_after_one, 502, "upstream_error", None),
     ],
-    ids=["500", "503", "429", "401", "html", "no_object", "hangs"],
+    ids=["500", "503", "429", "401", "html", "no_object", "hangs", "streams_unasked"],
 )
 def test_a_server_that_is_not_well_is_told_in_openais_form(
     one_place: ReleasePlace, answers: Any, status: int, code: str, retry_after: str | None
@@ -229,7 +232,8 @@ def test_a_client_that_leaves_takes_its_request_along(one_place: ReleasePlace) -
         async with world(one_place, base=hangs_after_one) as here:
             body, headers = {"messages": [], "stream": True}, {"X-Session-Id": "s"}
             async with here.client.stream("POST", "/v1/chat/completions", json=body, headers=headers) as answer:
-                await anext(answer.aiter_raw())
+                chunks = answer.aiter_raw()
+                await anext(chunks)
                 assert here.base.under_way == 1
             await until(lambda: here.base.under_way == 0 and not len(here.gateway.flights))
             await here.tell(event_id="1", session_id="s", kind="outcome", success=True)

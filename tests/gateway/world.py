@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from agentrl.config import GatewayConfig
 from agentrl.gateway.admin import AdminApp
 from agentrl.gateway.app import ClientsApp
 from agentrl.gateway.gateway import Gateway
-from agentrl.gateway.server import Server
+from agentrl.gateway.server import Server, listener
 from agentrl.release.place import ReleasePlace
 from agentrl.release.routing import change_routing, renew_lease
 from agentrl.release.store.tables import feedback, replicas, sessions
@@ -226,7 +225,7 @@ class Listeners:
 
     async def start(self, app: Any) -> int:
         """Its port."""
-        made = socket.create_server(("127.0.0.1", 0), backlog=512)
+        made = listener("test", "127.0.0.1", 0)
         options = uvicorn.Config(
             app, log_level="critical", lifespan="off", ws="none", timeout_graceful_shutdown=0, access_log=False
         )

@@ -4,6 +4,7 @@ GET  /status     what is served, the lease, what is under way
 GET  /metrics    for Prometheus
 GET  /sessions?release_id=ID&limit=100   the latest sessions of a release, without what was said
 POST /drain      let a load balancer send users elsewhere: /healthz answers 503, new requests are refused
+GET  /approvals  tool calls that wait for a person; POST /approvals/ID {"approver", "approved"} answers one
 GET  /healthz    no key is asked for
 """
 
@@ -71,6 +72,10 @@ class AdminApp:
         if asked == ("POST", "/drain"):
             gateway.is_draining = True
             return await call.answer_json(200, {"status": "draining", "in_flight": len(gateway.flights)})
+        if gateway.questions is not None and asked == ("GET", "/approvals"):
+            return await gateway.questions.waiting(call)
+        if gateway.questions is not None and call.method == "POST" and call.path.startswith("/approvals/"):
+            return await gateway.questions.answer(call, call.path.removeprefix("/approvals/"))
         raise ApiError(404, f"Unknown request: {call.method} {call.path[:200]}", code="unknown_url")
 
     async def _sessions(self, query: str) -> list[dict[str, Any]]:

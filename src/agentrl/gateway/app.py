@@ -4,6 +4,7 @@ POST /v1/chat/completions, /v1/responses   answered by a session's policy, strea
 GET  /v1/models                            one model, the workflow
 POST /v1/feedback                          one event, or {"events": [...]}
 POST /v1/sessions/ID/close                 nothing follows
+POST /v1/tools/decide                      may this tool call be made; see approvals.py
 GET  /healthz                              no key is asked for
 """
 
@@ -41,6 +42,7 @@ class ClientsApp:
             ("POST", "/v1/chat/completions"): self._complete,
             ("POST", "/v1/responses"): self._complete,
             ("POST", "/v1/feedback"): self._feedback,
+            ("POST", "/v1/tools/decide"): self._decide,
             ("GET", "/v1/models"): self._models,
             ("GET", "/healthz"): self._health,
         }
@@ -117,6 +119,12 @@ class ClientsApp:
         session_id = kept_id(call.path.removeprefix("/v1/sessions/").removesuffix("/close"))
         await gateway.close_session(session_id, client)
         await call.answer_json(200, {"object": "session", "id": session_id, "status": "closed"})
+
+    async def _decide(self, call: Call) -> None:
+        client = self._gateway.admit(call)
+        if self._gateway.questions is None:
+            raise ApiError(404, "The config has no tools.policy: nothing decides here.", code="no_tool_policy")
+        await self._gateway.questions.decide(call, client)
 
     async def _models(self, call: Call) -> None:
         self._gateway.admit(call)

@@ -96,11 +96,11 @@ class Assignment:
             self._responses.popitem(last=False)
         self._ledger.remember_response(key, session.id)
 
-    async def close(self, session_id: str, client: str) -> None:
-        """End a session: nothing follows.
+    async def owned(self, session_id: str, client: str) -> Session:
+        """A session of this client, as it is known here or in the store.
 
         Raises:
-            ApiError: 404 unknown, 403 another client's, 409 while it is being answered, 503 where nobody knows.
+            ApiError: 404 unknown, 403 another client's, 503 where nobody knows.
         """
         session = self._book.find(session_id, self._wall())
         if session is None:
@@ -112,6 +112,15 @@ class Assignment:
                 raise ApiError(404, "There is no such session.", code="unknown_session", param="session_id")
             session = session_of(row)
         refuse_foreign(session, client)
+        return session
+
+    async def close(self, session_id: str, client: str) -> None:
+        """End a session: nothing follows.
+
+        Raises:
+            ApiError: 404 unknown, 403 another client's, 409 while it is being answered, 503 where nobody knows.
+        """
+        session = await self.owned(session_id, client)
         for _ in range(100):  # its last answer's last byte was sent a moment ago
             if not session.in_flight:
                 break

@@ -19,7 +19,9 @@ from agentrl.errors import ReleaseError
 from agentrl.gateway.ledger_rows import KEY, settle
 from agentrl.gateway.record import record_of
 from agentrl.gateway.sessions import CLOSED, OPEN
+from agentrl.monitoring.redaction import redact
 from agentrl.monitoring.session_log import SessionLog
+from agentrl.release.approvals import ApprovalCounts, counts_of
 from agentrl.release.place import ReleasePlace
 from agentrl.release.records import Arm
 from agentrl.release.store.tables import sessions
@@ -90,7 +92,8 @@ class Closing:
             ended = {"status": CLOSED, "closed_at": sessions.c.last_at}
             _update(connection, keys, ended, columns.status == OPEN)
             settle(connection, keys)
-            records = [(row, self._record(row)) for row in _rows(connection, keys)]
+            asked = counts_of(connection, self._place.workflow, sorted({key["session_id"] for key in keys}), now)
+            records = [(row, self._record(row, asked.get(row["session_id"]))) for row in _rows(connection, keys)]
             self._append([record for _, record in records])
             marked = [{f"the_{name}": row[name] for name in KEY} | {"record": record} for row, record in records]
             where = [sessions.c[name] == bindparam(f"the_{name}") for name in KEY]
@@ -118,10 +121,11 @@ class Closing:
         with self._place.store.write() as connection:
             connection.execute(update(sessions).where(is_over).values(human_override=False, recorded_at=None))
 
-    def _record(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        record = record_of(row, self._config).to_record()
+    def _record(self, row: Mapping[str, Any], asked: ApprovalCounts | None) -> dict[str, Any]:
+        record = record_of(row, self._config, asked).to_record()
         content = (row["record"] or {}).get("content")
-        return record | ({"content": content} if content is not None else {})
+        kept: dict[str, Any] = redact(record | ({"content": content} if content is not None else {}))
+        return kept
 
     def _append(self, records: Sequence[Mapping[str, Any]]) -> None:
         if self._log is None:

@@ -61,6 +61,8 @@ class Flights:
         """End of the last candidate's answer since its share went to 0; None while it is served or drains."""
         self.last_candidate_at: float | None = None
         self.cut = 0
+        self.on_drained: Callable[[], None] = lambda: None
+        """Called when the last answer of a candidate that was taken back has ended."""
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -77,11 +79,12 @@ class Flights:
         self._flights.add(flight)
         return flight
 
-    def end(self, flight: Flight) -> bool:
-        """It has been answered, or not; True where that drained the candidate."""
+    def end(self, flight: Flight) -> None:
+        """It has been answered, or not."""
         flight.session.in_flight -= 1
         self._flights.discard(flight)
-        return self._note_drained()
+        if self._note_drained():
+            self.on_drained()
 
     def look(self, served: Served) -> bool:
         """Bring what is under way in line with what is served now; True where others should be told of a change.

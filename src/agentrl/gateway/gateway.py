@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from agentrl.config import GatewayConfig
+from agentrl.config.tool_policy import ToolPolicyConfig
+from agentrl.gateway.approvals import ToolQuestions
 from agentrl.gateway.arms import Served
 from agentrl.gateway.assignment import Assignment
 from agentrl.gateway.closing import Closing
@@ -85,6 +87,7 @@ class Gateway:
             clock=clock,
         )
         self.flights = Flights(dict(self.upstreams), config.drain_seconds, clock=clock, wall=wall)
+        self.flights.on_drained = self._report
         self.relay = Relay(
             self.workflow,
             self.upstreams,
@@ -114,6 +117,8 @@ class Gateway:
         self._reported_at = 0.0
         self.status_of: dict[str, Callable[[], Any]] = {}
         """By name: what those beside it, such as the shadow, have to say in `status`."""
+        self.questions: ToolQuestions | None = None
+        """Answers which tool calls may be made; None without `tools.policy`."""
         self.is_draining = False
         """Told to end: what is under way is finished, nothing new is begun."""
 
@@ -201,6 +206,10 @@ class Gateway:
             ApiError: 404 unknown, 403 another client's, 409 while it is being answered.
         """
         await self._assignment.close(session_id, client)
+
+    def ask_before_calls(self, rules: ToolPolicyConfig) -> None:
+        """Answer clients' questions by these rules from now on."""
+        self.questions = ToolQuestions(self.place, rules, self._assignment.owned, wall=self.wall)
 
     def _wake(self) -> None:
         """From the poll's thread: something changed."""

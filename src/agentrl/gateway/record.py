@@ -11,6 +11,7 @@ from agentrl.gateway.policy_kl import ESTIMATOR
 from agentrl.gateway.sessions import ABORTED, FAILED
 from agentrl.monitoring.durations import milliseconds
 from agentrl.monitoring.session_record import SessionRecord, digest
+from agentrl.release.approvals import ApprovalCounts
 from agentrl.types import Outcome
 
 OUTCOMES = {ABORTED: "aborted", FAILED: Outcome.INFRA_FAILED.value}
@@ -18,8 +19,11 @@ OUTCOMES = {ABORTED: "aborted", FAILED: Outcome.INFRA_FAILED.value}
 NOTHING = digest("")
 
 
-def record_of(row: Mapping[str, Any], config: GatewayConfig) -> SessionRecord:
+def record_of(row: Mapping[str, Any], config: GatewayConfig, asked: ApprovalCounts | None = None) -> SessionRecord:
     """The record.
+
+    Args:
+        asked: what became of its calls under the tool policy; None where that was not asked.
 
     The gateway sees the model's calls of tools and not their execution: how long tools took is not known here, and how
     many calls failed is what feedback says.
@@ -54,7 +58,7 @@ def record_of(row: Mapping[str, Any], config: GatewayConfig) -> SessionRecord:
         tokens_cached=None,
         tokens_reasoning=0,
         tool_calls_count=row["proposed_calls"],
-        tool_calls_approved=None,
+        tool_calls_approved=asked.approved if asked else None,
         tool_calls_executed=tool_calls,
         tool_error_count=errors,
         tool_infra_error_count=infra_errors,
@@ -84,6 +88,8 @@ def record_of(row: Mapping[str, Any], config: GatewayConfig) -> SessionRecord:
         human_override_kind=row["human_override_kind"],
         human_override_by=row["human_override_by"],
         human_override_at=_time(row["human_override_at"]),
+        human_approval=asked.human_approval if asked else None,
+        approval_timeouts=asked.timeouts if asked else None,
     )
 
 

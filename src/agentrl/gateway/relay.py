@@ -156,7 +156,9 @@ class Relay:
                     if answer.status >= 400:
                         await self._pass_refusal(call, flight, answer, asked, upstream)
                         return "refused"
-                    if asked.is_stream and answer.is_event_stream:
+                    if answer.is_event_stream:
+                        if not asked.is_stream:
+                            raise UpstreamFailure("protocol", "a stream that nobody asked for")
                         return await self._pass_stream(call, flight, answer, asked, upstream, reply)
                     return await self._pass_whole(call, flight, answer, asked, upstream, reply)
             except UpstreamFailure as failure:
@@ -215,9 +217,13 @@ class Relay:
         finally:
             flight.scope = None
 
+    def _renaming(self, upstream: Upstream, asked: Asked) -> Renaming:
+        """A client that named no model is told the workflow's name."""
+        return Renaming.of(upstream.config.model, asked.model or self._workflow)
+
     async def _pass_refusal(self, call: Call, flight: Flight, answer: Answer, asked: Asked, upstream: Upstream) -> None:
         """A 4xx is about the request: it is the client's to read."""
-        content = Renaming.of(upstream.config.model, asked.model)(await answer.whole())
+        content = self._renaming(upstream, asked)(await answer.whole())
         flight.is_begun = True
         await call.answer(answer.status, content, kind=answer.headers.get("content-type", "application/json"))
 
@@ -233,7 +239,7 @@ class Relay:
             raise UpstreamFailure("protocol", "the answer is no JSON object")
         reply.read_body(body)
         flight.is_begun = True
-        content = Renaming.of(upstream.config.model, asked.model)(raw)
+        content = self._renaming(upstream, asked)(raw)
         await call.answer(answer.status, content, headers=_given_back(answer, but=("content-type",)))
         return "answered"
 
@@ -241,7 +247,7 @@ class Relay:
         self, call: Call, flight: Flight, answer: Answer, asked: Asked, upstream: Upstream, reply: Reply
     ) -> str:
         drops_counts = upstream.config.stream_usage and not asked.wants_counts
-        events = EventStream(reply, Renaming.of(upstream.config.model, asked.model), drops_counts=drops_counts)
+        events = EventStream(reply, self._renaming(upstream, asked), drops_counts=drops_counts)
         async for chunk in answer.chunks():
             if content := events.feed(chunk):
                 if not flight.is_begun:

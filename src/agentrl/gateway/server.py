@@ -54,6 +54,8 @@ def serve(config: RunConfig) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         gateway = Gateway(config.gateway, place)
+        if config.tools is not None and config.tools.policy is not None:
+            gateway.ask_before_calls(config.tools.policy)
         shadow = shadow_of(gateway, config)
         beside: list[Shadow | PolicyKl] = [shadow]
         if policy_kl := policy_kl_of(gateway):
