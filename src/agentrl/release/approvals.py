@@ -14,11 +14,12 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Connection, func, select, update
 
 from agentrl.config.tool_policy import ToolPolicyConfig
 from agentrl.errors import ConfigError, ConflictError, ReleaseError
@@ -238,8 +239,13 @@ class ToolApprovals:
             )
 
     def counts(self, session_id: str) -> ApprovalCounts | None:
-        """What became of a session's calls; None where the tool policy was never asked."""
-        return read_counts(self._place, session_id, self._wall())
+        """What became of a session's calls; None where the tool policy was never asked.
+
+        Raises:
+            ReleaseError: the store cannot be read.
+        """
+        with self._place.store.read() as connection:
+            return counts_of(connection, self._place.workflow, [session_id], self._wall()).get(session_id)
 
     @property
     def _is_ours(self) -> Any:
@@ -272,33 +278,36 @@ class StoreApprover:
         return REFUSED if use.outcome == REFUSED else TIMEOUT
 
 
-def read_counts(place: ReleasePlace, session_id: str, now: float) -> ApprovalCounts | None:
-    """What became of a session's calls under the tool policy; None where it was never asked.
-
-    Raises:
-        ReleaseError: the store cannot be read.
-    """
+def counts_of(
+    connection: Connection, workflow: str, session_ids: Sequence[str], now: float
+) -> dict[str, ApprovalCounts]:
+    """What became of these sessions' calls under the tool policy; without those for which it was never asked."""
     table = tool_decisions
-    subject = f"{SUBJECT}:{place.workflow}:{session_id}"[:200]
-    with place.store.read() as connection:
-        rows = connection.execute(
-            select(table.c.decision, func.sum(table.c.count))
-            .where(table.c.workflow == place.workflow, table.c.session_id == session_id[:80])
-            .group_by(table.c.decision)
-        ).all()
-        asked = connection.execute(select(approvals).where(approvals.c.subject == subject)).all()
-    counts: Mapping[str, int] = {decision: int(count) for decision, count in rows}
-    if not counts and not asked:
-        return None
-    approved = sum(row.decision == APPROVED for row in asked)
-    late = sum(row.decision == PENDING and now >= row.record["answer_until"] for row in asked)
+    by_subject = {f"{SUBJECT}:{workflow}:{session_id}"[:200]: session_id for session_id in session_ids}
+    rules: dict[str, Counter[str]] = {}
+    counted = select(table.c.session_id, table.c.decision, table.c.count).where(
+        table.c.workflow == workflow, table.c.session_id.in_(by_subject.values())
+    )
+    for session_id, decision, count in connection.execute(counted):
+        rules.setdefault(session_id, Counter())[decision] += count
+    asked: dict[str, list[Any]] = {}
+    for row in connection.execute(select(approvals).where(approvals.c.subject.in_(by_subject))):
+        asked.setdefault(by_subject[row.subject], []).append(row)
+    return {
+        session_id: _counted(rules.get(session_id, Counter()), asked.get(session_id, []), now)
+        for session_id in session_ids
+        if session_id in rules or session_id in asked
+    }
+
+
+def _counted(rules: Counter[str], asked: Sequence[Any], now: float) -> ApprovalCounts:
     return ApprovalCounts(
-        approved=counts.get("allow", 0) + sum(row.used_at is not None for row in asked),
+        approved=rules["allow"] + sum(row.used_at is not None for row in asked),
         refused_by_person=sum(row.decision == DENIED for row in asked),
-        timeouts=late,
-        out_of_scope=counts.get("scope", 0),
-        denied=counts.get("deny", 0),
-        approved_by_person=approved,
+        timeouts=sum(row.decision == PENDING and now >= row.record["answer_until"] for row in asked),
+        out_of_scope=rules["scope"],
+        denied=rules["deny"],
+        approved_by_person=sum(row.decision == APPROVED for row in asked),
     )
 
 
