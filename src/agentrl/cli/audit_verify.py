@@ -101,24 +101,13 @@ def _find(given: Path, overrides: list[str]) -> tuple[Path, list[Anchor]]:
             f"{given}: found a directory; allowed: a config, or an audit.jsonl "
             f"(`agentrl audit {shlex.quote(str(given))}` labels the episodes of a run)"
         )
-    from sqlalchemy import select
-
     from agentrl.config import load_config
-    from agentrl.release.lifecycle.anchors import Anchor as Made
-    from agentrl.release.lifecycle.audit_log import iso
+    from agentrl.release.lifecycle.anchors import applied_anchor
     from agentrl.release.place import open_place
-    from agentrl.release.store.tables import transitions
 
     place = open_place(load_config(given, overrides))
-    rows = transitions.c
-    with place.store.read() as connection:
-        last = connection.execute(
-            select(rows.entry, rows.hash, rows.at)
-            .where(rows.workflow == place.workflow)
-            .order_by(rows.entry.desc())
-            .limit(1)
-        ).one_or_none()
-    return place.audit_log, [] if last is None else [Made(last.entry, last.hash, iso(last.at))]
+    applied = applied_anchor(place)
+    return place.audit_log, [applied] if applied else []
 
 
 def _print(value: Any) -> None:

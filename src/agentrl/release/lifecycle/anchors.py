@@ -11,8 +11,12 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy import select
+
 from agentrl.errors import ConfigError, ReleaseError
 from agentrl.release.lifecycle.audit_log import ChainError, Entry, iso
+from agentrl.release.place import ReleasePlace
+from agentrl.release.store.tables import transitions
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,19 @@ def anchor_of(entries: list[Entry], *, now: float) -> Anchor:
     if not entries:
         raise ReleaseError("the audit log has no entry yet: there is nothing to anchor")
     return Anchor(entries[-1].number, entries[-1].hash, iso(now))
+
+
+def applied_anchor(place: ReleasePlace) -> Anchor | None:
+    """The last entry that the database has applied: it knows how long the log was at least."""
+    rows = transitions.c
+    with place.store.read() as connection:
+        last = connection.execute(
+            select(rows.entry, rows.hash, rows.at)
+            .where(rows.workflow == place.workflow)
+            .order_by(rows.entry.desc())
+            .limit(1)
+        ).one_or_none()
+    return None if last is None else Anchor(last.entry, last.hash, iso(last.at))
 
 
 def parse_anchor(text: str, source: str) -> Anchor:
