@@ -6,6 +6,7 @@ the outside world is needed.
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -82,12 +83,14 @@ def tell(
     seed: int = 7,
     release_id: str = "support-20261020-4f1c2a",
     names: str = "",
+    is_first: bool = True,
 ) -> Story:
     """Fill the place with one release that came as far as `state`.
 
     Args:
         success: chance of a session of the candidate; the baseline's is 0.80.
         names: appended to the names of bundles' parts.
+        is_first: whether the weeks before it are told, too.
     """
     rng = random.Random(seed)
     rules = config or release_config()
@@ -110,7 +113,8 @@ def tell(
     )
     with ledger(place) as books:
         books.record("start", actor="amina", now=created, release_id=release.id, changes={"releases": [_row(release)]})
-    _weeks_before(place, rng)
+    if is_first:
+        _weeks_before(place, rng)
     steps = [ReleaseState.OFFLINE_EVAL, ReleaseState.SHADOW, ReleaseState.CANARY, ReleaseState.GENERAL]
     times = [created + DAY, PROMOTED - 16 * DAY, PROMOTED - 8 * DAY, PROMOTED]
     for step, at in zip(steps, times, strict=True):
@@ -150,7 +154,7 @@ def incident(place: ReleasePlace, release_id: str, opened_at: float, *, is_close
         **told,
     }
     row = {
-        "id": f"inc-{datetime.fromtimestamp(opened_at, UTC):%Y%m%d}-{abs(hash(opened_at)) % 4096:03x}",
+        "id": f"inc-{datetime.fromtimestamp(opened_at, UTC):%Y%m%d}-{int(opened_at) % 4096:03x}",
         "workflow": place.workflow,
         "release_id": release_id,
         "opened_at": opened_at,
@@ -302,7 +306,7 @@ def suite_row(
         "release_id": release_id,
         "kind": kind,
         "name": name,
-        "digest": f"sha256:{kind.encode().hex():0<64}",
+        "digest": f"sha256:{hashlib.sha256(name.encode()).hexdigest()}",
         "at": at,
         "record": {
             "cases": cases,
@@ -414,11 +418,11 @@ def _drill(release_id: str, number: int, at: float, seconds: float) -> dict[str,
 
 def _bundle(place: ReleasePlace, version: str, at: float, names: str) -> str:
     """A bundle whose policy, prompts and tool policy are of this version, and the rest of none."""
-    name = f"sha256:{version.encode().hex():0<64}"
+    name = f"sha256:{hashlib.sha256(f'bundle {version}'.encode()).hexdigest()}"
 
     def part(what: str, of: str, **facts: Any) -> dict[str, Any]:
-        digest = f"{what}{of}".encode().hex()
-        return {"name": f"{what}{names}", "version": of, "sha256": f"{digest:0<64}"[:64], "size": 1, "facts": facts}
+        sha256 = hashlib.sha256(f"{what}{of}".encode()).hexdigest()
+        return {"name": f"{what}{names}", "version": of, "sha256": sha256, "size": 1, "facts": facts}
 
     manifest: Mapping[str, Any] = {
         "format": "agentrl-bundle/1",
@@ -430,7 +434,13 @@ def _bundle(place: ReleasePlace, version: str, at: float, names: str) -> str:
         "eval_suites": [part("finqa-frozen", "2026")],
         "prompts": [part("system-prompt", version)],
         "tool_specs": [part("table-lookup", "5"), part("calculator", "2")],
-        "tool_policy": part("tool-policy", "1", approval=["send_report"]),
+        "tool_policy": {
+            **part("tool-policy", "1"),
+            "rules": [
+                {"tool": "send_report", "decision": "needs_approval"},
+                {"tool": "calculator", "decision": "allow"},
+            ],
+        },
     }
     with place.store.write() as connection:
         row = {"id": name, "name": f"finqa {version}", "parent": None, "created_at": at, "manifest": dict(manifest)}

@@ -67,7 +67,7 @@ def gates(records: ReleaseRecords) -> Block:
     rows = {(row["stage"], row["gate"]): row for row in records.verdicts}
     configured = {gate["name"]: gate for gate in records.config.get("gates") or () if isinstance(gate, Mapping)}
     told = [
-        gate_row(row, configured.get(row["gate"], {}))
+        gate_row(row, _configured(row["gate"], configured))
         for row in records.verdicts
         if not row["record"].get("is_shown_only")
     ]
@@ -80,10 +80,16 @@ def gates(records: ReleaseRecords) -> Block:
     told.sort(
         key=lambda row: (
             stages.index(row["stage"]) if row["stage"] in stages else 9,
-            order.index(row["gate"]) if row["gate"] in order else len(order),
+            next((index for index, name in enumerate(order) if row["gate"].partition(" on ")[0] == name), len(order)),
+            row["gate"],
         )
     )
     return {"rows": told, "confidence": _confidence(told)}
+
+
+def _configured(name: str, gates: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The row of a gate; of one that was read on a further suite, `NAME on SUITE`, that of NAME."""
+    return gates.get(name) or gates.get(name.partition(" on ")[0]) or {}
 
 
 def _confidence(rows: Sequence[Mapping[str, Any]]) -> Figure:
@@ -133,7 +139,7 @@ def live(records: ReleaseRecords) -> Block:
     order = {"canary": 0, "general": 1}
     seen = [row for row in records.verdicts if row["stage"] in order]
     for row in sorted(seen, key=lambda row: (order[row["stage"]], bool(row["record"].get("is_shown_only")))):
-        told = gate_row(row, configured.get(row["gate"], {}))
+        told = gate_row(row, _configured(row["gate"], configured))
         by_metric.setdefault(told["metric"], told)
     rows = [
         {

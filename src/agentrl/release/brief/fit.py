@@ -61,8 +61,12 @@ def render(html: str) -> Any:
         libraries = "apt install libpango-1.0-0 libpangoft2-1.0-0"
         raise ConfigError(f"weasyprint does not find the libraries that it draws with: {libraries} ({error})") from None
     logging.getLogger("weasyprint").setLevel(logging.ERROR)  # it warns of every rule that is for screens alone
-    return weasyprint.HTML(string=html, url_fetcher=_fetch_nothing).render()
 
+    class Nothing(weasyprint.urls.URLFetcher):  # type: ignore[misc]
+        """Refuses whatever a page asks for; none of ours asks."""
 
-def _fetch_nothing(url: str, *_: Any, **__: Any) -> Any:
-    raise ValueError(f"a brief loads nothing; found {url}")
+        def fetch(self, url: str, headers: Any = None) -> Any:
+            del headers
+            raise ValueError(f"a brief loads nothing; found {url}")
+
+    return weasyprint.HTML(string=html, url_fetcher=Nothing()).render()

@@ -145,4 +145,4 @@ def _spaced(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     spaced = re.sub(r" (?=[;:!?%»$€£])", NARROW, value)
-    return re.sub(r"(?<=[«$]) |(?<=\{n\}) (?=(?:s|min|h|pt|nat|\{code\})\b|$)", NARROW, spaced)
+    return re.sub(r"(?<=[«$]) |(?<=\{n\}) (?=(?:s|min|h|pt|nat)\b|\{code\}|$)", NARROW, spaced)

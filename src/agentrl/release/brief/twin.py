@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import Any
 
+from agentrl.monitoring.redaction import redact_text
 from agentrl.release.brief import evidence_blocks, release_blocks, safety_blocks
 from agentrl.release.brief.records import ReleaseRecords
 
@@ -30,7 +31,21 @@ def brief_twin(records: ReleaseRecords) -> dict[str, Any]:
         "owners": release_blocks.owners(records),
         "reproduce": release_blocks.reproduce(records),
     }
-    return {"format": FORMAT, **{name: blocks[name] for name in BLOCKS}}
+    return {"format": FORMAT, **{name: _redacted(blocks[name]) for name in BLOCKS}}
+
+
+NAMES_ONLY = ("source", "contact", "release", "id", "digest", "bundle", "baseline_bundle", "audit_head", "data_digest",
+              "gate_digest")  # fmt: skip
+"""Keys of what is an address, a digest or an id, and no sentence of anybody; `contact` is there to be printed."""
+
+
+def _redacted(part: Any) -> Any:
+    """Without what looks secret or personal in what people, models and tools wrote."""
+    if isinstance(part, dict):
+        return {key: each if key in NAMES_ONLY else _redacted(each) for key, each in part.items()}
+    if isinstance(part, list):
+        return [_redacted(each) for each in part]
+    return redact_text(part) if isinstance(part, str) else part
 
 
 def twin_digest(twin: dict[str, Any]) -> str:
