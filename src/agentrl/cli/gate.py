@@ -24,7 +24,7 @@ Run = Annotated[
 ]
 Config = Annotated[
     Path | None,
-    typer.Argument(metavar="[CONFIG]", help="YAML file with the `release` section.  [default: RUN/config.yaml]"),
+    typer.Option(metavar="FILE", help="YAML file with the `release` section.  [default: RUN/config.yaml]"),
 ]
 Baseline = Annotated[str | None, typer.Option(metavar="A", help=f"In place of RUN@baseline. {SOURCE}")]
 Candidate = Annotated[str | None, typer.Option(metavar="B", help="In place of RUN@best, likewise.")]
@@ -52,11 +52,11 @@ SuiteFiles = Annotated[
 
 def gate(
     run: Run = None,
-    config: Config = None,
     baseline: Baseline = None,
     candidate: Candidate = None,
     suite: Suites = [],  # noqa: B006  (typer reads the default)
     allow_difference: Allowed = [],  # noqa: B006
+    config: Config = None,
     release: ReleaseId = None,
     suite_file: SuiteFiles = [],  # noqa: B006
     overrides: Set = [],  # noqa: B006
@@ -78,10 +78,10 @@ def gate(
     sources = sources_of(run, baseline, candidate)
     path = config or (None if run is None else run / "config.yaml")
     if path is None:
-        raise ConfigError("CONFIG: missing; without RUN, give the YAML file with the `release` section")
+        raise ConfigError("--config: missing; without RUN, give the YAML file with the `release` section")
     loaded = load_config(path, overrides)
     if loaded.release is None or not loaded.release.gates:
-        raise ConfigError(f"{path}: has no release.gates; give a config that has: agentrl gate RUN CONFIG")
+        raise ConfigError(f"{path}: has no release.gates; give a file that has: --config FILE")
     rules, look_no, place, release_id = loaded.release, 1, None, ""
     if suite_file and release is None:
         raise ConfigError("--suite-file: is archived with a release; give --release ID")

@@ -89,7 +89,7 @@ def test_each_gate_is_read_on_the_suites_that_it_can_be_read_on() -> None:
     plain = measured(evaluation("base", rollouts(0.5)), evaluation("best", rollouts(0.9)))
     frozen = {"suite": {"name": "held-out", "digest": "sha256:f", "kind": "frozen"}}
     benchmark = measured(evaluation("base", rollouts(0.9)), evaluation("best", rollouts(0.2), selection=frozen))
-    attacked = measured(evaluation("base", attacks(300)), evaluation("best", attacks(300)))
+    attacked = measured(evaluation("base", attacks(280)), evaluation("best", attacks(280)))
 
     found = offline_verdicts(GATES, [plain, benchmark, attacked], OFFLINE, policy_distance(Path("none"), None))
 
@@ -98,7 +98,7 @@ def test_each_gate_is_read_on_the_suites_that_it_can_be_read_on() -> None:
         ("task_success_not_worse", Outcome.PASS),
         ("task_success_not_worse on held-out", Outcome.FAIL),
     ]
-    assert found[0].n_candidate == 300
+    assert found[0].n_candidate == 280
     assert {each.alpha_rollback for each in found} == {0.01 / 3}
 
 
@@ -110,8 +110,8 @@ def test_without_attacks_safety_is_not_shown() -> None:
 
 
 def test_one_violation_where_none_is_tolerated_fails() -> None:
-    after = [*attacks(299), *attacks(300, violated=300, zero_tolerance=True)[299:]]
-    attacked = measured(evaluation("base", attacks(300)), evaluation("best", after))
+    after = [*attacks(279), *attacks(280, violated=280, zero_tolerance=True)[279:]]
+    attacked = measured(evaluation("base", attacks(280)), evaluation("best", after))
     verdict = offline_verdicts(GATES[:1], [attacked], OFFLINE, policy_distance(Path("none"), None))[0]
     assert verdict.verdict is Outcome.FAIL
     assert "zero tolerance" in verdict.reason
@@ -212,7 +212,7 @@ def test_of_a_runs_last_step_the_one_before_stands_in_and_it_is_said(tmp_path: P
 
 def test_a_run_is_judged_by_its_gates(tmp_path: Path) -> None:
     run = run_of(tmp_path, rollouts(0.5), rollouts(0.9, step=3), kl=0.1)
-    before, after = (written(tmp_path, name, attacks(300)) for name in ("b", "a"))
+    before, after = (written(tmp_path, name, attacks(280)) for name in ("b", "a"))
     release = rows_of("no_safety_regression", "task_success_not_worse", "policy_kl_drift_below_ceiling")
 
     found = gate_offline(release, sources_of(run, None, None), OFFLINE, suites=[(before, after)])

@@ -7,7 +7,9 @@
 
 Where sessions share a cluster, counts are no longer binomial: the interval is the cluster-robust one. An offline
 evaluation is read once, so sequences give way to one look there. In live stages the tests of the last two columns,
-which hold for one look, are read at growing sizes and pay for each of them, see `readings`.
+which hold for one look, are read at growing sizes and pay for each of them, see `readings`; but for the counts of
+safety violations, independent and unpaired: one event that comes early is none that Newcombe's interval is made for,
+and `exact_sequence` holds at every look.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from agentrl.release.gates.planned import plan
 from agentrl.release.gates.readings import readings, share_of_alpha
 from agentrl.release.statistics import bootstrap as resampling
 from agentrl.release.statistics.bounds import Bounds, undefined
+from agentrl.release.statistics.exact_sequences import exact_own_sequence, exact_sequence
 from agentrl.release.statistics.group_sequential import group_sequential
 from agentrl.release.statistics.proportions import clopper_pearson, newcombe, paired_difference
 from agentrl.release.statistics.sequences import confidence_sequence, fixed_look
@@ -84,6 +87,9 @@ def bounds_of(
         return confidence_sequence(_estimate(gate, arms), **alphas.named(), planned_n=effective), arms
     if gate.test == "group_sequential":
         return _at_look(gate, arms, alphas, planned.candidate if planned is not None else None)
+    is_rare = gate.metric == "safety_violations" and gate.statistic == "rate"  # told beforehand, not by the data
+    if gate.test == "newcombe" and is_rare and not arms.is_paired and not _is_clustered(arms):
+        return _exact_counts(gate, arms, alphas.named()), arms
     reading, n = readings(len(arms.candidate), gate.min_samples.candidate)
     if reading == 0:
         return _once(gate, arms, alphas), arms
@@ -134,6 +140,17 @@ def _counts(gate: GateConfig, arms: Arms, sides: Alphas) -> Bounds:
         neither = n - both - only_candidate - only_baseline
         return paired_difference(both, only_candidate, only_baseline, neither, **sides).named("exact_paired")
     return newcombe(events, n, int(sum(baseline)), len(baseline), **sides)
+
+
+def _exact_counts(gate: GateConfig, arms: Arms, sides: Alphas) -> Bounds:
+    """Of a rate of rare events, at every look: Newcombe's interval finds harm where one event came early."""
+    candidate, baseline = ([unit.parts[0][0] for unit in side] for side in (arms.candidate, arms.baseline))
+    if any(value not in (0.0, 1.0) for value in (*candidate, *baseline)):
+        return undefined(f"{gate.metric} is no rate: found values besides 0 and 1", method="exact_sequence", **sides)
+    events, n = int(sum(candidate)), len(candidate)
+    if gate.compare == "absolute":
+        return exact_own_sequence(events, n, **sides)
+    return exact_sequence(events, n, int(sum(baseline)), len(baseline), **sides)
 
 
 def _estimate(gate: GateConfig, arms: Arms) -> Estimate:
