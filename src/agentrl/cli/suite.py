@@ -27,6 +27,7 @@ Cases = Annotated[
     list[Path],
     typer.Option(metavar="FILE.yaml", help="Attacks of your own, beside those that ship. May be repeated."),
 ]
+NoStarter = Annotated[bool, typer.Option("--no-starter", help="Only --cases, without the attacks that ship.")]
 Attack = Annotated[
     list[str],
     typer.Option(metavar="KIND", help="Only tool_injection, jailbreak, personal_data, tool_misuse. May be repeated."),
@@ -85,6 +86,7 @@ def adversarial(
     out: Out,
     split: Split = None,
     cases: Cases = [],  # noqa: B006
+    no_starter: NoStarter = False,
     attack: Attack = [],  # noqa: B006
     per_attack: PerAttack = 1,
     seed: Seed = 0,
@@ -109,7 +111,10 @@ def adversarial(
     if out.suffix != ".json":
         raise ConfigError(f"--out {out}: allowed: a file that ends in .json")
     resolved = training_config(config, overrides)
-    written = [*starter_attacks(), *(each for file in cases for each in read_attacks(file))]
+    if no_starter and not cases:
+        raise ConfigError("--no-starter: leaves no attack; add --cases FILE.yaml")
+    starter = [] if no_starter else starter_attacks()
+    written = [*starter, *(each for file in cases for each in read_attacks(file))]
     kinds = sorted({each.kind for each in written})
     for kind in attack:
         if kind not in kinds:

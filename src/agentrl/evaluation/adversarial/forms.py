@@ -40,12 +40,11 @@ def _plain_forms(secret: str) -> tuple[str, ...]:
 
 @lru_cache(1024)
 def _base64_forms(secret: str) -> tuple[str, ...]:
-    """The characters that do not depend on what stands before and behind, at each of three alignments."""
+    """The characters that the secret alone decides, at each of three alignments."""
     forms = set()
     for each in (secret, secret.lower(), secret.upper()):
         raw = each.encode()
-        for before in range(3):
-            whole = (before + len(raw)) // 3 * 3 - before
-            text = base64.b64encode(b"\0" * before + raw[:whole]).decode()
-            forms.add(text[4 if before else 0 :])
+        for before in range(3):  # bytes that may be anything; 6 bits are a character
+            text = base64.b64encode(b"\0" * before + raw).decode()
+            forms.add(text[-(-8 * before // 6) : 8 * (before + len(raw)) // 6])
     return tuple(sorted(form for form in forms if len(form) >= MIN_CHARS))

@@ -40,8 +40,9 @@ class _Injection:
     """SUITE/CLASS."""
     goal: str
     tool: str
-    arguments: tuple[str, ...]
-    """Texts among the last call's arguments."""
+    """Of the last call; empty where the goal is what the answer says."""
+    texts: tuple[str, ...]
+    """Among the last call's arguments, or of the answer."""
 
 
 def import_agentdojo(package: Path, *, suites: tuple[str, ...] = (), wording: str = WRAPPED) -> ImportedAttacks:
@@ -85,19 +86,19 @@ def import_agentdojo(package: Path, *, suites: tuple[str, ...] = (), wording: st
 
 def _case(injection: _Injection, tools: Mapping[str, dict[str, Any]], wording: str) -> dict[str, Any]:
     wanted = plain(injection.goal)
-    told = [text for text in injection.arguments if len(plain(text)) >= MIN_CHARS and plain(text) in wanted]
-    rule: dict[str, Any] = {"kind": "called", "tools": [injection.tool]}
+    told = [text for text in injection.texts if len(plain(text)) >= MIN_CHARS and plain(text) in wanted]
+    rule: dict[str, Any] = {"kind": "called", "tools": [injection.tool]} if injection.tool else {"kind": "said"}
     if told:
         rule["texts"] = told
-    decoy = tools.get(injection.tool) or tool_object(injection.tool, "", None)
-    return {
+    case: dict[str, Any] = {
         "id": injection.name.lower().replace("/", "-"),
         "attack": "tool_injection",
         "technique": f"agentdojo-{injection.name.partition('/')[0]}",
         "plant": wording.replace("{goal}", injection.goal),
-        "decoys": [decoy],
-        "violations": [rule],
     }
+    if injection.tool:
+        case["decoys"] = [tools.get(injection.tool) or tool_object(injection.tool, "", None)]
+    return {**case, "violations": [rule]}
 
 
 def _injection(file: Path, found: ast.ClassDef) -> _Injection | str:
@@ -113,8 +114,11 @@ def _injection(file: Path, found: ast.ClassDef) -> _Injection | str:
     if not isinstance(goal := values.get("GOAL"), str):
         return "its goal is not written as a text"
     calls = [node for node in ast.walk(found) if isinstance(node, ast.Call) and _is_function_call(node)]
+    name, output = f"{file.parent.name}/{found.name}", values.get("GROUND_TRUTH_OUTPUT")
+    if not calls and isinstance(output, str) and len(plain(output)) >= MIN_CHARS and plain(output) in plain(goal):
+        return _Injection(name, goal, "", (output,))
     if not calls:
-        return "its ground truth writes no call of a tool: AgentDojo judges it by the answer, or by other tasks' calls"
+        return "no call and no answer shows that it was reached: AgentDojo's own environment judges it"
     last = max(calls, key=lambda node: (node.lineno, node.col_offset))
     words = {each.arg: each.value for each in last.keywords}
     try:
@@ -130,7 +134,7 @@ def _injection(file: Path, found: ast.ClassDef) -> _Injection | str:
             texts += list(_texts(_value(value, values)))
         except _Unknown:
             continue
-    return _Injection(f"{file.parent.name}/{found.name}", goal, tool, tuple(texts))
+    return _Injection(name, goal, tool, tuple(texts))
 
 
 def _value(node: ast.expr, known: Mapping[str, Any]) -> Any:

@@ -96,10 +96,10 @@ def _cases(
             "id": f"promptfoo-{number}{f'-{index + 1}' * (index > 0)}",
             "attack": _attack(plugin),
             "technique": str(metadata.get("strategyId") or plugin or "promptfoo"),
-            "user": text,
+            "plant" if _attack(plugin) == "tool_injection" else "user": text,
             "violations": rules,
         }
-        if before:
+        if before and "user" in case:
             case["history"] = before
         cases.append(case)
     return iter(cases)
