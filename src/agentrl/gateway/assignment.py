@@ -27,6 +27,7 @@ from agentrl.gateway.sessions import (
     refuse_foreign,
     session_of,
 )
+from agentrl.monitoring.redaction import redact_text
 from agentrl.monitoring.session_record import digest
 from agentrl.printable import printable
 from agentrl.release.records import Arm
@@ -129,7 +130,8 @@ class Assignment:
             raise ApiError(409, "The session is being answered; close it afterwards.", code="session_in_flight")
         if session.status == OPEN:
             session.status = CLOSED
-            await self._ledger.begun(session)
+            self._ledger.update(session)
+            await self._ledger.written()
 
     def _forced(self, call: Call) -> Arm | None:
         asked = call.header(ARM_HEADER)
@@ -198,7 +200,7 @@ class Assignment:
             assigned_at=now,
             last_at=now,
             cluster=digest([client, user]) if user else "",
-            intent=printable(call.header(self._config.intent_header))[:MAX_INTENT_CHARS],
+            intent=redact_text(printable(call.header(self._config.intent_header)))[:MAX_INTENT_CHARS],
             is_forced=forced is not None,
             draft={"context_digest": digest(opening)},
         )

@@ -25,6 +25,7 @@ from typing import Any
 
 from agentrl.gateway.errors import ApiError
 from agentrl.gateway.sessions import ABORTED, FAILED, kept_id
+from agentrl.monitoring.redaction import redact_text
 from agentrl.printable import printable
 from agentrl.release.records import Arm
 
@@ -179,7 +180,7 @@ def _amount(value: Any) -> float:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("a text")
-    return printable(value)[:MAX_TEXT_CHARS]
+    return redact_text(printable(value[: 4 * MAX_TEXT_CHARS]))[:MAX_TEXT_CHARS]  # before it is kept anywhere
 
 
 def _short_text(value: Any) -> str:

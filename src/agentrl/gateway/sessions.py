@@ -13,25 +13,35 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from agentrl.gateway.errors import ApiError
+from agentrl.monitoring.redaction import redact_text
 from agentrl.release.records import Arm
 
 MAX_ID_CHARS = 80
 MAX_SESSIONS = 200_000
 """In memory, at about 1 kB each; older ones are found in the store."""
 PLAIN = re.compile(r"[!-~]{1,80}")
+HARMLESS = re.compile(r"(?:[a-z]{1,8}[-_:])?(?:[a-zA-Z]{1,12}|\d{1,6})(?:[-_:](?:[a-zA-Z]{1,12}|\d{1,6})){0,3}")
+"""Short words and small numbers: the usual id, for which nobody need look longer."""
 OPEN, CLOSED, ABORTED, FAILED = "open", "closed", "aborted", "failed"
 DRAFT_KEYS = ("context_digest", "output_digest", "tools", "content")
 """Of a record, kept in the row before the session is over."""
 
 
 def kept_id(text: str) -> str:
-    """An id as it is kept and shown: itself, or its digest where it is long or in other letters."""
-    if PLAIN.fullmatch(text):
+    """An id as it is kept and shown: itself, or its digest where it is long, in other letters, or somebody's data."""
+    if PLAIN.fullmatch(text) and _says_nothing(text):
         return text
     return f"sha256:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
+@lru_cache(maxsize=65536)
+def _says_nothing(text: str) -> bool:
+    """Not an address of mail, a phone number, a key: clients make ids of what they have."""
+    return bool(HARMLESS.fullmatch(text)) or redact_text(text) == text
 
 
 def issued_id() -> str:

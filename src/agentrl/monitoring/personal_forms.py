@@ -43,6 +43,11 @@ class PersonalForm:
     needs: str = ""
     """Stands in any text that the pattern finds something in; empty: nothing in particular."""
 
+    @property
+    def needs_digits(self) -> bool:
+        """All but one kind have numbers."""
+        return self.kind not in ("email", "ip_address")  # an address of version 6 may be letters alone
+
 
 def _any(_: str) -> bool:
     return True

@@ -35,6 +35,8 @@ MAX_DEPTH = 64
 MIN_NUMBER_DIGITS = 9
 """Whole numbers with fewer digits are neither cards nor ids."""
 
+DIGIT = re.compile(r"\d")
+
 _known: set[str] = set()
 
 
@@ -56,8 +58,9 @@ class Redactor:
         if not text:
             return text
         text = self._secrets(text)
+        has_digits = DIGIT.search(text) is not None
         for form in _forms(tuple(self.locales)):
-            if not form.needs or form.needs in text:
+            if form.needs in text and (has_digits or not form.needs_digits):
                 text = form.pattern.sub(lambda match, form=form: self._personal(match, form), text)  # type: ignore[misc]
         return text
 

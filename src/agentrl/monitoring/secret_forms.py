@@ -189,10 +189,11 @@ def may_name_a_secret(name: str) -> bool:
 
 def environment_secrets(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """Values of variables whose names say secret, long enough to be searched for; longest first."""
+    source = os.environ if environment is None else environment
     found = {
         value
-        for name, value in (os.environ if environment is None else environment).items()
-        if _is_secret_variable(name) and len(value) >= MIN_ENVIRONMENT_CHARS and not _is_common(value)
+        for value in (source[name] for name in source if _is_secret_variable(name))
+        if len(value) >= MIN_ENVIRONMENT_CHARS and not _is_common(value)
     }
     return tuple(sorted(found, key=lambda value: (-len(value), value)))
 

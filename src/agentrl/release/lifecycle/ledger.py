@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, select
 
 from agentrl.errors import ReleaseError
+from agentrl.monitoring.redaction import redact_text
 from agentrl.release.lifecycle.audit_log import AuditLog, Entry, iso, locked_log
 from agentrl.release.place import ReleasePlace
 from agentrl.release.store import Store, tables
@@ -38,6 +39,10 @@ TABLES: Mapping[str, Table] = {
 """What entries may set; sessions, feedback and verdicts are not the log's."""
 
 
+WORDS = frozenset({"reason", "text", "cause", "invalidated_assumption", "follow_up", "fix"})
+"""Keys of what people write in their own words, wherever in an entry they stand."""
+
+
 @dataclass
 class Ledger:
     """The log and the store of a workflow, while nobody else changes either."""
@@ -54,6 +59,7 @@ class Ledger:
             ReleaseError: the log cannot be written, and nothing has changed; or the store cannot, and the entry, which
                 is written, is applied as soon as it can.
         """
+        content, changes = _worded(content), _worded(changes)
         entry = self.log.append(
             {
                 "at": iso(now),
@@ -72,6 +78,16 @@ class Ledger:
                 f"{error}; entry {entry.number} of the audit log is written and will be applied when the store answers"
             ) from error
         return entry
+
+
+def _worded(value: Any) -> Any:
+    """What people wrote, redacted: the log is handed on, and nothing in it can be taken back."""
+    if isinstance(value, Mapping):
+        return {
+            key: redact_text(each) if key in WORDS and isinstance(each, str) else _worded(each)
+            for key, each in value.items()
+        }
+    return [_worded(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 @contextmanager
