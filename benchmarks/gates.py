@@ -59,6 +59,8 @@ class Rule:
     """Of the candidate: none is decided before."""
     looks: int = 5
     """Of a group sequential rule."""
+    is_soft: bool = False
+    """Rolled back where the loss is shown to be beyond the margin; a hard gate: where any loss is shown."""
 
     def widths(self, alpha: float, n_candidate: Any, n_baseline: Any) -> Any:
         """[looks] standard errors from the estimate to the bound; infinite where no look is due."""
@@ -79,6 +81,7 @@ class Rule:
 NAIVE = Rule("naive z at every look", 0.05, 0.05, kind="naive", event=0.0)
 BOTH_FIVE = Rule("confidence sequence, 5 % and 5 %", 0.05, 0.05)
 DEFAULT = Rule("confidence sequence, 5 % and 1 % (default)")
+SOFT = Rule("the same, a soft gate", is_soft=True)
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ def played(
     error = np.where(np.asarray(canaries.candidate.clusters) >= rule.min_clusters, error, np.inf)
     with np.errstate(invalid="ignore"):
         is_safe = gain - rule.widths(rule.alpha_promote, *counts) * error > -margin
-        is_harm = gain + rule.widths(rule.alpha_rollback, *counts) * error < 0
+        is_harm = gain + rule.widths(rule.alpha_rollback, *counts) * error < (-margin if rule.is_soft else 0)
     return first(is_safe), first(is_harm)
 
 
@@ -160,7 +163,7 @@ def success_rows(runs: int) -> Iterator[Row]:
     ]
     for number, (truth, rate, looks) in enumerate(truths):
         canaries = rates(runs, looks, rate, 0.80, seed=number)
-        for rule in (NAIVE, BOTH_FIVE, DEFAULT, Rule("group sequential, 5 looks", kind="group", planned=430)):
+        for rule in (NAIVE, BOTH_FIVE, DEFAULT, SOFT, Rule("group sequential, 5 looks", kind="group", planned=430)):
             yield row("success", truth, rule, canaries, margin=0.05)
 
 

@@ -81,8 +81,8 @@ def paired_difference(
 ) -> Bounds:
     """Difference of two paired proportions, candidate - baseline: Newcombe's method for pairs.
 
-    Newcombe 1998, Statistics in Medicine 17:2635-2650, method 10. Sane without discordant pairs. Conservative enough
-    for non-inferiority where McNemar's test, which knows no margin, is not one.
+    Newcombe 1998, Statistics in Medicine 17:2635-2650, method 10, sane without discordant pairs; at 0, where the exact
+    test of McNemar decides, the bounds agree with it. That test knows no margin, which is what the interval is for.
     """
     n = both + only_candidate + only_baseline + neither
     fields: dict[str, Any] = {
@@ -110,6 +110,11 @@ def paired_difference(
     up = [_reach(first, n, alpha_upper), _reach(second, n, alpha_upper)]
     lower = p - q - joined(down[0].below, down[1].above)
     upper = p - q + joined(up[0].above, up[1].below)
+    more, fewer = mcnemar(only_candidate, only_baseline)
+    if more > alpha_lower:  # 0 is only left out where the exact test rejects it
+        lower = min(lower, 0.0)
+    if fewer > alpha_upper:
+        upper = max(upper, 0.0)
     return defined(p - q, lower, upper, candidate=p, baseline=q, **fields)
 
 
