@@ -229,8 +229,7 @@ async def _replica_with_streams(here: World) -> dict[str, Any]:
     from agentrl.release.store.tables import replicas
 
     here.gateway._report()
-    session = next(iter(here.gateway.book._sessions.values()))
-    await here.gateway.ledger.begun(session)
+    await here.gateway.ledger.written()
     with here.place.store.read() as connection:
         return dict(connection.execute(select(replicas)).mappings().one())
 

@@ -187,10 +187,7 @@ class World:
     async def written(self) -> None:
         """Everything that has happened is in the store."""
         await until(lambda: not len(self.gateway.flights))
-        ledger = self.gateway.ledger
-        session = next(iter(self.gateway.book._sessions.values()), None)
-        if session is not None:
-            await ledger.begun(session)
+        await self.gateway.ledger.written()
 
     async def rows(self, table: Any = sessions) -> list[dict[str, Any]]:
         await self.written()

@@ -41,12 +41,12 @@ class Waiting:
     sessions: dict[tuple[str, str, str], tuple[dict[str, Any], Told]] = field(default_factory=dict)
     events: list[tuple[FeedbackEvent, asyncio.Future[Recorded]]] = field(default_factory=list)
     responses: list[tuple[str, str]] = field(default_factory=list)
-    begun: list[asyncio.Future[None]] = field(default_factory=list)
-    """Who waits until the sessions above are written."""
+    waiting: list[asyncio.Future[None]] = field(default_factory=list)
+    """Who waits until all of this is written."""
     replica: dict[str, Any] | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.sessions or self.events or self.responses or self.begun or self.replica)
+        return bool(self.sessions or self.events or self.responses or self.waiting or self.replica)
 
 
 class Ledger:
@@ -81,7 +81,7 @@ class Ledger:
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
-    def update(self, session: Session, *, is_urgent: bool = False) -> None:
+    def update(self, session: Session) -> None:
         """Write what happened in a session, at the next occasion."""
         told, session.told = session.told, Told()
         with self._lock:
@@ -89,20 +89,18 @@ class Ledger:
             if (found := self._next.sessions.get(key)) is not None:
                 told = found[1].plus(told)
             self._next.sessions[key] = (session.row(self._workflow), told)
-            if is_urgent:
-                self._wake()
-            elif self._is_idle:  # waking a thread costs more than all else here
+            if self._is_idle:  # waking a thread costs more than all else here
                 self._lock.notify()
 
-    async def begun(self, session: Session) -> None:
-        """Write that a session has begun; returns when that is on disk, or cannot be just now."""
-        if self.trouble:  # users do not wait for a database
-            return self.update(session)
-        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def written(self) -> None:
+        """Returns when everything so far is on disk, or cannot be just now."""
+        if self.trouble:  # nobody waits for a database that is away
+            return
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._lock:
-            self._next.begun.append(written)
-        self.update(session, is_urgent=True)
-        return await written
+            self._next.waiting.append(done)
+            self._wake()
+        await done
 
     async def record(self, events: Sequence[FeedbackEvent]) -> list[Recorded]:
         """Write events; what became of each, once it is on disk.
@@ -196,7 +194,7 @@ class Ledger:
             for (_, future), each in zip(waiting.events, recorded, strict=True):
                 if not future.done():
                     future.set_result(each)
-            _release(waiting.begun)
+            _release(waiting.waiting)
 
         self._on_loop(tell)
 
@@ -217,7 +215,7 @@ class Ledger:
                 if not future.done():
                     error = busy("The event could not be written; send it again.", code="feedback_not_written")
                     future.set_exception(error)
-            _release(waiting.begun)
+            _release(waiting.waiting)
 
         self._on_loop(tell)
 
