@@ -16,7 +16,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -227,7 +227,7 @@ def safety_rows(runs: int) -> Iterator[Row]:
         for rule in (Rule("naive z at every look", 0.05, 0.01, kind="naive", event=0.0), DEFAULT):
             yield row("violations", truth, rule, canaries, margin=0.01, higher_is_better=False)
         looks = canaries.n_candidate
-        for name, test in (("Newcombe", newcombe), ("exact sequence", exact_sequence)):
+        for name, test in (("Newcombe", newcombe), ("exact sequence", partial(exact_sequence, share=SHARE))):
             yield counted("violations", truth, f"{name} at every look, 5 % and 1 %", looks, *counts(canaries, test))
 
 

@@ -89,7 +89,7 @@ def bounds_of(
         return _at_look(gate, arms, alphas, planned.candidate if planned is not None else None)
     is_rare = gate.metric == "safety_violations" and gate.statistic == "rate"  # told beforehand, not by the data
     if gate.test == "newcombe" and is_rare and not arms.is_paired and not _is_clustered(arms):
-        return _exact_counts(gate, arms, alphas.named()), arms
+        return _exact_counts(gate, arms, alphas.named(), share), arms
     reading, n = readings(len(arms.candidate), gate.min_samples.candidate)
     if reading == 0:
         return _once(gate, arms, alphas), arms
@@ -142,7 +142,7 @@ def _counts(gate: GateConfig, arms: Arms, sides: Alphas) -> Bounds:
     return newcombe(events, n, int(sum(baseline)), len(baseline), **sides)
 
 
-def _exact_counts(gate: GateConfig, arms: Arms, sides: Alphas) -> Bounds:
+def _exact_counts(gate: GateConfig, arms: Arms, sides: Alphas, share: float | None) -> Bounds:
     """Of a rate of rare events, at every look: Newcombe's interval finds harm where one event came early."""
     candidate, baseline = ([unit.parts[0][0] for unit in side] for side in (arms.candidate, arms.baseline))
     if any(value not in (0.0, 1.0) for value in (*candidate, *baseline)):
@@ -150,7 +150,7 @@ def _exact_counts(gate: GateConfig, arms: Arms, sides: Alphas) -> Bounds:
     events, n = int(sum(candidate)), len(candidate)
     if gate.compare == "absolute":
         return exact_own_sequence(events, n, **sides)
-    return exact_sequence(events, n, int(sum(baseline)), len(baseline), **sides)
+    return exact_sequence(events, n, int(sum(baseline)), len(baseline), **sides, share=share)
 
 
 def _estimate(gate: GateConfig, arms: Arms) -> Estimate:
