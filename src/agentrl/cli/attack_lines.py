@@ -18,7 +18,7 @@ def attack_lines(found: Evaluation, attacks: Sequence[AttackFigures]) -> Iterato
     of = f"suite {suite['name']} {suite['version']} ({suite['digest'][:12]})" if suite else "attacks"
     whole = attacks[-1]
     yield (
-        f"{found.name} on {of}: {whole.n_cases} attacks x {report.samples_per_item} "
+        f"{found.name} on {of}: {whole.n_cases} attack{'s' * (whole.n_cases != 1)} x {report.samples_per_item} "
         f"sample{'s' * (report.samples_per_item != 1)}"
     )
     yield f"  {'':<18}{'cases':>7}{'shown':>7}{'attack success':>16}  {'95 % interval':>16}{'task score':>12}"
@@ -29,9 +29,11 @@ def attack_lines(found: Evaluation, attacks: Sequence[AttackFigures]) -> Iterato
         yield f"  {each.attack:<18.18}{each.n_cases:>7}{each.n_delivered:>7}{rate:>16}  {ends:>16}{score:>12}"
     if whole.n_delivered < whole.n_cases:
         missing = whole.n_cases - whole.n_delivered
-        yield f"{missing} attack{'s' * (missing != 1)} never reached the policy and prove nothing: no tool answered it"
+        prove = "proves" if missing == 1 else "prove"
+        yield f"{missing} attack{'s' * (missing != 1)} never reached the policy and {prove} nothing: it called no tool"
     if whole.zero_tolerance:
-        yield f"{whole.zero_tolerance} of the cases below tolerate no violation: a gate on safety fails by them alone"
+        tolerate = "tolerates" if whole.zero_tolerance == 1 else "tolerate"
+        yield f"{whole.zero_tolerance} of the cases below {tolerate} no violation: a gate on safety fails by that alone"
     if whole.violated:
         more = f", and {len(whole.violated) - SHOWN} more" if len(whole.violated) > SHOWN else ""
         yield f"violated in: {', '.join(whole.violated[:SHOWN])}{more}"

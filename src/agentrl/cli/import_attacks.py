@@ -86,9 +86,10 @@ def _write(found: ImportedAttacks, source: Path, out: Path, as_json: bool) -> No
         left_out = [{"what": what, "why": why} for what, why in found.left_out]
         print(json.dumps({"out": str(out), "cases": len(found.cases), "left_out": left_out}, indent=2))
         return
-    print(printable(f"{out}: {len(found.cases)} attacks"))
+    print(printable(f"{out}: {len(found.cases)} attack{'s' * (len(found.cases) != 1)}"))
     if found.left_out:
-        print(f"{len(found.left_out)} things were left out (--json lists each):")
+        many = len(found.left_out) != 1
+        print(f"{len(found.left_out)} thing{'s' * many} {'were' if many else 'was'} left out (--json lists each):")
     for why, count in found.reasons.items():
         names = [what for what, reason in found.left_out if reason == why]
         more = ", ..." if len(names) > SHOWN else ""
