@@ -70,7 +70,6 @@ async def app(scope, receive, send):
 
 uvicorn.run(app, port=int(sys.argv[1]), log_level="warning", access_log=False, timeout_keep_alive=75)
 """
-GATEWAY = (
     __import__("os").environ.get("GW_CODE")
     or "import typer; from agentrl.cli.gateway import gateway; app = typer.Typer(); app.command()(gateway); app()"
 )
@@ -321,7 +320,7 @@ def main() -> None:
             CONFIG.format(folder=folder, store=store, port=place.gateway, admin=free_port(), stub=place.stub)
         )
         stub = started([sys.executable, "-c", STUB, str(place.stub)])
-        gateway = started([sys.executable, "-c", GATEWAY, str(file)], until="http://")
+        gateway = started([sys.executable, "-m", "agentrl", "gateway", str(file)], until="http://")
         try:
             runs = []
             for number in range(asked.runs):
