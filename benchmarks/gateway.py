@@ -70,9 +70,6 @@ async def app(scope, receive, send):
 
 uvicorn.run(app, port=int(sys.argv[1]), log_level="warning", access_log=False, timeout_keep_alive=75)
 """
-    __import__("os").environ.get("GW_CODE")
-    or "import typer; from agentrl.cli.gateway import gateway; app = typer.Typer(); app.command()(gateway); app()"
-)
 CONFIG = """
 workflow: {{target: benchmark, baseline: none, policy_training: ppo_kl}}
 release: {{gates: [], folder: {folder}, store: "{store}"}}
