@@ -30,6 +30,7 @@ def release_config(**rules: Any) -> RunConfig:
     return RunConfig.model_validate(
         {
             "workflow": {"target": "support", "baseline": "checkpoint"},
+            "monitoring": rules.pop("monitoring", None),
             "release": EASY | rules,
             "gateway": {
                 "upstreams": {

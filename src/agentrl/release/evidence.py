@@ -13,7 +13,14 @@ from agentrl.release.store.tables import sessions
 
 
 def live_evidence(
-    store: Store, workflow: str, release_id: str, channel: str, *, since: float = 0.0, until: float | None = None
+    store: Store,
+    workflow: str,
+    release_id: str,
+    channel: str,
+    *,
+    since: float = 0.0,
+    until: float | None = None,
+    only_harmed: bool = False,
 ) -> list[SessionEvidence]:
     """The sessions of a release in `shadow`, `canary` or `general`, in order of assignment; none that was forced.
 
@@ -22,6 +29,7 @@ def live_evidence(
 
     Args:
         since, until: seconds since 1970, of the assignment; until is excluded.
+        only_harmed: those with a safety violation; of all others nothing is read.
 
     Raises:
         ReleaseError: the store cannot be read.
@@ -37,6 +45,8 @@ def live_evidence(
     )
     if until is not None:
         wanted = and_(wanted, columns.assigned_at < until)
+    if only_harmed:
+        wanted = and_(wanted, columns.safety_violations > 0)
     with store.read() as connection:
         rows = connection.execute(
             select(*READ).where(wanted).order_by(columns.assigned_at, columns.session_id, columns.arm)

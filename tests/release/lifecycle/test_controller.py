@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -11,14 +12,16 @@ from agentrl.errors import ReleaseError
 from agentrl.release.lifecycle import audit_log
 from agentrl.release.lifecycle import controller as controller_module
 from agentrl.release.lifecycle.approvals import approve
+from agentrl.release.lifecycle.background import at_once
 from agentrl.release.lifecycle.controller import Controller
+from agentrl.release.lifecycle.guards import Checks
 from agentrl.release.lifecycle.incidents import read_incidents
 from agentrl.release.lifecycle.read import read_release, read_workflow
 from agentrl.release.lifecycle.watching import watching
 from agentrl.release.place import ReleasePlace
 from agentrl.release.records import Arm, Release, ReleaseState
 from agentrl.release.routing import read_routing
-from agentrl.release.store.tables import feedback, sessions, verdicts
+from agentrl.release.store.tables import alerts, feedback, sessions, verdicts
 from tests.lifecycle_story import NOW, WARM, FakeClocks, add_sessions, brought_to, report, step
 
 S = ReleaseState
@@ -53,7 +56,7 @@ class Watching:
         self.restart()
 
     def restart(self) -> None:
-        self.controller = Controller(self.place, self.told.append, self.time.clocks, WARM)
+        self.controller = Controller(self.place, self.told.append, self.time.clocks, WARM, at_once)
 
     def tick(self, seconds: float = 1.0) -> bool:
         self.time.pass_by(seconds)
@@ -254,6 +257,70 @@ def test_a_label_that_comes_after_the_promotion_takes_it_back(place: ReleasePlac
     assert read_workflow(place).general_upstream == "stable"
     record = read_incidents(place)[0]["record"]
     assert (record["trigger"], record["from"], record["t_breach"]) == ("late_label", "general", at)
+
+
+def test_broken_tools_of_both_arms_bring_nothing_back(place: ReleasePlace, watch: Watching) -> None:
+    """F47: the gates themselves do not compare while the infrastructure fails."""
+    release = brought_to(place, S.CANARY, **GATES)
+    add_sessions(place, release, Arm.CANDIDATE, 300, at=release.entered_at, success=False, tool_infra_errors=2)
+    add_sessions(place, release, Arm.BASELINE, 300, at=release.entered_at, tool_infra_errors=2)
+    watch.tick(90)
+    assert read_release(place, release.id).state is S.CANARY
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_what_is_worse_for_both_arms_is_blamed_on_nobody(place: ReleasePlace, watch: Watching, is_shared: bool) -> None:
+    """F47: comparisons are not acted on while the baseline degrades at the same time; an alert is kept."""
+    release = brought_to(place, S.CANARY, **GATES, monitoring={"metrics": ["completion_quality"]})
+    at = release.entered_at
+    for first, quality in ((5000, 0.9), (6000, 0.7)):
+        add_sessions(place, release, Arm.BASELINE, 100, at=at - 50, channel="general", first=first, quality=quality)
+        arms = {Arm.CANDIDATE: quality - 0.4, Arm.BASELINE: quality - 0.4 * is_shared}
+        for arm, now in arms.items():
+            add_sessions(place, release, arm, 150, at=at, first=first + 2000, quality=now, success=arm is Arm.BASELINE)
+    watch.tick(90)
+    assert read_release(place, release.id).state is (S.CANARY if is_shared else S.ROLLED_BACK)
+    if is_shared:
+        assert "nobody is blamed" in watch.told[-1]
+        with place.store.read() as connection:
+            assert connection.execute(alerts.select()).all()
+
+
+def test_a_previous_policy_that_died_is_told_and_served_all_the_same(place: ReleasePlace, watch: Watching) -> None:
+    """F51: errors until it answers, and never the policy that is taken back."""
+    release = brought_to(place, S.CANARY, **GATES)
+    traffic(place, release, at=release.entered_at, success=True)
+    watch.tick(90)
+    release = step(place, read_release(place, release.id), S.GENERAL, now=watch.time.wall)
+    watch.controller.checks = Checks(upstream=lambda *_: "HTTP 503", bundle=lambda *_: [])
+    with place.store.write() as connection:
+        mine = sessions.c.session_id == "candidate-7"
+        connection.execute(sessions.update().where(mine).values(safety_violations=1, zero_tolerance=True))
+    watch.tick()
+    assert read_release(place, release.id).state is S.ROLLED_BACK
+    assert any("'stable' does not answer (HTTP 503)" in text for text in watch.told)
+    assert read_workflow(place).general_upstream == "stable"
+
+
+def test_a_look_that_takes_too_long_is_blindness(place: ReleasePlace, watch: Watching) -> None:
+    """The lease is renewed beside a look, and no longer once what it will say is too old."""
+    release = brought_to(place, S.CANARY, **GATES)
+    waiting: list[Future[Any]] = []
+
+    def never(_: Any) -> Future[Any]:
+        waiting.append(Future())
+        return waiting[-1]
+
+    watch.controller.run = never
+    assert watch.tick(1)
+    assert watch.tick(4)
+    renewals = watch.renewals
+    assert not watch.tick(4)
+    assert watch.renewals == renewals
+    assert len(waiting) == 1
+    watch.tick(9)
+    assert read_release(place, release.id).state is S.ROLLED_BACK
+    assert "a look at the gates takes" in read_incidents(place)[0]["record"]["text"]
 
 
 def test_after_the_rollback_window_labels_change_nothing(place: ReleasePlace, watch: Watching) -> None:

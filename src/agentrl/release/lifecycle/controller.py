@@ -11,22 +11,31 @@ Nothing here has to survive: whoever starts next reads all of it from the log an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import select
 
 from agentrl.config.durations import seconds_of
-from agentrl.errors import ConflictError, ReleaseError
+from agentrl.errors import AgentRLError, ConflictError
 from agentrl.release.lifecycle.approvals import standing_approval
+from agentrl.release.lifecycle.background import Job, Runner, in_thread
+from agentrl.release.lifecycle.breach import note_breach
 from agentrl.release.lifecycle.drain import clocks_of, complete_rollbacks
 from agentrl.release.lifecycle.guards import Checks
 from agentrl.release.lifecycle.halt import halt_if_needed
-from agentrl.release.lifecycle.late_harm import LateHarm
+from agentrl.release.lifecycle.late_harm import Found, LateHarm
 from agentrl.release.lifecycle.ledger import ledger
-from agentrl.release.lifecycle.looking import LIVE_STATES, Looked, Signature, breach_time, look_at
-from agentrl.release.lifecycle.monitors import is_decided_by_an_event, shared_outage
-from agentrl.release.lifecycle.read import general_release, release_under_way
+from agentrl.release.lifecycle.looking import (
+    LIVE_STATES,
+    Looked,
+    Signature,
+    failure_record,
+    look_at,
+    look_for_events,
+)
+from agentrl.release.lifecycle.read import general_release, read_release, release_under_way
 from agentrl.release.lifecycle.rules import rules_of
 from agentrl.release.lifecycle.sight import Clocks, ClockWatch, Moment, blindness
 from agentrl.release.lifecycle.states import FORWARD, way_back
@@ -49,6 +58,8 @@ class Controller:
     tell: Callable[[str], None] = print
     clocks: Clocks = field(default_factory=Clocks)
     checks: Checks = field(default_factory=Checks)
+    run: Runner = in_thread
+    """How looks are taken; the next begins when the last one has ended."""
 
     def __post_init__(self) -> None:
         self._clock = ClockWatch(self.clocks)
@@ -59,6 +70,9 @@ class Controller:
         self._blind: str = ""
         self._looked: float | None = None
         self._signature: Signature | None = None
+        self._job: tuple[float, Future[Any], Callable[[Any], None]] | None = None
+        """When it began, what it comes to, and what is done then."""
+        self._breaches: list[Job] = []
         self._said: set[str] = set()
         self._log_size = -1
 
@@ -73,14 +87,18 @@ class Controller:
                 self._clock.distrusted_seconds = rules_of(release).lease_seconds
                 age = rules_of(release).max_metrics_age_seconds
                 problem = problem or blindness(self.place, max_age_seconds=age, now=now.wall)
+                problem = problem or self._slow_look(now, age)
                 release = self._keep_lease(release, now, problem)
+            self._end_job()
             if release is not None and not problem:
                 self._look(release, now)
             if not problem:
                 self._after_promotion(now)
+            if self._breaches and self._job is None:
+                self._begin_job(self._breaches.pop(0), lambda _: None, now)
             for incident in complete_rollbacks(self.place, now=self.clocks.wall()):
                 self._tell_drained(incident)
-        except ReleaseError as error:
+        except AgentRLError as error:
             problem = problem or str(error)
             self._went_blind(problem)
         return not problem
@@ -150,52 +168,62 @@ class Controller:
             self.tell(f"{self._release_id or self.place.workflow}: blind, no lease is renewed: {problem}")
         self._blind = problem
 
+    def _slow_look(self, now: Moment, max_age_seconds: float) -> str:
+        """A look that takes too long is of the past: what it will say is not known now."""
+        if self._job is None or now.steady - self._job[0] <= max_age_seconds:
+            return ""
+        return f"a look at the gates takes {now.steady - self._job[0]:.0f} s by now"
+
+    def _begin_job(self, job: Job, then: Callable[[Any], None], now: Moment) -> None:
+        self._job = now.steady, self.run(job), then
+        self._end_job()
+
+    def _end_job(self) -> None:
+        if self._job is not None and self._job[1].done():
+            _, future, then = self._job
+            self._job = None
+            then(future.result())
+
     def _look(self, release: Release, now: Moment) -> None:
+        every = rules_of(release).look_seconds
+        waited = every * IDLE_LOOKS if self._looked is None else now.steady - self._looked
         if release.state not in LIVE_STATES:
-            self._step(release, now)
+            if waited >= every:
+                self._looked = now.steady
+                self._step(release, now)
             return
         signature = Signature.read(self.place, release.id, str(release.state))
         before, self._signature = self._signature, self._signature or signature
-        every = rules_of(release).look_seconds
-        waited = every * IDLE_LOOKS if self._looked is None else now.steady - self._looked
-        has_harm = before is not None and signature.violations > before.violations
-        if not has_harm and (waited < every or (signature == before and waited < every * IDLE_LOOKS)):
+        if before is not None and signature.violations > before.violations:
+            self._signature = signature
+            if found := look_for_events(self.place, release, now=now.wall):
+                self._act(release, found, now)
+                return
+        if self._job is not None or waited < every or (signature == before and waited < every * IDLE_LOOKS):
             return
         self._looked, self._signature = now.steady, signature
-        looked = look_at(self.place, release, now=now.wall)
+        self._begin_job(
+            lambda: look_at(self.place, release, now=now.wall), lambda looked: self._act(release, looked, now), now
+        )
+
+    def _act(self, seen: Release, looked: Looked, now: Moment) -> None:
+        """What follows from a look, if the release is still as it was when it began."""
+        release = read_release(self.place, seen.id)
+        if release.version != seen.version:
+            return
         said = "; ".join(looked.decision.because)
-        if looked.decision.action == "rollback":
-            if outage := self._outage(release, looked, now):
-                self._tell_once(f"{release.id}: an outage, no gate is read and nobody is blamed: {outage}")
-                return
-            evidence = {
-                "reason": "gate",
-                "text": said,
-                "gates": [verdict.gate for verdict in looked.failed],
-                "verdicts": [verdict.to_record() for verdict in looked.failed],
-                "severity": "hard" if any(each.severity == "hard" for each in looked.failed) else "soft",
-                "t_breach": self._breach(release, looked),
-            }
-            self._take_back(release, evidence, now)
+        if looked.outage:
+            self._tell_once(f"{release.id}: an outage, no gate is read and nobody is blamed: {looked.outage}")
+        elif looked.decision.action == "rollback":
+            self._take_back(release, failure_record(looked, "gate"), now)
+            self._breaches.append(lambda: note_breach(self.place, release, looked))
             halt_if_needed(self.place, count_by=rules_of(release).count_by, now=self.clocks.wall())
         elif looked.decision.action == "expire":
             self._take_back(release, {"reason": "insufficient_evidence", "text": said, "t_breach": None}, now)
-        elif looked.decision.action == "advance":
+        elif looked.decision.action == "advance" and not self._blind:
             self._step(release, now)
         if looked.decision.is_paused:
             self._tell_once(f"{release.id}: paused, the evidence cannot be trusted: {said}")
-
-    def _outage(self, release: Release, looked: Looked, now: Moment) -> str:
-        """What excuses a comparison that failed; one event that decides by itself is never excused."""
-        if release.state is not ReleaseState.CANARY or is_decided_by_an_event(looked.failed):
-            return ""
-        return shared_outage(self.place, release, looked.evidence, now=now.wall)
-
-    def _breach(self, release: Release, looked: Looked) -> float | None:
-        if release.state is not ReleaseState.CANARY:
-            return None
-        times = [breach_time(self.place, release, looked, verdict) for verdict in looked.failed]
-        return min((at for at in times if at is not None), default=None)
 
     def _step(self, release: Release, now: Moment) -> None:
         """Onward, where the rules let the controller do so or a person has approved it."""
@@ -246,17 +274,29 @@ class Controller:
         rules = rules_of(release)
         if now.wall - release.entered_at > seconds_of(rules.rollback_window):
             return
-        found = self._late.look(release, now, every=rules.look_seconds)
+        if self._job is None and self._late.is_due(release, now, every=rules.look_seconds):
+            self._begin_job(
+                lambda: self._late.look(release, now=now.wall),
+                lambda found: self._after_late_look(release, found, now),
+                now,
+            )
+
+    def _after_late_look(self, seen: Release, found: Found, now: Moment) -> None:
+        release = read_release(self.place, seen.id)
         for text in found.told:
             self._tell_once(text)
-        if found.evidence is not None:
-            if problem := self.checks.upstream(release, release.baseline_upstream):
-                self._tell_once(
-                    f"{release.id}: the previous '{release.baseline_upstream}' does not answer ({problem}); users get "
-                    "errors until it does, never the policy that is taken back"
-                )
-            self._take_back(release, found.evidence, now)
-            halt_if_needed(self.place, count_by=rules.count_by, now=self.clocks.wall())
+        if found.evidence is None or release.version != seen.version:
+            return
+        if problem := self.checks.upstream(release, release.baseline_upstream):
+            self._tell_once(
+                f"{release.id}: the previous '{release.baseline_upstream}' does not answer ({problem}); users get "
+                "errors until it does, never the policy that is taken back"
+            )
+        self._take_back(release, found.evidence, now)
+        if found.looked is not None:
+            looked = found.looked
+            self._breaches.append(lambda: note_breach(self.place, release, looked))
+        halt_if_needed(self.place, count_by=rules_of(release).count_by, now=self.clocks.wall())
 
     def _tell_drained(self, incident: Mapping[str, Any]) -> None:
         clocks = clocks_of(incident["record"])

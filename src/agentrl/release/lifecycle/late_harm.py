@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agentrl.release.lifecycle.looking import Signature, breach_time, look_back
+from agentrl.release.lifecycle.looking import Looked, Signature, failure_record, look_back
 from agentrl.release.lifecycle.monitors import watch_promoted
 from agentrl.release.lifecycle.sight import Moment
 from agentrl.release.place import ReleasePlace
@@ -20,6 +20,8 @@ class Found:
     evidence: Mapping[str, Any] | None = None
     """Of a rollback; None: nothing that asks for one."""
     told: tuple[str, ...] = ()
+    looked: Looked | None = None
+    """What failed, where it was a gate."""
 
 
 class LateHarm:
@@ -31,8 +33,8 @@ class LateHarm:
         self._looked: float | None = None
         self._seen: tuple[Signature, Signature] | None = None
 
-    def look(self, release: Release, now: Moment, *, every: float) -> Found:
-        """The canary's gates with the labels that have come since, then the monitors."""
+    def is_due(self, release: Release, now: Moment, *, every: float) -> bool:
+        """Whether something new has come, and it is time; harm is always in time."""
         if release.id != self._release_id:
             self._release_id, self._looked, self._seen = release.id, None, None
         seen = (
@@ -42,31 +44,21 @@ class LateHarm:
         has_harm = self._seen is not None and any(
             new.violations > old.violations for new, old in zip(seen, self._seen, strict=True)
         )
-        if not has_harm and self._looked is not None and now.steady - self._looked < every:
-            return Found()
-        self._looked = now.steady
-        if seen == self._seen:
-            return Found()
-        self._seen = seen
-        return self._gates(release, now) or self._monitors(release, now)
+        is_early = self._looked is not None and now.steady - self._looked < every
+        if seen == self._seen or (is_early and not has_harm):
+            return False
+        self._looked, self._seen = now.steady, seen
+        return True
 
-    def _gates(self, release: Release, now: Moment) -> Found | None:
-        looked = look_back(self.place, release, now=now.wall)
-        if not looked.failed:
-            return None
-        times = [breach_time(self.place, release, looked, verdict) for verdict in looked.failed]
-        return Found(
-            {
-                "reason": "late_label",
-                "text": "; ".join(looked.decision.because),
-                "gates": [verdict.gate for verdict in looked.failed],
-                "verdicts": [verdict.to_record() for verdict in looked.failed],
-                "t_breach": min((at for at in times if at is not None), default=None),
-            }
-        )
+    def look(self, release: Release, *, now: float) -> Found:
+        """The canary's gates with the labels that have come since, then the monitors."""
+        looked = look_back(self.place, release, now=now)
+        if looked.failed:
+            return Found(failure_record(looked, "late_label"), looked=looked)
+        return self._monitors(release, now)
 
-    def _monitors(self, release: Release, now: Moment) -> Found:
-        watched = watch_promoted(self.place, release, now=now.wall)
+    def _monitors(self, release: Release, now: float) -> Found:
+        watched = watch_promoted(self.place, release, now=now)
         if watched is None:
             return Found()
         told = tuple(alarm.text for alarm in watched.alarms)

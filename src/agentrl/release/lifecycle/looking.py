@@ -16,6 +16,7 @@ from agentrl.release.gates.judge import judge, judge_all
 from agentrl.release.gates.kept import keep_verdicts
 from agentrl.release.gates.look import Look
 from agentrl.release.gates.shown import shown_verdicts
+from agentrl.release.lifecycle.monitors import is_decided_by_an_event, shared_outage
 from agentrl.release.lifecycle.rules import rules_of
 from agentrl.release.lifecycle.verdicts import latest_verdicts
 from agentrl.release.place import ReleasePlace
@@ -33,6 +34,8 @@ class Looked:
     decision: Decision
     evidence: list[SessionEvidence]
     look: Look
+    outage: str = ""
+    """What excuses comparisons that failed: both arms are worse. One event that decides by itself is not excused."""
 
     @property
     def failed(self) -> list[Verdict]:
@@ -97,7 +100,52 @@ def look_at(place: ReleasePlace, release: Release, *, now: float) -> Looked:
     shortest = seconds_of(rules.min_canary) if release.state is ReleaseState.CANARY else 0.0
     gates = [gate for gate in rules.gates if stage in gate.stages]
     decision = decide(verdicts, waited_seconds=waited, gates=gates, min_seconds=shortest)
-    return Looked(verdicts, decision, evidence, look)
+    found = Looked(verdicts, decision, evidence, look)
+    if release.state is ReleaseState.CANARY and found.failed and not is_decided_by_an_event(found.failed):
+        return replace(found, outage=shared_outage(place, release, evidence, now=now))
+    return found
+
+
+def look_for_events(place: ReleasePlace, release: Release, *, now: float) -> Looked | None:
+    """Only what one event decides, of the sessions that have one: this takes milliseconds at any number of sessions.
+
+    None where nothing fails by it.
+    """
+    rules, stage = rules_of(release), str(release.state)
+    harmed = [
+        each
+        for each in live_evidence(
+            place.store, place.workflow, release.id, stage, since=release.evidence_since, only_harmed=True
+        )
+        if each.arm is Arm.CANDIDATE
+    ]
+    look = Look(
+        release_id=release.id,
+        stage=stage,
+        at=datetime.fromtimestamp(now, UTC),
+        look_no=next_look(place, release, stage),
+        share_percent=None,
+        started_at=max(release.entered_at, release.evidence_since),
+    )
+    gates = [gate for gate in rules.gates if stage in gate.stages and gate.unit == "session"]
+    verdicts = [judge(gate, harmed, look, gates=len(gates)) for gate in gates]
+    failed = [each for each in verdicts if each.verdict is Outcome.FAIL and is_decided_by_an_event([each])]
+    if not failed:
+        return None
+    keep_verdicts(place.store, failed)
+    return Looked(failed, decide(failed, waited_seconds=0.0), harmed, look)
+
+
+def failure_record(looked: Looked, reason: str) -> dict[str, Any]:
+    """Of a rollback, for the audit log and the incident; when the breach was is found out afterwards."""
+    return {
+        "reason": reason,
+        "text": "; ".join(looked.decision.because),
+        "gates": [verdict.gate for verdict in looked.failed],
+        "verdicts": [verdict.to_record() for verdict in looked.failed],
+        "severity": "hard" if any(each.severity == "hard" for each in looked.failed) else "soft",
+        "t_breach": None,
+    }
 
 
 def look_back(place: ReleasePlace, release: Release, *, now: float) -> Looked:
@@ -158,50 +206,6 @@ def share_began(place: ReleasePlace, release: Release) -> float:
         if row.kind == "share" or (row.kind == "transition" and row.record["to"] == "canary"):
             return float(row.at)
     return release.entered_at
-
-
-def breach_time(place: ReleasePlace, release: Release, looked: Looked, verdict: Verdict) -> float | None:
-    """When the first record came that makes a failed verdict true: the shortest prefix of the records that fails.
-
-    Records are taken in the order in which they came to be known: a session's end, or what was last told of it.
-    """
-    gate = next((each for each in rules_of(release).gates if each.name == verdict.gate), None)
-    if gate is None or not looked.evidence:
-        return None
-    known = _known_at(place, release)
-    ordered = sorted(looked.evidence, key=lambda each: (known.get(each.session_id, each.at), each.session_id, each.arm))
-    number = sum(str(looked.look.stage) in each.stages for each in rules_of(release).gates) or 1
-
-    def fails(length: int) -> bool:
-        return judge(gate, ordered[:length], looked.look, gates=number).verdict is Outcome.FAIL
-
-    low, high = 0, len(ordered)
-    if not fails(high):  # the split of the traffic is no single gate's
-        return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if fails(middle) else (middle, high)
-    last = ordered[high - 1]
-    return min(known.get(last.session_id, last.at), looked.look.seconds)
-
-
-def _known_at(place: ReleasePlace, release: Release) -> dict[str, float]:
-    table, told = tables.sessions.c, tables.feedback.c
-    with place.store.read() as connection:
-        closed = connection.execute(
-            select(table.session_id, func.max(table.closed_at))
-            .where(table.workflow == place.workflow, table.release_id == release.id, table.closed_at.is_not(None))
-            .group_by(table.session_id)
-        ).all()
-        said = connection.execute(
-            select(told.session_id, func.max(told.received_at))
-            .where(told.workflow == place.workflow, told.release_id == release.id)
-            .group_by(told.session_id)
-        ).all()
-    known = {row[0]: float(row[1]) for row in closed}
-    for session_id, at in said:
-        known[session_id] = max(known.get(session_id, 0.0), float(at))
-    return known
 
 
 def _assigned(place: ReleasePlace, release: Release, since: float) -> tuple[int, int]:
