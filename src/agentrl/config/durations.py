@@ -7,6 +7,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+from agentrl.config.section import BrokenRules, Problem
+
 PARTS = re.compile(r"P(?=\d|T\d)(?:(\d{1,4})D)?(?:T(?=\d)(?:(\d{1,5})H)?(?:(\d{1,6})M)?(?:(\d{1,8}(?:\.\d{1,6})?)S)?)?")
 SECONDS = (86400.0, 3600.0, 60.0, 1.0)
 
@@ -24,7 +26,10 @@ def seconds_of(duration: str) -> float:
 
 
 def _checked(duration: str) -> str:
-    seconds_of(duration)
+    try:
+        seconds_of(duration)
+    except ValueError as error:
+        raise BrokenRules([Problem((), str(error))]) from None
     return duration
 
 
