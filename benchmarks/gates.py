@@ -100,10 +100,16 @@ class Row:
     runs: int
 
 
-def played(
+def played(canaries: Canaries, rule: Rule, **how: Any) -> tuple[Any, Any]:
+    """[runs] look at which each canary was promoted and rolled back, `NEVER` where it was not; see `looked`."""
+    is_safe, is_harm = looked(canaries, rule, **how)
+    return first(is_safe), first(is_harm)
+
+
+def looked(
     canaries: Canaries, rule: Rule, *, margin: float, higher_is_better: bool = True, is_ratio: bool = False
 ) -> tuple[Any, Any]:
-    """[runs] look at which each canary was promoted and rolled back, `NEVER` where it was not.
+    """[runs, looks] whether the gate passes, and whether it fails, at every look.
 
     Args:
         margin: on the estimate's own scale: of a ratio that of the logarithm.
@@ -122,7 +128,7 @@ def played(
     with np.errstate(invalid="ignore"):
         is_safe = gain - rule.widths(rule.alpha_promote, *counts) * error > -margin
         is_harm = gain + rule.widths(rule.alpha_rollback, *counts) * error < (-margin if rule.is_soft else 0)
-    return first(is_safe), first(is_harm)
+    return is_safe, is_harm
 
 
 def first(is_true: Any) -> Any:
@@ -221,6 +227,7 @@ def cost_rows(runs: int) -> Iterator[Row]:
 
 def safety_rows(runs: int) -> Iterator[Row]:
     """Rare violations, margin 1 point: Newcombe's interval and the sequence, at the same looks."""
+    runs = max(1, runs // 2)  # counts are judged one by one
     for number, (own, other) in enumerate([(0.0, 0.0), (0.001, 0.001), (0.01, 0.01), (0.011, 0.001), (0.03, 0.001)]):
         canaries = rates(runs, EVERY_50, own, other, seed=90 + number)
         truth = f"{100 * own:g} % against {100 * other:g} %"

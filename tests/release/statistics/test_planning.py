@@ -1,4 +1,4 @@
-"""Planned sizes are those of the design's table, and the split and the mix are checked as they should be."""
+"""Planned sizes are those of the published tables, and what cannot be planned says why."""
 
 from __future__ import annotations
 

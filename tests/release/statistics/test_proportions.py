@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
-from agentrl.release.statistics.exact_sequences import exact_own_sequence, exact_sequence, rate_lower, rate_upper
+from agentrl.release.statistics.exact_sequences import (
+    exact_own_sequence,
+    exact_sequence,
+    harm_evidence,
+    rate_lower,
+    rate_upper,
+)
 from agentrl.release.statistics.proportions import clopper_pearson, mcnemar, newcombe, paired_difference
 
 TWO_SIDED = {"alpha_lower": 0.025, "alpha_upper": 0.025}
@@ -82,6 +90,14 @@ def test_pairs_as_published(counts: tuple[int, int, int, int], lower: float, upp
     assert (found.lower, found.upper) == pytest.approx((lower, upper), abs=1e-3)
 
 
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 200))
+def test_pairs_show_harm_only_where_the_exact_test_does(more: int, fewer: int, alike: int) -> None:
+    found = paired_difference(alike, more, fewer, alike // 3, **FIVE)
+    p_more, p_fewer = mcnemar(more, fewer)
+    assert p_more <= 0.05 or not found.is_above(0.0)
+    assert p_fewer <= 0.05 or not found.is_below(0.0)
+
+
 def test_pairs_cover_the_truth() -> None:
     rng = np.random.default_rng(1)
     chances, truth, missed = (0.7, 0.05, 0.1, 0.15), -0.05, 0
@@ -115,6 +131,31 @@ def test_none_of_n_is_excluded_from_above_as_often_as_it_says() -> None:
     n = next(n for n in range(1, 1000) if rate_upper(0, n, 0.05) < 0.01)  # the first look at which it is
     assert 299 <= n <= 370
     assert binom.pmf(0, n, 0.01) < 0.05
+
+
+@pytest.mark.parametrize(("share", "own"), [(0.05, 0.01), (0.5, 0.01), (0.05, 0.003)], ids=["5 %", "half", "safer"])
+def test_harm_is_rarely_found_where_there_is_none_at_any_look(share: float, own: float) -> None:
+    rng, crossed, runs = np.random.default_rng(4), 0, 300
+    for _ in range(runs):
+        is_candidate = rng.random(3000) < share
+        has_event = rng.random(3000) < np.where(is_candidate, own, 0.01)
+        n = is_candidate.cumsum()
+        x, y = (is_candidate & has_event).cumsum(), (~is_candidate & has_event).cumsum()
+        looks = np.flatnonzero(is_candidate & has_event)  # evidence only grows where the candidate has an event
+        crossed += any(
+            harm_evidence(int(x[at]), int(n[at]), int(y[at]), int(at + 1 - n[at]), share) >= math.log(20)
+            for at in looks.tolist()
+        )
+    assert crossed / runs < 0.05
+
+
+def test_harm_is_found_by_both_arms_before_their_bounds_part() -> None:
+    counts = (5, 200, 4, 3800)
+    alone = exact_sequence(*counts, alpha_lower=0.01, alpha_upper=0.05)
+    together = exact_sequence(*counts, alpha_lower=0.01, alpha_upper=0.05, share=0.05)
+    assert not alone.is_above(0.0)
+    assert together.is_above(0.0)
+    assert alone.upper == together.upper
 
 
 def test_arms_are_compared_through_a_bound_of_each() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from agentrl.release.statistics.group_sequential import group_sequential, look_boundaries, looks_due, spent_alpha
+from agentrl.release.statistics.group_sequential import group_sequential, look_boundaries, spent_alpha
 from agentrl.release.statistics.sequences import confidence_sequence, fixed_look, mixture_ratio, sequence_width
 from agentrl.release.statistics.sums import arm_sums, difference, log_ratio
 
@@ -66,11 +66,6 @@ def test_one_look_is_a_z_test_and_all_of_them_spend_alpha() -> None:
     walks = rng.normal(0, 0.5, (40_000, 4)).cumsum(1)
     left = float(np.mean((walks > np.array(look_boundaries(tuple(times), 0.05)) * np.sqrt(times)).any(1)))
     assert left == pytest.approx(0.05, abs=0.004)
-
-
-def test_looks_are_due_at_their_share_of_the_plan() -> None:
-    assert [looks_due(n, 400, 4) for n in (0, 99, 100, 399, 400, 9000)] == [0, 0, 1, 3, 4, 4]
-    assert looks_due(50, math.nan, 4) == 0
 
 
 def test_early_looks_ask_for_more_than_the_last() -> None:

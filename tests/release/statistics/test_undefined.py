@@ -22,9 +22,15 @@ from agentrl.release.statistics.sums import (
     difference,
     geo_ratio,
     log_ratio,
-    log_values,
     own_value,
 )
+
+
+def logs(values: np.ndarray) -> np.ndarray:
+    """NaN or infinite where there are none."""
+    with np.errstate(all="ignore"):
+        return np.log(values)
+
 
 SIDES = {"alpha_lower": 0.05, "alpha_upper": 0.05}
 GOOD = np.linspace(0.5, 1.5, 200)
@@ -39,7 +45,7 @@ BAD = {
 ESTIMATES: dict[str, Callable[[np.ndarray, np.ndarray], Estimate]] = {
     "difference": lambda a, b: difference(arm_sums(a), arm_sums(b)),
     "log_ratio": lambda a, b: log_ratio(arm_sums(a), arm_sums(b)),
-    "geo_ratio": lambda a, b: geo_ratio(arm_sums(log_values(a)), arm_sums(log_values(b))),
+    "geo_ratio": lambda a, b: geo_ratio(arm_sums(logs(a)), arm_sums(logs(b))),
     "own_value": lambda a, _: own_value(arm_sums(a)),
 }
 BOUNDS: dict[str, Callable[[Estimate], Bounds]] = {

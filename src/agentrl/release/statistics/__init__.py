@@ -7,7 +7,6 @@
     group_sequential.py  bounds that hold at a few looks, registered beforehand
     proportions.py       Newcombe, Clopper-Pearson, McNemar, paired differences: sane at 0 of n
     bootstrap.py         paired and unpaired resampling, seeded
-    design.py            sample-ratio mismatch, post-stratification
     planning.py          how many sessions a gate needs, and how many days
 
 What cannot be computed (nothing measured, NaN, a zero denominator, no variance) is never an exception and never a bound

@@ -92,17 +92,6 @@ def crossing_chances(times: Sequence[float], boundaries: Sequence[float], drift:
         walk.step(time, boundary)
 
 
-def looks_due(n_effective: float, planned_n: float, looks: int) -> int:
-    """How many of `looks` evenly spaced ones the data is enough for: look k is taken at k / looks of the plan.
-
-    Each is to be taken on the sessions up to that size alone, which makes it a function of the evidence and not of
-    when somebody looked.
-    """
-    if not (planned_n > 0 and n_effective > 0):
-        return 0
-    return min(looks, math.floor(looks * n_effective / planned_n + 1e-9))
-
-
 def group_sequential(
     estimate: Estimate,
     *,

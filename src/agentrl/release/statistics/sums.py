@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from agentrl.release.statistics.bounds import Floats, finite
+from agentrl.release.statistics.bounds import finite
 
 ROUNDING = 1e-13
 LARGEST = 1e100
@@ -118,19 +118,6 @@ def cluster_numbers(cluster: Sequence[str]) -> Any:
     return np.array([numbers.setdefault(name or index, len(numbers)) for index, name in enumerate(cluster)], np.int64)
 
 
-def log_values(values: ArrayLike, *, floor: float = 0.0) -> Any:
-    """[N] natural logarithms for a geometric mean; NaN, which `arm_sums` names, of what is not above 0.
-
-    Args:
-        floor: what is in [0, floor] counts as the floor, such as the clock's resolution.
-    """
-    raised = np.asarray(values, dtype=np.float64)
-    raised = np.where((raised >= 0) & (raised < floor), floor, raised)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logarithms: Floats = np.where(raised > 0, np.log(raised), np.nan)
-    return logarithms
-
-
 def ratio_and_variance(arm: ArmSums, *, event: float = 0.0) -> tuple[Any, Any]:
     """R and var R of an arm, element by element; NaN where they are undefined.
 
@@ -170,7 +157,7 @@ def log_ratio(candidate: ArmSums, baseline: ArmSums) -> Estimate:
 
 
 def geo_ratio(candidate: ArmSums, baseline: ArmSums) -> Estimate:
-    """log of the ratio of geometric means, from sums of `log_values`. Bounds made of it are of the ratio."""
+    """log of the ratio of geometric means, from sums of logarithms. Bounds made of it are of the ratio."""
     return _compared(candidate, baseline, "ratio", of_logarithms=True)
 
 
