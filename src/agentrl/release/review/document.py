@@ -42,7 +42,9 @@ class Document:
         lines = [printable(self.title)]
         for section in self.sections:
             lines += ["", section.title.upper()]
-            for part in section.parts:
+            for index, part in enumerate(section.parts):
+                if index and isinstance(section.parts[index - 1], Table):
+                    lines.append("")
                 lines += _text_rows(part) if isinstance(part, Table) else [printable(part)]
         return "\n".join(lines)
 
@@ -68,8 +70,9 @@ class Document:
 
 
 def _text_rows(part: Table) -> list[str]:
-    rows = [part.heads, *(tuple(printable(cell) for cell in row) for row in part.rows)]
-    widths = [max(len(row[index]) for row in rows) for index in range(len(part.heads))]
+    rows = [part.heads] if any(part.heads) else []
+    rows += [tuple(printable(cell) for cell in row) for row in part.rows]
+    widths = [max((len(row[index]) for row in rows), default=0) for index in range(len(part.heads))]
     told = []
     for row in rows:
         cells = [

@@ -44,7 +44,7 @@ def weekly_review(
         slope([each.cost_per_success_usd for each in figures], [each.cost_usd for each in draws]),
     )
     chosen = worst_sessions(served[week])
-    went_wrong = _incidents(store, workflow, since, until)
+    went_wrong = incidents_between(store, workflow, since, until)
     return {
         "format": FORMAT,
         "workflow": workflow,
@@ -91,7 +91,12 @@ def incident_hours(rows: Sequence[Mapping[str, Any]]) -> float | None:
     return None if None in hours else float(sum(hours))
 
 
-def _incidents(store: Store, workflow: str, since: float, until: float) -> list[dict[str, Any]]:
+def incidents_between(store: Store, workflow: str, since: float, until: float) -> list[dict[str, Any]]:
+    """Those that were opened in [since, until), in seconds since 1970.
+
+    Raises:
+        ReleaseError: the store cannot be read.
+    """
     columns = incidents.c
     wanted = select(incidents).where(
         columns.workflow == workflow, columns.opened_at >= since, columns.opened_at < until

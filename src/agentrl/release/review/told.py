@@ -87,7 +87,6 @@ def _worst(review: Mapping[str, Any]) -> list[str | Table]:
             who = [trace.get("human_override_kind"), trace.get("human_override_by"), trace.get("human_override_at")]
             override = " ".join([override, *(str(each) for each in who if each)])
         ended = " ".join(str(each) for each in (trace["outcome"], trace["stop_reason"], trace["failure_class"]) if each)
-        counts = ", ".join(number(trace[key], 0) for key in ("steps", "tool_calls", "tool_errors"))
         rows = [
             ("intent", trace["intent"] or "none given"),
             ("served", f"{trace['at']}, {trace['arm']}, {trace['channel']} {trace['release']}".rstrip()),
