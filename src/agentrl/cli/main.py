@@ -9,6 +9,7 @@ import typer
 from agentrl.cli.ablate import ablate
 from agentrl.cli.audit_verbs import audit_verbs
 from agentrl.cli.brief import brief
+from agentrl.cli.budget import budget
 from agentrl.cli.bundle import bundle
 from agentrl.cli.check import check
 from agentrl.cli.compare import compare
@@ -29,6 +30,7 @@ from agentrl.cli.pairs import pairs
 from agentrl.cli.plan import plan
 from agentrl.cli.probe import probe
 from agentrl.cli.release import release
+from agentrl.cli.review import review
 from agentrl.cli.reward_model import reward_model
 from agentrl.cli.rollouts import rollouts
 from agentrl.cli.sft import sft
@@ -61,6 +63,8 @@ for verb in (
     gate,
     gateway,
     brief,
+    review,
+    budget,
 ):
     app.command("eval" if verb is evaluate else None)(verb)
 app.add_typer(suite, name="suite")
