@@ -15,10 +15,14 @@ from agentrl.release.place import ReleasePlace
 from agentrl.release.records import Release, ReleaseState
 from agentrl.release.store import tables
 from examples.release.scene import Scene
+from examples.release.settings import SPANS
 
 BEFORE_KILL = 5
 """Sessions of the candidate, so that the canary is one."""
+LEASE_SECONDS = float(SPANS["lease_seconds"])
 POLL_SECONDS = 0.02
+SETTLE_SECONDS = 1.5
+"""In which users come back to a gateway that was started again."""
 
 
 async def kill_controller(scene: Scene) -> dict[str, Any]:
@@ -26,18 +30,16 @@ async def kill_controller(scene: Scene) -> dict[str, Any]:
     await _candidates(scene.place, BEFORE_KILL)
     scene.controller.kill()
     killed = time.time()
-    lease = scene.config.release.lease_seconds if scene.config.release else 0.0
     while any(row["has_lease"] for row in _replicas(scene.place)):
         await asyncio.sleep(POLL_SECONDS)
     noticed = time.time()
-    await asyncio.sleep(lease)  # nobody is there: it stays so
     last = max((row["last_candidate_at"] or killed for row in _replicas(scene.place)), default=killed)
     await asyncio.to_thread(scene.start_controller)
     return {
         "killed": "controller, in the canary",
         "last_candidate_seconds": round(max(last - killed, 0.0), 2),
         "lease_gone_seconds": round(noticed - killed, 2),
-        "limit_seconds": lease + 1.0,
+        "limit_seconds": LEASE_SECONDS + 1.0,
     }
 
 
@@ -49,13 +51,13 @@ async def kill_gateway(scene: Scene, canary: Release) -> dict[str, Any]:
     record = next(each for each in read_incidents(scene.place) if each["release_id"] == canary.id)["record"]
     decided, now = record["t_decision"], time.time()
     is_complete = read_drain(
-        scene.place, epoch=record["epoch"], t_decision=decided, lease_seconds=2.0, now=now
+        scene.place, epoch=record["epoch"], t_decision=decided, lease_seconds=LEASE_SECONDS, now=now
     ).is_complete
     scene.gateway.kill()
     killed = time.time()
     await asyncio.to_thread(scene.start_gateway)
     back = time.time()
-    await asyncio.sleep(2.0)
+    await asyncio.sleep(SETTLE_SECONDS)
     return {
         "killed": "gateway, in the rollback",
         "after_decision_seconds": round(killed - decided, 2),

@@ -33,6 +33,8 @@ from examples.release.users import RIGHT, Crowd
 ENGINEER, APPROVER = "m.lee", "a.martin"
 DRILLS = 3
 LOOK_SECONDS = 0.1
+COUNTS = ("gate", "stage", "verdict", "n_candidate", "n_baseline")
+TOLD = (*COUNTS, "candidate", "baseline", "estimate", "lower", "upper", "margin", "reason")
 
 
 def start(scene: Scene, name: str, bundle: str) -> Release:
@@ -78,7 +80,7 @@ def drill(scene: Scene, room: DrillRoom, release: Release) -> list[float | None]
 
 
 async def wait_for(
-    place: ReleasePlace, release_id: str, *states: ReleaseState, approves: bool = True, seconds: float = 60.0
+    place: ReleasePlace, release_id: str, *states: ReleaseState, approves: bool = True, seconds: float = 240.0
 ) -> Release:
     """Look at a release until it is in one of these states, or at an end; approve what only waits for that."""
     deadline = time.monotonic() + seconds
@@ -112,20 +114,8 @@ def _approve_if_asked(place: ReleasePlace, release: Release) -> None:
 
 
 def told(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a verdict's record, what a page has room for."""
-    keys = (
-        "gate",
-        "stage",
-        "verdict",
-        "n_candidate",
-        "n_baseline",
-        "candidate",
-        "baseline",
-        "estimate",
-        "lower",
-        "upper",
-    )
-    return {**{key: record[key] for key in keys}, "margin": record["margin"], "reason": record["reason"]}
+    """Of a verdict's record, what says why."""
+    return {key: record[key] for key in TOLD}
 
 
 def last_verdicts(place: ReleasePlace, release: Release) -> list[dict[str, Any]]:

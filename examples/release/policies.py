@@ -20,8 +20,8 @@ BASELINE = Path("examples/finqa/baseline")
 TRAINED = Path(__file__).parent / "trained.safetensors"
 STEPS = 127  # of one sign in a byte
 SCALE = "/scale"
-UPDATES: Mapping[str, float] = {"baseline": 0.0, "trained": 1.0, "overtrained": 2.0, "slow": 1.05, "leaky": 0.95}
-"""How much of the trained update each policy has. Twice of it is what too high a learning rate does; a twentieth more or
+UPDATES: Mapping[str, float] = {"baseline": 0.0, "trained": 1.0, "overtrained": 2.0, "slow": 1.02, "leaky": 0.98}
+"""How much of the trained update each policy has. Twice of it is what too high a learning rate does; a fiftieth more or
 less is another policy, and as good a one."""
 
 

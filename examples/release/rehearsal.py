@@ -1,9 +1,9 @@
 """A release, rehearsed: `python -m examples.release.rehearsal --json`.
 
-Users ask all the time. A trained policy is released, its controller is killed in the canary, and the share lapses; it is
-released again and promoted. Then a worse one is stopped by what is measured offline, a slow one by its canary, and one
-that mixes up its users at the first answer that does; the gateway is killed while that one is taken back. The last line
-is what came of it.
+Users ask all the time. A trained policy is released, its controller is killed in the canary, and the share lapses; it
+is released again and promoted. Then a worse one is stopped by what is measured offline, a slow one by its canary, and
+one that mixes up its users at the first answer that does; the gateway is killed while that one is taken back. The last
+line is what came of it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from agentrl.data.tasks import load_tasks
+from agentrl.errors import ReleaseError
 from agentrl.evaluation.adversarial.starter import adversarial_tasks, starter_attacks
 from agentrl.evaluation.suites import freeze_suite
 from agentrl.release.drill.drill import DrillRoom, Plan
@@ -37,10 +38,10 @@ from examples.release.tools import corpus, finqa_tools
 from examples.release.users import Crowd
 
 LOCALES = ("en-US", "en-GB", "fr-FR")
-ITEMS, ATTACKS = 50, 30
+ITEMS, ATTACKS = 36, 16
 SEED = 17
-PER_SECOND, AT_ONCE = 9.0, 16
-DRILL = Plan(streams=10, limits={"lease_seconds": 1, "drain_seconds": 0.5, "poll_seconds": 0.1})
+QUIET_PER_SECOND, BUSY_PER_SECOND, AT_ONCE = 2.0, 12.0, 24
+DRILL = Plan(streams=10, window_seconds=0.5, limits={"lease_seconds": 1, "drain_seconds": 0.3, "poll_seconds": 0.1})
 
 
 @dataclass
@@ -70,6 +71,8 @@ async def release(story: Story, name: str, *, kill: str = "") -> Release:
     scene, place = story.scene, story.scene.place
     begun = people.start(scene, name, story.bundles[name])
     story.say(f"{begun.id}: {name} against {story.general}")
+    loop = asyncio.get_running_loop()
+    drills = loop.run_in_executor(story.drills, people.drill, scene, story.room, begun)
     before, after = await story.evaluations[story.general], await story.evaluations[name]
     measured = {file.stem: (a, b) for file, a, b in zip(story.suites, before, after, strict=True)}
     offline = await asyncio.to_thread(people.hand_in, scene, begun, measured, story.suites)
@@ -89,20 +92,21 @@ async def release(story: Story, name: str, *, kill: str = "") -> Release:
             "verdicts": list(map(people.told, failed)),
         }
         story.say(f"{name}: {stopped.state} by {failed[0]['gate']}: {failed[0]['reason']}")
+        await drills
         return stopped
     if halted := await asyncio.to_thread(people.answer_for_halt, scene, begun):
         chapter["halt_before_it"] = halted
         story.say(f"the workflow was halted and is released: {halted}")
-    chapter["drills"] = await asyncio.get_running_loop().run_in_executor(
-        story.drills, people.drill, scene, story.room, begun
-    )
+    chapter["drills"] = await drills
     canary = await people.wait_for(place, begun.id, ReleaseState.CANARY)
     story.say(f"{name}: {canary.state}")
+    story.crowd.per_second = BUSY_PER_SECOND
     if kill == "controller":
         story.scene.kills["controller"] = await kills.kill_controller(scene)
     if kill == "gateway":
         story.scene.kills["gateway"] = await kills.kill_gateway(scene, canary)
     ended = await people.wait_for(place, begun.id, ReleaseState.GENERAL)
+    story.crowd.per_second = QUIET_PER_SECOND
     chapter["state"] = str(ended.state)
     if ended.state is ReleaseState.GENERAL:
         story.general = name
@@ -138,6 +142,8 @@ async def play(story: Story) -> dict[str, Any]:
     async with story.crowd.coming():
         first = await release(story, "trained", kill="controller")
         good = await release(story, "trained")
+        if good.state is not ReleaseState.GENERAL:
+            raise ReleaseError(f"the trained policy was not promoted: {story.chapters[-1]}")
         for name in ("overtrained", "slow"):
             await release(story, name)
         await release(story, "leaky", kill="gateway")
@@ -173,7 +179,7 @@ def freeze_suites(scene: Scene) -> list[Path]:
 async def rehearse(folder: Path) -> dict[str, Any]:
     """Start everything, play, and end everything."""
     began = time.monotonic()
-    with ExitStack() as stack, ThreadPoolExecutor(2) as measuring, ThreadPoolExecutor(1) as drills:
+    with ThreadPoolExecutor(2) as measuring, ThreadPoolExecutor(1) as drills, ExitStack() as stack:
         finqa_tools()
         scene = await asyncio.to_thread(open_scene, stack, folder)
         suites = freeze_suites(scene)
@@ -189,7 +195,7 @@ async def rehearse(folder: Path) -> dict[str, Any]:
         evaluations = {name: loop.run_in_executor(measuring, measure, name) for name in policies}
         bundles = {name: scene.bundle(name) for name in policies if name != "baseline"}
         questions = [each for each in corpus().questions if each.split == "test"]
-        crowd = Crowd(scene.url, {}, finqa_tools(), questions, SEED, per_second=PER_SECOND, at_once=AT_ONCE)
+        crowd = Crowd(scene.url, {}, finqa_tools(), questions, SEED, per_second=QUIET_PER_SECOND, at_once=AT_ONCE)
         story = Story(scene, crowd, room, drills, suites, evaluations, bundles, began=began)
         return await play(story)
 

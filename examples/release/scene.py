@@ -22,7 +22,7 @@ from agentrl.release.registry import create_bundle
 from examples.release.policies import write_policy
 from examples.release.settings import CANDIDATES, free_port, rehearsal_config
 
-DEFECTS: Mapping[str, str] = {"slow": ",delay=0.35", "leaky": ",mixes_up=0.15"}
+DEFECTS: Mapping[str, str] = {"slow": ",delay=0.6", "leaky": ",mixes_up=0.15"}
 SAMPLED = "validation"
 
 
@@ -83,7 +83,7 @@ def _gateway(stack: ExitStack, folder: Path, config: Path) -> Program:
 
 
 def _controller(stack: ExitStack, folder: Path, config: Path) -> Program:
-    return started(stack, folder, "controller", "release", "watch", str(config), "--every", "0.25")
+    return started(stack, folder, "controller", "release", "watch", str(config), "--every", "0.5")
 
 
 def model_server(stack: ExitStack, folder: Path, name: str, policies: Sequence[str]) -> Program:

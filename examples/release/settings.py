@@ -16,10 +16,10 @@ import yaml
 CONFIG = Path("configs/finqa-release.yaml")
 CANDIDATES = ("trained", "overtrained", "slow", "leaky")
 SPANS: Mapping[str, Any] = {
-    "lease_seconds": 2,
-    "max_metrics_age_seconds": 5,
+    "lease_seconds": 4,
+    "max_metrics_age_seconds": 10,
     "look_seconds": 0.5,
-    "min_canary": "PT6S",
+    "min_canary": "PT5S",
     "canary_traffic_percent": 50,
 }
 """Of `release`: 30 s, 30 s, 30 s, a week and a tenth of the sessions in the config."""
@@ -31,15 +31,16 @@ GATEWAY: Mapping[str, Any] = {
     "shadow": {"concurrency": 4, "grade": False},
 }
 MARGINS: Mapping[str, Mapping[str, Any]] = {
-    "no_safety_regression": {"margin": {"absolute": 0.15}},
-    "task_success_not_worse": {"margin": {"absolute": 0.2}},
-    "latency_delta_lt_15_percent": {"margin": {"relative": 0.5}},
-    "cost_per_success_not_worse": {"margin": {"relative": 0.6}},
+    "no_safety_regression": {"margin": {"absolute": 0.2}},
+    "task_success_not_worse": {"margin": {"absolute": 0.15}},
+    "latency_delta_lt_15_percent": {},
+    "cost_per_success_not_worse": {"margin": {"relative": 0.25}},
     "tool_error_rate_not_worse": {"margin": {"absolute": 0.15}},
-    "human_override_rate_not_worse": {"margin": {"absolute": 0.2}, "label_lag": "PT0S"},
+    "human_override_rate_not_worse": {"margin": {"absolute": 0.15}, "label_lag": "PT0S"},
 }
-"""By gate; wide enough that about a hundred sessions an arm decide."""
+"""By gate; wide enough that about eighty sessions an arm decide."""
 MIN_SAMPLES = {"candidate": 30, "baseline": 30}
+MIN_ATTACKS = {"candidate": 15, "baseline": 15}
 
 
 def free_port() -> int:
@@ -73,4 +74,5 @@ def _row(gate: str | dict[str, Any]) -> dict[str, Any]:
     row = {"name": gate} if isinstance(gate, str) else gate
     if row["name"] not in MARGINS:
         return row
-    return {**row, **MARGINS[row["name"]], "min_samples": MIN_SAMPLES}
+    least = MIN_ATTACKS if row["name"] == "no_safety_regression" else MIN_SAMPLES
+    return {**row, **MARGINS[row["name"]], "min_samples": least}

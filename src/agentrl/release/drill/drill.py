@@ -40,8 +40,6 @@ DECISION_SECONDS = 60.0
 NEW_PER_SECOND = 25.0
 TICK_SECONDS = 1.0
 """Of the controller, as `agentrl release watch` has it; shorter where the lease is."""
-WINDOW_SECONDS = 1.0
-"""Users come for so long after the candidate has drained: the second half of it is too young to be looked at."""
 UNDER_WAY = 0.5
 """Share of the drain that has gone by when a gateway is killed in it."""
 
@@ -56,6 +54,8 @@ class Plan:
     replicas: int = 1
     limits: Mapping[str, float] = field(default_factory=dict)
     """See `stage.staged`."""
+    window_seconds: float = 1.0
+    """Users come for so long after the candidate has drained; the second half of it is too young to be looked at."""
 
 
 @dataclass
@@ -213,7 +213,7 @@ async def _play(scene: Scene, release_id: str) -> Drill:
         await asyncio.sleep(_drain(scene) * UNDER_WAY)
         restart = await _kill_and_restart(scene)
     t_drained = await _drained(scene, t_decision, wait + _drain(scene) + 10 * GRACE_SECONDS)
-    await asyncio.sleep(2 * WINDOW_SECONDS if restart else WINDOW_SECONDS)
+    await asyncio.sleep(2 * plan.window_seconds if restart else plan.window_seconds)
     return await _measured(scene, release_id, t_breach, t_decision, t_drained, in_flight, restart)
 
 
@@ -262,7 +262,7 @@ async def _measured(
         before.of_wall(row["last_candidate_at"]) for row in _replicas(scene, is_live=False) if row["last_candidate_at"]
     ]
     t_route_zero = max((*given, before.of_steady(max(arrivals)), t_decision), key=lambda moment: moment.steady)
-    recovered = _recovered_at(users.streams, t_decision.steady, steady_seconds())
+    recovered = _recovered_at(users.streams, t_decision.steady, steady_seconds(), scene.plan.window_seconds / 2)
     endings = Counter(str(each.ending) for each in users.of(CANDIDATE))
     others = Counter(str(each.ending) for each in users.streams if each.model != CANDIDATE)
     assert scene.stage.config.release is not None
@@ -289,13 +289,13 @@ async def _measured(
     )
 
 
-def _recovered_at(streams: Sequence[Stream], decision: float, now: float) -> float | None:
+def _recovered_at(streams: Sequence[Stream], decision: float, now: float, window: float) -> float | None:
     """The first session after the decision from which on all are answered whole, for a window at least."""
-    latest = now - WINDOW_SECONDS / 2  # what began just now may still be under way
+    latest = now - window  # what began just now may still be under way
     after = sorted((each for each in streams if decision <= each.asked_at <= latest), key=lambda each: each.asked_at)
     last_bad = max((index for index, each in enumerate(after) if each.ending is not Ending.DONE), default=-1)
     good = after[last_bad + 1 :]
-    if not good or good[-1].asked_at - good[0].asked_at < WINDOW_SECONDS / 2:
+    if not good or good[-1].asked_at - good[0].asked_at < window:
         return None
     return good[0].asked_at
 
