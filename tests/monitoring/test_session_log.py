@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from agentrl.monitoring import session_log
+from agentrl.monitoring import genai, session_log
 from agentrl.monitoring.redaction import DROPPED
 from agentrl.monitoring.session_log import ReadSessions, SessionLog, forget, read_sessions, repair
-from agentrl.monitoring.session_record import session_record
+from agentrl.monitoring.session_record import SessionRecord, session_record
 from tests.monitoring.episodes import CONTEXT, answered
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -215,3 +217,13 @@ def test_files_that_are_links_are_not_repaired(tmp_path: Path) -> None:
     (folder / "2026-11-21-x.jsonl").symlink_to(outside)
     assert repair(folder) == []
     assert outside.read_text() == "no end of line"
+
+
+def test_the_page_on_observability_names_every_field_and_its_attributes() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "observability.md").read_text("utf-8")
+    table = page.partition("## Fields")[2].partition("## ")[0]
+    rows = {row.split("|")[1]: row.split("|")[3] for row in table.splitlines() if row.startswith("| `")}
+    shown = {name: names for fields, names in rows.items() for name in re.findall(r"`(\w+)`", fields)}
+    assert sorted(shown) == sorted(each.name for each in dataclasses.fields(SessionRecord))
+    for field, names in genai.SESSION.items():
+        assert [name for name in names if f"`{name}`" not in shown[field]] == []

@@ -224,7 +224,7 @@ class Gatherer:
         """Measurements whole, with every rollout: files that `agentrl eval` wrote, or `RUN@best`."""
         parts = []
         for source in sources:
-            found = find_evaluation(source)
+            found = _without_place(find_evaluation(source))
             with tempfile.TemporaryDirectory() as name:
                 path = Path(source)
                 if not path.is_file():
@@ -322,6 +322,15 @@ def _source_of(function: str) -> Path | None:
     except (ImportError, ValueError, AttributeError):
         return None
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+def _without_place(found: Evaluation) -> Evaluation:
+    """Where a run stands on this machine is no part of what it measured: elsewhere it is the same bundle."""
+    if "run" not in found.policy:
+        return found
+    run, at, which = found.name.rpartition(AT)
+    policy = {**found.policy, "run": Path(str(found.policy["run"])).name}
+    return replace(found, name=f"{Path(run).name}{at}{which}", policy=policy)
 
 
 def _label(found: Evaluation) -> str:
