@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from agentrl.errors import ReleaseError
 from agentrl.gateway.feedback import FeedbackEvent
 from agentrl.gateway.shadow import Shadow
 from agentrl.gateway.shadow import shadow as shadow_module
+from agentrl.gateway.shadow.copies import CopiedTurn
+from agentrl.gateway.shadow.rows import keep_copy
 from agentrl.gateway.turns import FinishedTurn
 from agentrl.gateway.upstream import UpstreamFailure
 from agentrl.release.evidence import live_evidence
@@ -112,6 +115,52 @@ async def test_a_full_queue_drops_and_counts_and_the_user_never_waits(store: Sto
     assert len(kept) == 102
     assert kept["s50"]["seconds"] is kept["s50"]["tool_calls"] is None  # it is told that nothing is known of it
     assert kept["s4"]["seconds"] is not None
+
+
+@in_loop
+async def test_a_few_endless_conversations_fill_the_queue_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shadow_module, "MAX_WAITING_CHARS", 1000)
+    shadow = make(store, Candidate(says("42")))
+    shadow.watch(finished(question="x" * 900))
+    shadow.watch(finished(question="y" * 200, session_id="s2"))
+    assert (shadow.waiting, shadow.counts.dropped) == (1, 1)
+    await shadowed(shadow)
+    shadow.watch(finished(question="z" * 900, session_id="s3"))  # the first has made room
+    assert shadow.waiting == 1
+
+
+@in_loop
+async def test_a_copy_that_is_lost_is_counted_and_the_worker_goes_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def bug(*_: Any, **__: Any) -> Any:
+        raise LookupError("a bug")
+
+    shadow = make(store, Candidate(says("42")), config=ShadowConfig(concurrency=1))
+    monkeypatch.setattr(shadow_module, "copied_turn", bug)
+    shadow.start()
+    shadow.watch(finished())
+    await shadow.drained()
+    monkeypatch.undo()
+    shadow.watch(finished(session_id="s2"))
+    await shadow.drained()
+    await shadow.aclose()
+    assert (shadow.counts.dropped, shadow.counts.copied) == (1, 1)
+    assert [row["seconds"] is None for row in rows(store)] == [True, False]
+
+
+def test_two_replicas_that_copy_turns_of_one_session_lose_none(store: Store) -> None:
+    put_baseline(store)
+    history = [{"role": "user", "content": "a?"}, {"role": "assistant", "content": "b"}]
+
+    def one(number: int) -> None:
+        copied = CopiedTurn(number=number, at=1000.0 + number, requests=1, tokens_in=1, tokens_out=1, seconds=1.0)
+        keep_copy(store, finished(earlier=history * number), copied)
+
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(one, range(1, 19)))
+    mine = rows(store)[1]
+    assert (mine["requests"], mine["seconds"], len(mine["shadow"]["turns"])) == (18, 18.0, 18)
 
 
 @in_loop

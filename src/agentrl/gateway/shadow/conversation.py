@@ -47,6 +47,12 @@ class UserTurn:
     settings: Mapping[str, Any] = field(repr=False)
     """All else of the request: tools, sampling, instructions."""
 
+    @property
+    def chars(self) -> int:
+        """About how long the conversation is."""
+        texts = [str(each.get("content") or "") for each in self.before]
+        return sum(map(len, texts)) + sum(len(str(each.output)) for each in self.trace) + len(self.answer)
+
     def body(self, model: str, more: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """A request of the copy; never streamed, never stored."""
         items = [*self.before, *more]

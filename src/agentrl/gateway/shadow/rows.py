@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from sqlalchemy import and_, select
+from sqlalchemy import and_, select, text
 
 from agentrl.gateway.sessions import CLOSED, FAILED
 from agentrl.gateway.shadow.copies import CopiedTurn
@@ -45,12 +46,9 @@ def keep_copy(
         *(sessions.c[name] == key[name] for name in ("workflow", "release_id", "session_id")),
     )
     with store.write() as connection:
-        rows = {
-            row["arm"]: row
-            for row in connection.execute(
-                select(sessions).where(of_session).order_by(sessions.c.arm).with_for_update()
-            ).mappings()
-        }
+        if not store.is_sqlite:  # a row that is not there yet cannot be locked: two replicas may both begin it
+            connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _lock(key)})
+        rows = {row["arm"]: row for row in connection.execute(select(sessions).where(of_session)).mappings()}
         mine, other = rows.get(Arm.CANDIDATE.value), rows.get(Arm.BASELINE.value)
         turns = dict((mine["shadow"] or {}).get("turns", {})) if mine else {}
         if len(turns) < MAX_TURNS or str(copied.number) in turns:
@@ -106,6 +104,12 @@ def mean_score(turns: Sequence[Mapping[str, Any]], key: str) -> float | None:
     """Of all turns; None where one has no score."""
     scores = [turn[key] for turn in turns]
     return None if None in scores or not scores else fmean(scores)
+
+
+def _lock(key: Mapping[str, str]) -> int:
+    """A number of PostgreSQL's advisory locks, 64 bits with a sign."""
+    digest = hashlib.sha256("/".join(key[name] for name in KEY).encode()).digest()
+    return int.from_bytes(digest[:8], signed=True)
 
 
 def _all_pass(turns: Iterable[Mapping[str, Any]], threshold: float) -> bool:

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 MAX_NOTED = 10_000
 """Dropped turns that wait to be noted in their sessions' rows; of more, only the number is known."""
+MAX_WAITING_CHARS = 64_000_000
+"""Of all conversations in the queue: a few hundred very long ones would take a gateway's memory."""
 Record = Callable[[Sequence[FeedbackEvent]], Awaitable[Any]]
 
 
@@ -79,7 +81,8 @@ class Shadow:
         self._grading, self._record, self._is_wanted = grading, record, is_wanted
         self._clock, self._wall = clock, wall
         self._queue: asyncio.Queue[tuple[FinishedTurn, UserTurn]] = asyncio.Queue(config.queue)
-        self._dropped: deque[tuple[FinishedTurn, UserTurn]] = deque(maxlen=MAX_NOTED)
+        self._waiting_chars = 0
+        self._dropped: deque[tuple[FinishedTurn, int]] = deque(maxlen=MAX_NOTED)
         self._workers: list[asyncio.Task[None]] = []
         self.counts = ShadowCounts()
 
@@ -126,18 +129,20 @@ class Shadow:
             return
         if asked is None:  # the baseline wants tools: the turn goes on
             return
-        try:
-            self._queue.put_nowait((turn, asked))
-        except asyncio.QueueFull:
+        if self._queue.full() or self._waiting_chars + asked.chars > MAX_WAITING_CHARS:
             self._drop(turn, asked)
+            return
+        self._waiting_chars += asked.chars
+        self._queue.put_nowait((turn, asked))
 
     def _drop(self, turn: FinishedTurn, asked: UserTurn) -> None:
         self.counts.dropped += 1
-        self._dropped.append((turn, asked))
+        self._dropped.append((replace(turn, request={}, reply={}), asked.number))  # what waits here may be many
 
     async def _work(self) -> None:
         while True:
             turn, asked = await self._queue.get()
+            self._waiting_chars -= asked.chars
             try:
                 await self._copy(turn, asked)
                 await self._note_dropped()
@@ -146,6 +151,7 @@ class Shadow:
                 raise
             except Exception:  # a worker that ends would leave the queue to fill up
                 logger.exception("shadow: a copy of session %s was lost", turn.session_id)
+                self._drop(turn, asked)
             finally:
                 self._queue.task_done()
 
@@ -188,8 +194,8 @@ class Shadow:
     async def _note_dropped(self) -> None:
         """A session with a turn that nobody copied is no whole evidence: its row says so."""
         while self._dropped:
-            turn, asked = self._dropped.popleft()
-            await self._keep(turn, CopiedTurn(number=asked.number, at=turn.at, is_dropped=True))
+            turn, number = self._dropped.popleft()
+            await self._keep(turn, CopiedTurn(number=number, at=turn.at, is_dropped=True))
 
     async def _tell_baseline(self, turn: FinishedTurn, copied: CopiedTurn, turns: list[dict[str, Any]]) -> None:
         """What the same grader says of the baseline, so that the pair is of one judge; a user's later word counts."""
