@@ -11,13 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentrl.gateway.errors import ApiError
-from agentrl.gateway.feedback import folded, read_event
+from agentrl.gateway.feedback import folded, merged, read_event
 from agentrl.release.place import ReleasePlace
 from tests.gateway.world import world
 
 NOW = 1_800_000_000.0
 ROW = {"arm": "baseline", "status": "closed", "fallbacks": 0, "model_cost_usd": 0.5, "unpriced": 0, "proposed_calls": 3}
 GOOD = {"event_id": "e", "session_id": "s", "kind": "outcome", "success": True}
+
+
+def columns_of(events: list[dict[str, Any]], **changed: Any) -> dict[str, Any]:
+    return folded({**ROW, **changed, "told": merged(None, events)})
+
 
 payloads: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "outcome": st.fixed_dictionaries({"success": st.booleans()}),
@@ -48,7 +53,10 @@ def event_rows(draw: st.DrawFn) -> list[dict[str, Any]]:
 def test_the_order_of_arrival_changes_nothing(events: list[dict[str, Any]], chance: random.Random) -> None:
     """F49"""
     other = chance.sample(events, len(events))
-    assert folded(ROW, other) == folded(ROW, events)
+    cut = chance.randint(0, len(events))
+    told = merged(merged(None, other[:cut]), other[cut:])
+    assert told == merged(None, events)
+    assert columns_of(events) == folded({**ROW, "told": told})
 
 
 def at(event_id: str, when: float, kind: str, **payload: Any) -> dict[str, Any]:
@@ -56,8 +64,7 @@ def at(event_id: str, when: float, kind: str, **payload: Any) -> dict[str, Any]:
 
 
 def test_the_later_one_counts_and_counts_add_up() -> None:
-    columns = folded(
-        ROW,
+    columns = columns_of(
         [
             at("2", 2.0, "outcome", success=False),
             at("1", 1.0, "outcome", success=True),
@@ -79,12 +86,12 @@ def test_the_later_one_counts_and_counts_add_up() -> None:
 
 
 def test_what_nobody_said_is_not_known() -> None:
-    columns = folded(ROW, [])
+    columns = columns_of([])
     unknown = ("success", "quality", "safety_violations", "tool_errors")
     assert [columns[name] for name in unknown] == [None] * 4
     assert "human_override" not in columns  # that is for the end of the window to say
     assert columns["cost_usd"] == 0.5
-    assert folded({**ROW, "unpriced": 1}, [at("1", 1.0, "cost", usd=1.0)])["cost_usd"] is None
+    assert columns_of([at("1", 1.0, "cost", usd=1.0)], unpriced=1)["cost_usd"] is None
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,8 @@ MAX_COUNT = 1_000_000
 FUTURE_SECONDS = 300.0
 """How far a client's clock may be ahead: a later event would outlast all corrections."""
 METRIC_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,79}")
+SUMMED = ("cost", "safety", "tool")
+NANO = 1_000_000_000
 COMMON = {"event_id", "session_id", "kind", "at"}
 
 
@@ -94,30 +96,47 @@ def read_event(body: Any, client: str, now: float) -> FeedbackEvent:
     )
 
 
-def folded(row: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The columns of a session that feedback decides, from all of its events, in any order.
+def merged(told: Mapping[str, Any] | None, events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What feedback says so far, and some more events: of each kind the latest, or the sum. In any order the same.
+
+    Each event must come once: whoever calls has just inserted it, in the transaction that keeps the result.
+
+    Args:
+        told: {"latest": {kind: {at, event_id, payload}}, "sums": {kind: {key: whole number}}}; None is nothing.
+        events: {kind, at, event_id, payload}.
+    """
+    latest = dict((told or {}).get("latest", {}))
+    sums = {kind: dict(values) for kind, values in (told or {}).get("sums", {}).items()}
+    for event in events:
+        kind, payload = event["kind"], event["payload"]
+        if kind in SUMMED:
+            known = sums.setdefault(kind, {})
+            for key, value in payload.items():
+                # dollars as whole billionths: sums of floats depend on the order
+                known[key] = known.get(key, 0) + (round(value * NANO) if key == "usd" else int(value))
+            continue
+        name = f"metric:{payload['name']}" if kind == "metric" else kind
+        before = latest.get(name)
+        if before is None or (event["at"], event["event_id"]) > (before["at"], before["event_id"]):
+            latest[name] = {"at": event["at"], "event_id": event["event_id"], "payload": dict(payload)}
+    return {"latest": latest, "sums": sums}
+
+
+def folded(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a session that feedback decides.
 
     An answer that broke off, or that the baseline gave as the candidate did not, is no success whatever is said later.
 
     Args:
-        row: of the table `sessions`.
-        events: rows of the table `feedback`; each counts once.
+        row: of the table `sessions`, with `told` as `merged` makes it.
     """
-    ordered = sorted(events, key=lambda event: (event["at"], event["event_id"]))
-    latest = {event["kind"]: event for event in ordered}
-    summed: dict[str, dict[str, float]] = {}
-    extra: dict[str, float] = {}
-    for event in ordered:
-        if event["kind"] in ("cost", "safety", "tool"):
-            sums = summed.setdefault(event["kind"], {})
-            for key, value in event["payload"].items():
-                sums[key] = sums.get(key, 0) + value
-        elif event["kind"] == "metric":
-            extra[event["payload"]["name"]] = event["payload"]["value"]
+    told = row["told"] or {}
+    latest, sums = told.get("latest", {}), told.get("sums", {})
+    extra = {name.partition(":")[2]: each["payload"]["value"] for name, each in latest.items() if ":" in name}
     outcome, grade, override = (latest.get(kind) for kind in ("outcome", "grade", "override"))
     is_fallen_back = row["arm"] == Arm.CANDIDATE.value and row["fallbacks"] > 0
     is_no_success = is_fallen_back or row["status"] in (ABORTED, FAILED)
-    safety, tool, cost = (summed.get(kind) for kind in ("safety", "tool", "cost"))
+    safety, tool, cost = (sums.get(kind) for kind in ("safety", "tool", "cost"))
     is_priced = row["model_cost_usd"] is not None and not row["unpriced"]
     columns: dict[str, Any] = {
         "success": False if is_no_success else outcome and outcome["payload"]["success"],
@@ -127,7 +146,7 @@ def folded(row: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> dict[
         "tool_calls": int(tool["calls"]) if tool else row["proposed_calls"],
         "tool_errors": int(tool.get("errors", 0)) if tool else None,
         "tool_infra_errors": int(tool.get("infra_errors", 0)) if tool else None,
-        "cost_usd": row["model_cost_usd"] + (cost["usd"] if cost else 0.0) if is_priced else None,
+        "cost_usd": row["model_cost_usd"] + (cost["usd"] / NANO if cost else 0.0) if is_priced else None,
         "extra": extra or None,
     }
     if override is not None:  # without one it is for the end of the window to say that there was none

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import Connection, bindparam, func, select, update
 
-from agentrl.gateway.feedback import FeedbackEvent, folded
+from agentrl.gateway.feedback import FeedbackEvent, folded, merged
 from agentrl.gateway.sessions import OPEN, Told, seen_by_users
 from agentrl.release.records import Arm
 from agentrl.release.store import Store
@@ -107,36 +107,40 @@ def write_events(
             is_new = place == 0 and event_id in inserted
             outcome: Became = "conflict" if not is_same else "recorded" if is_new else "duplicate"
             results[index] = Recorded(outcome, is_late)
-    touched = {new[event_id]["session_id"] for event_id in inserted}
-    settle(connection, [{key: rows[each][key] for key in KEY} for each in sorted(touched)])
+    heard: dict[str, list[dict[str, Any]]] = {}
+    for event_id in inserted:
+        heard.setdefault(new[event_id]["session_id"], []).append(new[event_id])
+    _write_folded(
+        connection, [dict(rows[each]) | {"told": merged(rows[each]["told"], heard[each])} for each in sorted(heard)]
+    )
     return [results[index] for index in range(len(events))]
 
 
 def settle(connection: Connection, keys: Sequence[dict[str, Any]]) -> None:
-    """Fold all events of sessions into their rows; of a copy in shadow nobody was told anything."""
+    """Decide again what feedback and the session's end say together; the caller has the rows locked."""
     for some in _slices(keys):
-        workflow = some[0]["workflow"]
         ids = {key["session_id"] for key in some}
         wanted = {tuple(key[name] for name in KEY) for key in some}
-        found = connection.execute(select(sessions).where(_within(sessions, workflow, ids))).mappings().all()
-        events: dict[tuple[str, str], list[Any]] = {}
-        for event in connection.execute(select(feedback).where(_within(feedback, workflow, ids))).mappings():
-            events.setdefault((event["release_id"], event["session_id"]), []).append(event)
-        updates = []
-        for row in found:
-            if tuple(row[name] for name in KEY) not in wanted:
-                continue
-            if row["channel"] == "shadow" and row["arm"] == Arm.CANDIDATE.value:  # its columns are the shadow's own
-                continue
-            said = events.get((row["release_id"], row["session_id"]), [])
-            columns = {name: row[name] for name in OVERRIDE} | folded(dict(row), said) | {"recorded_at": None}
-            updates.append({f"the_{name}": row[name] for name in KEY} | columns)
-        if updates:
-            where = [sessions.c[name] == bindparam(f"the_{name}") for name in KEY]
-            names = [name for name in updates[0] if not name.startswith("the_")]
-            connection.execute(
-                update(sessions).where(*where).values({name: bindparam(name) for name in names}), updates
-            )
+        found = connection.execute(select(sessions).where(_within(sessions, some[0]["workflow"], ids))).mappings().all()
+        rows = [dict(row) for row in found if tuple(row[name] for name in KEY) in wanted]
+        _write_folded(connection, [row for row in rows if not _is_copy(row)])
+
+
+def _is_copy(row: Mapping[str, Any]) -> bool:
+    """Of a candidate in shadow: nobody was told anything of it, its columns are the shadow's own."""
+    return row["channel"] == "shadow" and row["arm"] == Arm.CANDIDATE.value
+
+
+def _write_folded(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    updates = []
+    for row in rows:
+        columns = {name: row[name] for name in OVERRIDE} | folded(row) | {"told": row["told"], "recorded_at": None}
+        updates.append({f"the_{name}": row[name] for name in KEY} | columns)
+    where = [sessions.c[name] == bindparam(f"the_{name}") for name in KEY]
+    names = [name for name in updates[0] if not name.startswith("the_")]
+    connection.execute(update(sessions).where(*where).values({name: bindparam(name) for name in names}), updates)
 
 
 OVERRIDE = ("human_override", "human_override_kind", "human_override_by", "human_override_at")

@@ -136,6 +136,7 @@ sessions = Table(
     Column("extra", JSON),
     Column("record", JSON),  # the session's SessionRecord, once it is closed
     Column("shadow", JSON),  # of a candidate in shadow: what came of each copied turn, which its columns are made of
+    Column("told", JSON),  # all feedback so far, folded: see gateway/feedback.py
     Column("recorded_at", Float),  # when it was written to the session log as it is now; null: it changed, or is open
 )
 Index("sessions_by_time", sessions.c.workflow, sessions.c.release_id, sessions.c.assigned_at)
