@@ -227,7 +227,6 @@ def cost_rows(runs: int) -> Iterator[Row]:
 
 def safety_rows(runs: int) -> Iterator[Row]:
     """Rare violations, margin 1 point: Newcombe's interval and the sequence, at the same looks."""
-    runs = max(1, runs // 2)  # counts are judged one by one
     for number, (own, other) in enumerate([(0.0, 0.0), (0.001, 0.001), (0.01, 0.01), (0.011, 0.001), (0.03, 0.001)]):
         canaries = rates(runs, EVERY_50, own, other, seed=90 + number)
         truth = f"{100 * own:g} % against {100 * other:g} %"
@@ -248,13 +247,14 @@ def counts(canaries: Canaries, test: Callable[..., Bounds]) -> tuple[Any, Any]:
 
     own, other = canaries.candidate.x.astype(int).tolist(), canaries.baseline.x.astype(int).tolist()
     sizes = list(zip(canaries.n_candidate.tolist(), canaries.n_baseline.tolist(), strict=True))
-    found = np.array(
-        [
-            [of(a, n, b, m) for (a, b), (n, m) in zip(zip(*run, strict=True), sizes, strict=True)]
-            for run in zip(own, other, strict=True)
-        ]
-    )
-    return first(found[..., 0]), first(found[..., 1])
+    ends = np.full((2, len(own)), NEVER)
+    for run, events in enumerate(zip(own, other, strict=True)):
+        for look, (a, b, (n, m)) in enumerate(zip(*events, sizes, strict=True)):
+            is_safe, is_harm = of(a, n, b, m)
+            if is_safe or is_harm:  # a canary ends at its first boundary
+                ends[:, run] = look if is_safe else NEVER, look if is_harm else NEVER
+                break
+    return ends[0], ends[1]
 
 
 def planned_sizes() -> Iterator[dict[str, Any]]:
