@@ -228,6 +228,10 @@ def test_a_suite_that_was_trained_on_is_refused(toy: Path, api: ScriptedApi) -> 
     result = run_api(api, "--suite", "toy.json")
     assert (result.exit_code, api.bodies) == (2, [])
     assert "3 tasks of suite toy and train share ids" in result.stderr
+    allowed = run_api(api, "--suite", "toy.json", "--samples", "1", "--allow-contamination", out="known.json")
+    assert allowed.exit_code == 0
+    assert "was trained on, so it measures memory: 3 tasks of suite toy and train share ids" in allowed.stderr
+    assert "share ids" in read_evaluation(toy / "known.json").selection["contamination"][0]
     (toy / "train.jsonl").unlink()  # then nobody can tell
     assert run_api(api, "--suite", "toy.json", "--samples", "1").exit_code == 0
 

@@ -37,6 +37,12 @@ Samples = Annotated[int | None, typer.Option(min=1, help="Rollouts an item.  [de
 Items = Annotated[int | None, typer.Option(min=1, help="Only the first so many items.  [default: the config's]")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the sampling.  [default: the config's]")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an evaluation that is there.")]
+AllowContamination = Annotated[
+    bool,
+    typer.Option(
+        "--allow-contamination", help="Measure on a suite that shares tasks with the training data; the file says so."
+    ),
+]
 
 # figure, label, unit
 ROWS = (
@@ -77,6 +83,7 @@ def evaluate(
     items: Items = None,
     seed: Seed = None,
     force: Force = False,
+    allow_contamination: AllowContamination = False,
     overrides: Set = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
@@ -105,7 +112,13 @@ def evaluate(
         keep.unlink(missing_ok=True)
     try:
         options = EvalOptions(
-            split=split or "validation", suite=suite, tags=tuple(tag), samples=samples, items=items, seed=seed
+            split=split or "validation",
+            suite=suite,
+            tags=tuple(tag),
+            samples=samples,
+            items=items,
+            seed=seed,
+            allow_contamination=allow_contamination,
         )
         found = evaluate_policy(resolved, policy=source, options=options, reporter=reporter, keep=keep)
     except (KeyboardInterrupt, TrainingStopped):
@@ -121,6 +134,8 @@ def evaluate(
     except OSError as error:
         raise ConfigError(f"--out {out}: cannot be written ({error.strerror or error})") from error
     figures, attacks = policy_figures(found), attack_figures(found.rollouts)
+    for problem in found.selection.get("contamination", ()):
+        print(f"was trained on, so it measures memory: {printable(problem)}", file=sys.stderr)
     if as_json:
         record = {"out": str(out), **_record(found, figures), "attacks": [each.as_dict() for each in attacks]}
         print(to_json(record, indent=2))

@@ -50,7 +50,7 @@ def refuse_contamination(
         lines = "".join(f"\n- {problem}" for problem in problems)
         raise ConfigError(
             f"suite {suite.name}: was trained on, so it measures memory; take what is named out of the training data, "
-            f"or out of the suite:{lines}"
+            f"or out of the suite (--allow-contamination measures all the same, and says so in the file):{lines}"
         )
 
 

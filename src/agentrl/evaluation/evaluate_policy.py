@@ -13,7 +13,7 @@ from agentrl.errors import ConfigError
 from agentrl.evaluation.adversarial import is_adversarial
 from agentrl.evaluation.adversarial.grader import AttackGrader
 from agentrl.evaluation.adversarial.planted_toolbox import PlantedToolbox
-from agentrl.evaluation.contamination import refuse_contamination
+from agentrl.evaluation.contamination import contamination, refuse_contamination
 from agentrl.evaluation.contender import BASELINE, Contender, PolicySource, with_contender
 from agentrl.evaluation.evaluation_files import Evaluation
 from agentrl.evaluation.partial import Partial
@@ -41,6 +41,8 @@ class EvalOptions:
     """The first so many; None is all, of validation `evaluation.validation_items`."""
     seed: int | None = None
     """None is the config's: then two policies draw the same numbers, which makes their comparison sharper."""
+    allow_contamination: bool = False
+    """Measure on a suite all the same that shares tasks or attacks with the training data; the evaluation says so."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,10 @@ def choose(config: RunConfig, options: EvalOptions) -> Chosen:
         ConfigError: there are none.
     """
     evaluation, suite, limit = config.evaluation, None, options.items
+    shared: list[str] = []
     if options.suite is not None:
         suite = read_suite(options.suite)
-        _refuse_trained_on(config, suite)
+        shared = _trained_on(config, suite, is_allowed=options.allow_contamination)
         split, splits, tasks = suite.split, suite.splits, suite.tasks
     else:
         if options.split not in SPLITS:
@@ -116,24 +119,28 @@ def choose(config: RunConfig, options: EvalOptions) -> Chosen:
             "tags": options.tags,
             "tags_looked_at": looked_at,
             "suite": suite and suite.identity(),
+            **({"contamination": shared} if shared else {}),
         },
     )
 
 
-def _refuse_trained_on(config: RunConfig, suite: Suite) -> None:
+def _trained_on(config: RunConfig, suite: Suite, *, is_allowed: bool) -> list[str]:
     """What a policy of this config was trained on proves nothing when it is measured; a suite of train tasks says so.
 
     Raises:
-        ConfigError: suite and training tasks share a task, a question or a document.
+        ConfigError: suite and training tasks share a task, a question, a document or an attack, and it is not allowed.
     """
     if suite.split == "train":
-        return
+        return []
     try:
         train = load_tasks(training_sections(config).data).train
     except ConfigError as error:  # a suite outlives the data that it was taken from
         logger.warning("suite %s: not held against the config's training tasks: %s", suite.name, error)
-        return
-    refuse_contamination(suite, train)
+        return []
+    if not is_allowed:
+        refuse_contamination(suite, train)
+        return []
+    return contamination(suite, train)
 
 
 async def _measure(contender: Contender, chosen: Chosen, reporter: Reporter, keep: Path | None) -> Evaluation:
