@@ -21,8 +21,8 @@ TYPES_OF: dict[str, tuple[ArgumentType, ...]] = {
 }
 
 
-class ArgumentScope(Section):
-    """Bounds of one argument. All that are given have to hold."""
+class ValueScope(Section):
+    """Bounds of one value. All that are given have to hold."""
 
     type: ArgumentType | None = Field(
         default=None, description="Of its JSON value; null is any that the other keys allow. An integer is a number."
@@ -38,15 +38,12 @@ class ArgumentScope(Section):
     max_length: Count | None = Field(default=None, description="Most characters of a text.")
     minimum: float | None = Field(default=None, description="Least number, itself allowed.")
     maximum: float | None = Field(default=None, description="Greatest number, itself allowed.")
-    max_items: Count | None = Field(default=None, description="Most elements of a list.")
-    items: ArgumentScope | None = Field(default=None, description="Bounds of every element of a list.")
-    required: bool = Field(default=False, description="Whether a call without it is out of scope.")
 
     def problems(self) -> Iterator[Problem]:
         for key, types in TYPES_OF.items():
-            if getattr(self, key) is not None and self.type not in (None, *types):
+            if getattr(self, key, None) is not None and self.type not in (None, *types):
                 yield Problem((key,), f"found with type: {self.type}; allowed with {' or '.join(types)}")
-        kinds = {TYPES_OF[key] for key in TYPES_OF if getattr(self, key) is not None}
+        kinds = {TYPES_OF[key] for key in TYPES_OF if getattr(self, key, None) is not None}
         if len(kinds) > 1:
             yield Problem((), "found bounds of texts, numbers and lists together; allowed: those of one type")
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
@@ -60,6 +57,14 @@ class ArgumentScope(Section):
                 )
         if self.enum == ():
             yield Problem(("enum",), "found no value; allowed: at least one, or `decision: deny`")
+
+
+class ArgumentScope(ValueScope):
+    """Bounds of one argument."""
+
+    max_items: Count | None = Field(default=None, description="Most elements of a list.")
+    items: ValueScope | None = Field(default=None, description="Bounds of every element of a list.")
+    required: bool = Field(default=False, description="Whether a call without it is out of scope.")
 
 
 class ToolRule(Section):

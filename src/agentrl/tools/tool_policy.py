@@ -18,7 +18,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from agentrl.config.tool_policy import ArgumentScope, ToolPolicyConfig, ToolRule, Word, matches, pattern_of
+from agentrl.config.tool_policy import (
+    ArgumentScope,
+    ToolPolicyConfig,
+    ToolRule,
+    ValueScope,
+    Word,
+    matches,
+    pattern_of,
+)
 from agentrl.printable import printable
 from agentrl.strict_json import strict_json
 
@@ -156,7 +164,7 @@ def _others(arguments: Mapping[str, Any], named: tuple[str, ...], prefix: str = 
             yield name
 
 
-def _problem(scope: ArgumentScope, value: Any) -> str:
+def _problem(scope: ValueScope, value: Any) -> str:
     """What is wrong with a value; empty where it is in scope."""
     if scope.type is not None and not _is_of(scope.type, value):
         return f"must be of type {scope.type}"
@@ -176,7 +184,7 @@ def _problem(scope: ArgumentScope, value: Any) -> str:
             return f"must have at most {scope.max_length} characters"
         if scope.pattern is not None and not matches(_compiled(scope.pattern), value):
             return "has a form that is not allowed"
-    if scope.max_items is not None or scope.items is not None:
+    if isinstance(scope, ArgumentScope) and (scope.max_items is not None or scope.items is not None):
         if not isinstance(value, list):
             return "must be a list"
         if scope.max_items is not None and len(value) > scope.max_items:
