@@ -11,6 +11,7 @@ from agentrl.release.gates.bounds_of import Sides, bounds_of
 from agentrl.release.gates.look import Look
 from agentrl.release.gates.mix import adjusted_estimate
 from agentrl.release.gates.plain_statistics import plain_statistic
+from agentrl.release.gates.planned import needed
 from agentrl.release.gates.words import shown_change, shown_value
 from agentrl.release.records import Outcome
 from agentrl.release.statistics.bounds import Bounds, too_few
@@ -82,6 +83,8 @@ def of_arms(gate: GateConfig, arms: Arms, look: Look, gates: int) -> Found:
         outcome, reason = Outcome.INCONCLUSIVE, bounds.reason or "no bounds"
     else:
         outcome, reason = _held_against(gate, bounds, used)
+    if outcome is Outcome.INCONCLUSIVE and bounds.is_defined and (size := _planned(gate, look, share)):
+        reason = f"{reason}; planned for {size}"
     if len(used.candidate) < len(arms.candidate):
         reason = f"{reason}; read at {len(used.candidate)} of {len(arms.candidate)} sessions of the candidate"
     return Found(
@@ -93,6 +96,16 @@ def of_arms(gate: GateConfig, arms: Arms, look: Look, gates: int) -> Found:
         test=bounds.method,
         adjusted=adjusted_estimate(gate, used) if bounds.is_defined else None,
     )
+
+
+def _planned(gate: GateConfig, look: Look, share: float | None) -> str:
+    """How many sessions the row was planned for here; empty where that is not known."""
+    if look.stage not in gate.stages:
+        return ""
+    found = needed(gate, look.stage, share=0.5 if share is None else share)
+    if found is None or found.candidate is None:
+        return ""
+    return f"about {found.candidate} {'pairs' if found.is_paired else 'sessions of the candidate'}"
 
 
 def margin_of(gate: GateConfig) -> float | None:
