@@ -26,19 +26,22 @@ class Density:
     """Of a part of a bundle, such as graders."""
     reasons: int
     name_chars: int
+    version_chars: int
+    """Of the name and version of a part of a bundle."""
     text_chars: int
     points: float
     """Size of the type; never below 7.5."""
 
 
 LEVELS = (
-    Density(18, 6, 8, 4, 3, 5, 6, 3, 4, 64, 150, 8.6),
-    Density(18, 6, 8, 4, 3, 5, 6, 3, 4, 64, 150, 8.1),
-    Density(16, 5, 6, 3, 3, 4, 5, 2, 3, 56, 110, 7.8),
-    Density(13, 4, 5, 2, 2, 3, 4, 2, 2, 44, 90, 7.6),
-    Density(11, 4, 4, 2, 2, 3, 3, 1, 2, 36, 70, 7.5),
-    Density(9, 3, 3, 1, 1, 2, 2, 1, 1, 30, 54, 7.5),
-    Density(7, 3, 2, 1, 1, 2, 1, 1, 1, 24, 40, 7.5),
+    Density(18, 6, 8, 4, 3, 5, 6, 3, 4, 64, 34, 150, 8.6),
+    Density(18, 6, 8, 4, 3, 5, 6, 3, 4, 64, 34, 150, 8.1),
+    Density(16, 5, 6, 3, 3, 4, 5, 2, 3, 56, 30, 110, 7.8),
+    Density(13, 4, 5, 2, 2, 3, 4, 1, 2, 44, 26, 90, 7.6),
+    Density(11, 4, 4, 2, 2, 3, 3, 1, 2, 36, 20, 70, 7.5),
+    Density(9, 3, 3, 1, 1, 2, 2, 1, 1, 30, 16, 54, 7.5),
+    Density(7, 3, 2, 1, 1, 2, 1, 1, 1, 24, 12, 40, 7.5),
+    Density(6, 2, 1, 1, 1, 1, 1, 1, 1, 20, 10, 30, 7.5),
 )
 """Tried in this order until everything fits on one page."""
 URGENCY = {"fail": 0, "invalid": 1, "inconclusive": 2, "missing": 3, "pass": 4}

@@ -110,22 +110,24 @@ class Words:
 
     def more(self, left: int) -> Markup:
         """How many rows are left out; nothing where none is."""
-        if not left:
-            return Markup()
+        return self.cut("more", left) if left else Markup()
+
+    def cut(self, key: str, left: int) -> Markup:
+        """A number of what is left out, in these words; it is counted on the page and of no record."""
         count = Markup('<data class="cut" value="{}">{}</data>').format(left, self.locale.number(left, 0))
-        return Markup('<span class="more">{}</span>').format(self.locale.say("more", n=count))
+        return Markup('<span class="more">{}</span>').format(self.locale.say(key, n=count))
 
     def versions(self, labels: Sequence[Mapping[str, str]]) -> Markup:
         """Parts of a bundle by name, version and digest."""
         shown, left = head(labels, self.density.versions)
         parts = [
             Markup("{} {}").format(
-                self.name(" ".join(filter(None, (label["name"], label["version"]))), 34),
+                self.name(" ".join(filter(None, (label["name"], label["version"]))), self.density.version_chars),
                 Markup('<code class="id">{}</code>').format(visible(label["digest"][:8])),
             )
             for label in shown
         ]
-        told = Markup(", ").join([*parts, self.more(left)] if left else parts)
+        told = Markup(", ").join([*parts, self.cut("plus", left)] if left else parts)
         return told or Markup("{}").format(self.locale.word("change.none"))
 
     def sentence(self, key: str, header: Mapping[str, Any]) -> Markup:
