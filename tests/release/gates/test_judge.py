@@ -240,22 +240,31 @@ def test_labels_that_are_too_young_do_not_count_and_are_told() -> None:
     assert "2000 sessions (1000 of the candidate) are younger than PT24H" in verdict.reason
 
 
-def test_too_much_that_is_missing_decides_nothing_and_says_so() -> None:
-    def told(share: float) -> Any:
-        evidence = both(2000)
-        lost = [each.arm is CANDIDATE and index % 100 < 100 * share for index, each in enumerate(evidence)]
-        return judge(
-            row(),
-            [replace(each, success=None) if gone else each for each, gone in zip(evidence, lost, strict=True)],
-            look(),
-        )
+def lost(share: float, *arms: Arm, n: int = 2000) -> list[SessionEvidence]:
+    """Equal arms, of which some lost the outcome of a share of their sessions."""
+    return [
+        replace(each, success=None) if each.arm in arms and index % 100 < 100 * share else each
+        for index, each in enumerate(both(n))
+    ]
 
-    few, many = told(0.1), told(0.5)
+
+def test_too_much_that_is_missing_decides_nothing_and_says_so() -> None:
+    few, many = judge(row(), lost(0.1, *Arm), look()), judge(row(), lost(0.5, *Arm), look())
 
     assert few.verdict is Outcome.PASS
     assert "200 of the candidate's 2000 sessions are without task_success" in few.reason
     assert many.verdict is Outcome.INCONCLUSIVE
     assert "at most 20% may be" in many.reason
+
+
+def test_arms_that_lose_different_shares_are_not_compared() -> None:
+    """Else a candidate that breaks before anybody can grade it would be judged by what it did not break."""
+    unlike = judge(row(), lost(0.15, CANDIDATE), look())
+    nearly = judge(row(), lost(0.03, CANDIDATE), look())
+
+    assert unlike.verdict is Outcome.INCONCLUSIVE
+    assert "15% of the candidate's and 0% of the baseline's sessions are without task_success" in unlike.reason
+    assert nearly.verdict is Outcome.PASS
 
 
 def test_without_data_a_row_may_fail_but_never_pass() -> None:

@@ -11,6 +11,10 @@ from agentrl.config.release import GateConfig
 from agentrl.release.gates.look import Look
 from agentrl.release.gates.metrics import Parts, reading_of
 from agentrl.release.records import Arm, SessionEvidence
+from agentrl.release.statistics.proportions import newcombe
+
+UNLIKE_ALPHA = 0.0005
+"""Of each side, with which the arms are shown to lose different shares of their sessions."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,19 @@ def _missing(
             return f"{share}, at most {gate.max_missing:.0%} may be", []
         if lost[arm]:
             told.append(share)
-    return "", told
+    sizes = {arm: len(sides[arm]) for arm in Arm}
+    return ("" if gate.compare == "absolute" else _unlike(gate, lost, sizes)), told
+
+
+def _unlike(gate: GateConfig, lost: Mapping[Arm, int], sizes: Mapping[Arm, int]) -> str:
+    """Why the arms cannot be compared: one lost far more sessions, and those that broke may be those that are missing."""
+    alpha = {"alpha_lower": UNLIKE_ALPHA, "alpha_upper": UNLIKE_ALPHA}
+    found = newcombe(lost[Arm.CANDIDATE], sizes[Arm.CANDIDATE], lost[Arm.BASELINE], sizes[Arm.BASELINE], **alpha)
+    allowed = gate.max_missing / 4
+    if not (found.is_above(allowed) or found.is_below(-allowed)):
+        return ""
+    shares = " and ".join(f"{lost[arm] / sizes[arm]:.0%} of the {arm}'s" for arm in (Arm.CANDIDATE, Arm.BASELINE))
+    return f"{shares} sessions are without {gate.metric}: what is missing is not alike on both arms"
 
 
 def _outage(gate: GateConfig, evidence: Sequence[SessionEvidence]) -> str:
