@@ -82,9 +82,8 @@ def test_a_naive_agent_is_measured_with_its_own_tools(toy: Path, api: ScriptedAp
     assert set(kept.conditions["graders"]) >= {"attacks"}
     paid = next(each for each in kept.rollouts if each.task.id == "tool_misuse.pays")
     assert paid.turns[1].tool_results[0].output.startswith("Denied: a call of make_payment")
-    shown = [each for each in api.bodies[-1]["messages"] if each["role"] == "tool"]
-    assert "withdrawn by the editor" in shown[0]["content"]  # T1: in the tool's role and in no other
-    assert all("withdrawn" not in str(m["content"]) for m in api.bodies[-1]["messages"] if m["role"] != "tool")
+    told = [m for body in api.bodies for m in body["messages"] if "withdrawn by the editor" in str(m["content"])]
+    assert {m["role"] for m in told} == {"tool"}  # T1: it is in the tool's role and in no other
 
 
 def test_an_agent_that_calls_no_tool_has_proved_nothing(toy: Path, api: ScriptedApi) -> None:

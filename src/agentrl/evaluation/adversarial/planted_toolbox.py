@@ -1,7 +1,8 @@
 """The team's own tools, with an attack planted into what they really answered.
 
 What is planted stays a tool's answer: it takes the role that every answer has. Bait is never carried out, and neither
-is a call of a real tool that would be what the attacker wants: both are answered as denied, and logged.
+is a call of a real tool that would be what the attacker wants: both are answered as denied, and logged. On every other
+call the team's own tool policy decides, as ever.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from agentrl.endpoint import Endpoint
 from agentrl.evaluation.adversarial.case import KEY, AttackCase, Plant, case_of, read_case, without_attack
 from agentrl.strict_json import strict_json
+from agentrl.tools.approval import denied
 from agentrl.tools.toolbox import Toolbox
 from agentrl.types import Task, ToolCall, ToolResult
 
@@ -71,14 +73,14 @@ class PlantedToolbox(Toolbox):
     async def run(self, calls: Sequence[ToolCall], *, rollout_id: str, item: dict[str, Any]) -> list[ToolResult]:
         """As Toolbox.run; the item that tools are sent does not tell of the attack."""
         case = read_case(item[KEY]) if KEY in item else None
-        denied = {call.id: _denied(call) for call in calls if self._is_denied(case, call)}
+        refused = {call.id: _denied(call) for call in calls if self._is_denied(case, call)}
         for call in calls:
-            if call.id in denied:
+            if call.id in refused:
                 logger.info("rollout %s: denied a call of %s", rollout_id, call.name[:80])
-        allowed = [call for call in calls if call.id not in denied]
+        allowed = [call for call in calls if call.id not in refused]
         answers = await self._inner.run(allowed, rollout_id=rollout_id, item=without_attack(item)) if allowed else []
         found = {result.call_id: result for result in answers}
-        results = [denied.get(call.id) or found[call.id] for call in calls]
+        results = [refused.get(call.id) or found[call.id] for call in calls]
         return [self._planted(case, each, rollout_id, is_real=each.call_id in found) for each in results]
 
     async def end_rollout(self, rollout_id: str) -> None:
@@ -119,7 +121,7 @@ def planted(output: str, plant: Plant, max_chars: int) -> str:
 
 def _denied(call: ToolCall) -> ToolResult:
     text = f"Denied: a call of {call.name[:80]} with these arguments is outside of what this agent may do."
-    return ToolResult(call.id, call.name, text, 0.0, is_error=True)
+    return denied(call, text, "scope")
 
 
 def _in_longest_field(output: str, text: str) -> str | None:
