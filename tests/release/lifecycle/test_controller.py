@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agentrl.errors import ReleaseError
+from agentrl.errors import ConfigError, ReleaseError
 from agentrl.release.lifecycle import audit_log
 from agentrl.release.lifecycle import controller as controller_module
 from agentrl.release.lifecycle.approvals import approve
@@ -321,6 +321,35 @@ def test_a_look_that_takes_too_long_is_blindness(place: ReleasePlace, watch: Wat
     watch.tick(9)
     assert read_release(place, release.id).state is S.ROLLED_BACK
     assert "a look at the gates takes" in read_incidents(place)[0]["record"]["text"]
+
+
+def test_looks_that_fail_are_blindness_until_one_succeeds(
+    place: ReleasePlace, watch: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F48: gateways report, but what they report cannot be judged."""
+    release = brought_to(place, S.CANARY, **GATES)
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise ConfigError("metrics.ours: raised ValueError")
+
+    with monkeypatch.context() as broke:
+        broke.setattr(controller_module, "look_at", broken)
+        assert not watch.tick()
+        renewals = watch.renewals
+        assert not watch.tick(2)
+        assert not watch.tick(2)
+        assert watch.renewals == renewals
+    assert watch.tick(2)  # a look succeeds
+    watch.tick(2)
+    assert watch.renewals == renewals + 1
+    assert read_release(place, release.id).state is S.CANARY
+    with monkeypatch.context() as broke:
+        broke.setattr(controller_module, "look_at", broken)
+        traffic(place, release, at=watch.time.wall, count=3)
+        for _ in range(5):
+            watch.tick(4)
+    assert read_release(place, release.id).state is S.ROLLED_BACK
+    assert read_incidents(place)[0]["record"]["trigger"] == "blind"
 
 
 def test_after_the_rollback_window_labels_change_nothing(place: ReleasePlace, watch: Watching) -> None:

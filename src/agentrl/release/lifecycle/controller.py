@@ -72,6 +72,8 @@ class Controller:
         self._signature: Signature | None = None
         self._job: tuple[float, Future[Any], Callable[[Any], None]] | None = None
         """When it began, what it comes to, and what is done then."""
+        self._failed_look = ""
+        """Why the last look came to nothing."""
         self._breaches: list[Job] = []
         self._said: set[str] = set()
         self._log_size = -1
@@ -88,7 +90,7 @@ class Controller:
                 age = rules_of(release).max_metrics_age_seconds
                 problem = problem or blindness(self.place, max_age_seconds=age, now=now.wall)
                 problem = problem or self._slow_look(now, age)
-                release = self._keep_lease(release, now, problem)
+                release = self._keep_lease(release, now, problem or self._failed_look)
             self._end_job()
             if release is not None and not problem:
                 self._look(release, now)
@@ -96,6 +98,7 @@ class Controller:
                 self._after_promotion(now)
             if self._breaches and self._job is None:
                 self._begin_job(self._breaches.pop(0), lambda _: None, now)
+            problem = problem or self._failed_look
             for incident in complete_rollbacks(self.place, now=self.clocks.wall()):
                 self._tell_drained(incident)
         except AgentRLError as error:
@@ -117,6 +120,7 @@ class Controller:
         if (found := release.id if release else "") != self._release_id:
             self._release_id, self._renewed, self._blind = found, None, ""
             self._looked = self._signature = None
+            self._failed_look = ""
             self._said = set()
 
     def _keep_lease(self, release: Release, now: Moment, problem: str) -> Release | None:
@@ -131,7 +135,7 @@ class Controller:
             self._take_back(release, {"reason": reason, "text": self._blind or lost, "t_breach": None}, now)
             return None
         if problem:
-            return None
+            return release
         try:
             renew_lease(self.place.store, self.place.workflow, epoch=routing.epoch, now=now.wall)
         except ConflictError:  # somebody took a step this very moment; the next tick sees it
@@ -182,7 +186,13 @@ class Controller:
         if self._job is not None and self._job[1].done():
             _, future, then = self._job
             self._job = None
-            then(future.result())
+            try:
+                found = future.result()
+            except AgentRLError as error:  # what it would have seen is still to be seen, and until then nothing is
+                self._signature, self._failed_look = None, str(error)
+                raise
+            self._failed_look = ""
+            then(found)
 
     def _look(self, release: Release, now: Moment) -> None:
         every = rules_of(release).look_seconds

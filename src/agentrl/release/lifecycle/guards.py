@@ -85,7 +85,8 @@ def _suites_passed(step: Step) -> Iterator[str]:
         ).all()
     for kind in step.rules.required_suites:
         if not any(row.kind == kind for row in rows):
-            yield f"no {kind} suite was measured; `agentrl gate RUN --release {step.release.id}` keeps what it finds"
+            how = f"`agentrl gate RUN --config CONFIG --release {step.release.id}`"
+            yield f"no {kind} suite was measured; {how} keeps what it finds"
     latest = {(row.kind, row.name): row for row in rows}
     for row in latest.values():
         if row.record.get("is_contaminated"):

@@ -17,6 +17,7 @@ from typing import Any
 
 from agentrl.config import RunConfig
 from agentrl.errors import ConfigError, ConflictError, ReleaseError
+from agentrl.release.budget.second_workflow import check_second_workflow
 from agentrl.release.lifecycle.approvals import standing_approval
 from agentrl.release.lifecycle.guards import Checks, Step, gaps
 from agentrl.release.lifecycle.incidents import opened_incident
@@ -57,7 +58,7 @@ def start_release(
     Raises:
         ConfigError: the config has no such upstream, or says another bundle.
         ConflictError: another release is under way.
-        ReleaseError: it cannot be recorded.
+        ReleaseError: it cannot be recorded, or another workflow comes first (`budget/second_workflow.py`).
     """
     rules = frozen_rules(config)
     assert config.gateway is not None
@@ -70,6 +71,7 @@ def start_release(
     with ledger(place) as books:
         if other := release_under_way(place):
             raise ConflictError(f"{other.id} is under way ({other.state}): end it first, `agentrl release rollback`")
+        check_second_workflow(place.store, place.workflow, now=now)
         workflow = read_workflow(place)
         general = workflow.general_upstream or config.gateway.general
         if general not in upstreams:
