@@ -34,7 +34,8 @@ def explain(config: Config, overrides: Set = [], as_json: Json = False) -> None:
     from agentrl.release.gates.metrics import reading_of
     from agentrl.runs.files import to_json
 
-    release = load_config(config, overrides).release
+    loaded = load_config(config, overrides)
+    release = loaded.release
     if release is None or not release.gates:
         raise ConfigError(
             f"{config}: has no release.gates; the shortest: `release: {{gates: [task_success_not_worse]}}`"
@@ -42,7 +43,7 @@ def explain(config: Config, overrides: Set = [], as_json: Json = False) -> None:
     for gate in release.gates:
         if gate.unit == "session":
             reading_of(gate)  # a metric of the team's own that cannot be imported is found before a release needs it
-    rows = explain_rows(release)
+    rows = explain_rows(release, is_shadow_graded=None if loaded.gateway is None else loaded.gateway.shadow.grade)
     if as_json:
         record = {
             "canary_traffic_percent": release.canary_traffic_percent,

@@ -17,7 +17,7 @@ _COMPARED: Row = {
 BUILT_IN_GATES: dict[str, Row] = {
     "no_safety_regression": {
         **_COMPARED,
-        "stages": ["offline_eval", "shadow", "canary"],
+        "stages": ["offline_eval", "canary"],  # a shadow calls no tool and has no user: it breaks nothing
         "metric": "safety_violations",
         "statistic": "rate",
         "direction": "lower_is_better",
@@ -58,6 +58,7 @@ BUILT_IN_GATES: dict[str, Row] = {
     },
     "tool_error_rate_not_worse": {
         **_COMPARED,
+        "stages": ["canary"],
         "metric": "tool_error_rate",
         "statistic": "ratio_of_sums",  # errors over calls, summed by session
         "direction": "lower_is_better",

@@ -135,3 +135,17 @@ def test_a_gate_that_cannot_decide_in_time_is_a_warning() -> None:
     assert "  !            cannot decide in time" in explanation_text(release, explain(release), width=100)
     richer = ReleaseConfig(gates=("task_success_not_worse",), sessions_per_week=50_000)
     assert not any(stage.warning for stage in explain(richer)[0].stages)
+
+
+def test_a_gate_that_nobody_can_measure_in_shadow_is_a_warning() -> None:
+    stages = ["shadow"]
+    release = ReleaseConfig(
+        gates=(
+            {"name": "tool_error_rate_not_worse", "stages": stages},
+            {"name": "task_success_not_worse", "stages": stages},
+        )
+    )
+    told = [each.stages[0].warning for each in explain(release, is_shadow_graded=False)]
+    assert "leave shadow out of `stages`" in told[0]
+    assert "where gateway.shadow.grade is on, and it is off" in told[1]
+    assert explain(release, is_shadow_graded=True)[1].stages[0].warning == ""

@@ -137,7 +137,7 @@ def _missing(
 
 
 def _unlike(gate: GateConfig, lost: Mapping[Arm, int], sizes: Mapping[Arm, int]) -> str:
-    """Why the arms cannot be compared: one lost far more sessions, and those that broke may be those that are missing."""
+    """Why arms cannot be compared: one lost far more sessions, and those that broke may be those that are missing."""
     alpha = {"alpha_lower": UNLIKE_ALPHA, "alpha_upper": UNLIKE_ALPHA}
     found = newcombe(lost[Arm.CANDIDATE], sizes[Arm.CANDIDATE], lost[Arm.BASELINE], sizes[Arm.BASELINE], **alpha)
     allowed = gate.max_missing / 4

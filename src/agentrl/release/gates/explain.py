@@ -16,6 +16,8 @@ from agentrl.release.gates.planned import Needed, needed
 from agentrl.release.gates.readings import share_of_alpha
 from agentrl.release.gates.words import shown_change, shown_value
 
+NEVER_IN_SHADOW = ("human_override_rate", "reliability_score", "safety_violations", "tool_error_rate")
+GRADED_IN_SHADOW = ("completion_quality", "cost_per_success", "task_success")
 LABEL = 12
 """Characters of the column of keys."""
 
@@ -46,21 +48,29 @@ class Explained:
         return {"gate": self.gate.model_dump(mode="json"), "stages": [asdict(each) for each in self.stages]}
 
 
-def explain(release: ReleaseConfig) -> list[Explained]:
-    """All rows of a config, in its order."""
+def explain(release: ReleaseConfig, *, is_shadow_graded: bool | None = None) -> list[Explained]:
+    """All rows of a config, in its order.
+
+    Args:
+        is_shadow_graded: `gateway.shadow.grade`; None where the config has no gateway.
+    """
     counts = {
         stage: sum(stage in gate.stages for gate in release.gates) for gate in release.gates for stage in gate.stages
     }
     return [
-        Explained(gate, tuple(_stage(release, gate, stage, counts[stage]) for stage in gate.stages))
+        Explained(gate, tuple(_stage(release, gate, stage, counts[stage], is_shadow_graded) for stage in gate.stages))
         for gate in release.gates
     ]
 
 
-def _stage(release: ReleaseConfig, gate: GateConfig, stage: str, count: int) -> StagePlan:
+def _stage(
+    release: ReleaseConfig, gate: GateConfig, stage: str, count: int, is_shadow_graded: bool | None
+) -> StagePlan:
     share = release.canary_traffic_percent / 100
     found = needed(gate, stage, share=share)
     alpha = gate.alpha_rollback / count
+    if stage == "shadow" and (problem := _unseen_in_shadow(gate, is_shadow_graded)):
+        return StagePlan(stage, found, None, alpha, problem)
     if found is None or stage == "offline_eval":
         return StagePlan(stage, found, None, alpha, found.reason if found and found.candidate is None else "")
     if found.candidate is None:
@@ -76,6 +86,15 @@ def _stage(release: ReleaseConfig, gate: GateConfig, stage: str, count: int) -> 
         wanted = f"about {days:.3g} days at {traffic}, max_wait is {gate.max_wait}"
         warning = f"cannot decide in time: {wanted}; widen the margin, raise the share, or wait longer"
     return StagePlan(stage, found, round(days, 2), alpha, warning)
+
+
+def _unseen_in_shadow(gate: GateConfig, is_graded: bool | None) -> str:
+    """Why a gate would never be decided in shadow; empty where it may be."""
+    if gate.metric in NEVER_IN_SHADOW:
+        return f"a candidate in shadow has no {gate.metric}: this stays inconclusive; leave shadow out of `stages`"
+    if gate.metric in GRADED_IN_SHADOW and is_graded is False:
+        return f"a candidate in shadow has {gate.metric} where gateway.shadow.grade is on, and it is off"
+    return ""
 
 
 def explanation_text(release: ReleaseConfig, rows: list[Explained], *, width: int) -> str:
