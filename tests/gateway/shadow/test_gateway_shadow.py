@@ -20,7 +20,7 @@ from agentrl.gateway.shadow import Shadow
 from agentrl.gateway.shadow.wiring import shadow_of
 from agentrl.release.evidence import live_evidence
 from agentrl.release.place import ReleasePlace
-from agentrl.release.records import Arm
+from agentrl.release.records import Arm, SessionEvidence
 from agentrl.release.routing import change_routing
 from agentrl.release.store.tables import sessions
 from tests.gateway.shadow.turns import Json, call, in_loop, says
@@ -56,7 +56,7 @@ class Server:
 
 @asynccontextmanager
 async def behind(
-    place: ReleasePlace, baseline: Server, candidate: Server, *, channel: str = "shadow"
+    place: ReleasePlace, baseline: Server, candidate: Server, *, channel: str = "shadow", grading: Json | None = None
 ) -> AsyncIterator[tuple[Gateway, Shadow, httpx.AsyncClient]]:
     servers = [await asyncio.start_server(each, "127.0.0.1", 0) for each in (baseline, candidate)]
     ports = [each.sockets[0].getsockname()[1] for each in servers]
@@ -64,14 +64,21 @@ async def behind(
         name: {"url": f"http://127.0.0.1:{port}/v1", "model": name}
         for name, port in zip(("old", "new"), ports, strict=True)
     }
-    config = GatewayConfig.model_validate({"upstreams": upstreams, "general": "old", "poll_seconds": 0.05})
+    config = GatewayConfig.model_validate(
+        {
+            "upstreams": upstreams,
+            "general": "old",
+            "poll_seconds": 0.05,
+            "shadow": {"grade": grading is not None},
+        }
+    )
     with place.store.write() as connection:
         change_routing(
             connection, place.store, place.workflow,
             release_id="rel_1", channel=channel, candidate_upstream="new", salt="s",
         )  # fmt: skip
     gateway = Gateway(config, place)
-    shadow = shadow_of(gateway, run_config())
+    shadow = shadow_of(gateway, run_config(**({"grading": grading} if grading else {})))
     await gateway.start()
     shadow.start()
     try:
@@ -117,6 +124,11 @@ def kept(place: ReleasePlace, arm: Arm) -> Json:
     return dict(rows[0])
 
 
+def pair_of(place: ReleasePlace) -> list[SessionEvidence]:
+    """By arm: a copy may be written before its session is."""
+    return sorted(live_evidence(place.store, place.workflow, "rel_1", "shadow"), key=lambda each: each.arm)
+
+
 @in_loop
 async def test_a_users_session_and_its_copy_become_a_pair_and_the_users_word_is_the_baselines(
     place: ReleasePlace,
@@ -139,7 +151,7 @@ async def test_a_users_session_and_its_copy_become_a_pair_and_the_users_word_is_
     assert (theirs["success"], mine["success"], mine["human_override"]) == (True, None, None)
     assert mine["shadow"]["turns"]["1"]["unmatched"] == 0
     assert mine["record"]["release_channel"] == "shadow"
-    pair = live_evidence(place.store, place.workflow, "rel_1", "shadow")
+    pair = pair_of(place)
     assert [(each.arm.value, each.pair) for each in pair] == [("baseline", "s1"), ("candidate", "s1")]
 
 
@@ -168,6 +180,33 @@ async def test_a_candidate_that_breaks_changes_nothing_for_users(place: ReleaseP
         assert (shadow.counts.failed, shadow.counts.copied) == (1, 1)
     assert kept(place, Arm.CANDIDATE)["success"] is False
     assert kept(place, Arm.BASELINE)["success"] is None
+
+
+IS_42 = {
+    "name": "is-42",
+    "type": "string_check",
+    "input": "{{ sample.output_text }}",
+    "operation": "eq",
+    "reference": "42",
+}
+
+
+@in_loop
+async def test_one_grader_scores_both_and_a_users_later_word_counts(place: ReleasePlace) -> None:
+    baseline, candidate = Server(lambda _: says("42")), Server(lambda _: says("43"))
+    async with behind(place, baseline, candidate, grading=IS_42) as (gateway, shadow, client):
+        await ask(client)
+        await shadow.drained()
+        await gateway.close_session("s1", "")
+        pair = pair_of(place)
+        assert [(each.arm.value, each.quality, each.success) for each in pair] == [
+            ("baseline", 1.0, True),
+            ("candidate", 0.0, False),
+        ]
+        event = {"event_id": "e1", "session_id": "s1", "kind": "outcome", "success": False}
+        assert (await client.post("/v1/feedback", json=event)).status_code == 200
+    assert [kept(place, arm)["success"] for arm in (Arm.BASELINE, Arm.CANDIDATE)] == [False, False]
+    assert kept(place, Arm.CANDIDATE)["quality"] == 0.0
 
 
 @in_loop
