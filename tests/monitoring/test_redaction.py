@@ -321,3 +321,10 @@ def test_t8_log_lines_are_redacted_with_their_arguments_and_tracebacks() -> None
     assert BODY not in stream.getvalue()
     assert "Traceback" in stream.getvalue()
     assert stream.getvalue().count("[secret]") == 3  # the message, the line of the program, the error
+
+
+def test_t8_a_logger_without_handlers_gets_one_that_redacts(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.Logger("test")
+    redact_logs(logger)
+    logger.warning("sent %s", f"Bearer {BODY}")
+    assert capsys.readouterr().err == "WARNING test: sent Bearer [secret]\n"

@@ -245,8 +245,8 @@ def test_all_names_are_of_the_pinned_revision_or_ours() -> None:
     declared = {name for table in tables for names in table.values() for name in names}
     # declared for sessions of a release, which have what no training rollout has
     later = {"agentrl.human_override", "agentrl.approval.decision", "agentrl.approval.timeouts", "agentrl.kpi",
-             "agentrl.policy.kl", "agentrl.policy.kl.estimator", "agentrl.tool_calls.approved", "agentrl.tool.result_cut",
-             "gen_ai.usage.cache_read.input_tokens"}  # fmt: skip
+             "agentrl.policy.kl", "agentrl.policy.kl.estimator", "agentrl.tool_calls.approved",
+             "agentrl.tool.result_cut", "gen_ai.usage.cache_read.input_tokens"}  # fmt: skip
     assert sorted(declared - found - later) == []
 
 

@@ -46,12 +46,14 @@ def wait_until_drained(place: ReleasePlace, release: Release, *, is_quiet: bool)
 
 def watch_until_interrupted(place: ReleasePlace, every: float) -> None:
     """Tick after tick; a line for whatever happens."""
+    from agentrl.monitoring.redaction import redact_logs
     from agentrl.release.lifecycle.controller import Controller
     from agentrl.release.lifecycle.watching import watching
 
     def tell(text: str) -> None:
         print(f"{datetime.now(UTC):%H:%M:%S} {printable_lines(text)}", flush=True)
 
+    redact_logs()
     with watching(place):
         controller = Controller(place, tell=tell)
         tell(f"watching {place.workflow}; Ctrl-C ends it, and with it, within the lease, a canary's traffic")

@@ -20,6 +20,7 @@ from agentrl.gateway.gateway import Gateway
 from agentrl.gateway.policy_kl import PolicyKl
 from agentrl.gateway.shadow import Shadow
 from agentrl.gateway.shadow.wiring import shadow_of
+from agentrl.monitoring.redaction import redact_logs
 from agentrl.release.place import open_place
 
 GRACE_SECONDS = 10
@@ -50,6 +51,7 @@ def serve(config: RunConfig) -> None:
         raise ConfigError(
             "the config has no `gateway` section; the shortest: `gateway: {upstreams: ..., general: ...}`"
         )
+    redact_logs()
     place = open_place(config)
     sys.setswitchinterval(SWITCH_SECONDS)
     try:

@@ -180,8 +180,17 @@ class RedactingFormatter(logging.Formatter):
         return redact_text(self._inner.format(record))
 
 
-def redact_logs(logger: logging.Logger) -> None:
-    """Let all handlers of a logger write redacted lines."""
+def redact_logs(logger: logging.Logger | None = None) -> None:
+    """Let a logger write redacted lines: all of its handlers, and one to stderr where it has none.
+
+    Args:
+        logger: None is agentrl's own. What runs for long calls it when it starts; a library does not.
+    """
+    logger = logging.getLogger("agentrl") if logger is None else logger
+    if not logger.handlers:
+        to_stderr = logging.StreamHandler()
+        to_stderr.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        logger.addHandler(to_stderr)
     for handler in logger.handlers:
         if not isinstance(handler.formatter, RedactingFormatter):
             handler.setFormatter(RedactingFormatter(handler.formatter))

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import insert, select, update
 
 from agentrl.config import RunConfig
 from agentrl.errors import ConfigError, ReleaseError
@@ -477,3 +477,10 @@ def test_a_run_whose_data_have_changed_since_makes_no_bundle(
     policy = made.part("policy")
     assert policy is not None
     assert (policy.version, made.name) == ("step 3", "support run@best")
+
+
+def test_a_blob_may_have_more_bytes_than_32_bits_count(place: ReleasePlace) -> None:
+    store = BlobStore(place)
+    store._share("0" * 64, 5_000_000_000, is_shared=True)
+    with place.store.read() as connection:
+        assert connection.execute(select(blobs.c.size)).scalar_one() == 5_000_000_000
