@@ -265,6 +265,7 @@ def test_t14_the_engine_asks_before_every_call_and_records_what_came_of_it(
     (result,) = rollout.turns[0].tool_results
     assert (tool.calls, result.denied) == (executed, denied)
     assert ("Not allowed" in result.output) == bool(denied)
+    assert result.is_error == (denied in ("policy", "refused"))  # as gates count errors: nobody there is no fault of it
     assert from_trace(json.loads(json.dumps(to_trace(rollout)))).turns[0].tool_results[0].denied == denied
     record = session_record(rollout, SessionContext("run", "agent", has_tool_policy=True))
     assert (record.tool_calls_count, record.tool_calls_executed, record.tool_calls_approved) == (1, executed, approved)

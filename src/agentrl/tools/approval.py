@@ -74,8 +74,8 @@ class ToolGate:
 
 
 def denied(call: ToolCall, message: str, why: str) -> ToolResult:
-    """The answer to a call that was not made."""
-    return ToolResult(call.id, call.name, message, 0.0, is_error=True, denied=why)
+    """The answer to a call that was not made. That nobody was there to approve it is not the policy's error."""
+    return ToolResult(call.id, call.name, message, 0.0, is_error=why != TIMEOUT, denied=why)
 
 
 def call_hash(tool: str, arguments: str | Mapping[str, Any], context: Mapping[str, Any], expires_at: float) -> str:
