@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from agentrl.errors import ConflictError
+from agentrl.errors import ReleaseError
 from agentrl.release.brief.write import write_brief
 from agentrl.release.drill.drill import DrillRoom
 from agentrl.release.drill.kept import keep_drill
@@ -109,7 +109,7 @@ def _approve_if_asked(place: ReleasePlace, release: Release) -> None:
     if _missing(place, release) == [approval_gap(place, release, to, now)]:
         try:
             approve(place, release.id, to, approver=APPROVER, now=now)
-        except ConflictError:  # it moved on meanwhile
+        except ReleaseError:  # it moved on meanwhile
             return
 
 

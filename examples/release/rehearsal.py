@@ -54,8 +54,6 @@ class Story:
     drills: ThreadPoolExecutor
     """One thread: a room makes one drill at a time."""
     suites: list[Path]
-    evaluations: Mapping[str, asyncio.Future[list[Path]]]
-    """By policy, one a suite."""
     bundles: Mapping[str, str]
     general: str = "baseline"
     chapters: list[dict[str, Any]] = field(default_factory=list)
@@ -73,7 +71,7 @@ async def release(story: Story, name: str, *, kill: str = "") -> Release:
     story.say(f"{begun.id}: {name} against {story.general}")
     loop = asyncio.get_running_loop()
     drills = loop.run_in_executor(story.drills, people.drill, scene, story.room, begun)
-    before, after = await story.evaluations[story.general], await story.evaluations[name]
+    before, after = await scene.measured(story.general), await scene.measured(name)
     measured = {file.stem: (a, b) for file, a, b in zip(story.suites, before, after, strict=True)}
     offline = await asyncio.to_thread(people.hand_in, scene, begun, measured, story.suites)
     chapter: dict[str, Any] = {"candidate": name, "baseline": story.general, "release": begun.id}
@@ -179,7 +177,7 @@ def freeze_suites(scene: Scene) -> list[Path]:
 async def rehearse(folder: Path) -> dict[str, Any]:
     """Start everything, play, and end everything."""
     began = time.monotonic()
-    with ThreadPoolExecutor(2) as measuring, ThreadPoolExecutor(1) as drills, ExitStack() as stack:
+    with ThreadPoolExecutor(1) as drills, ExitStack() as stack:
         finqa_tools()
         scene = await asyncio.to_thread(open_scene, stack, folder)
         suites = freeze_suites(scene)
@@ -187,16 +185,11 @@ async def rehearse(folder: Path) -> dict[str, Any]:
         room = DrillRoom(scene.config, DRILL)
         stack.callback(lambda: drills.submit(room.__exit__).result())
         loop.run_in_executor(drills, room.prepare)
-        policies = tuple(scene.servers)
-
-        def measure(name: str) -> list[Path]:
-            return [scene.evaluate(name, suite) for suite in suites]
-
-        evaluations = {name: loop.run_in_executor(measuring, measure, name) for name in policies}
-        bundles = {name: scene.bundle(name) for name in policies if name != "baseline"}
+        scene.start_measuring()
+        bundles = {name: scene.bundle(name) for name in scene.servers if name != "baseline"}
         questions = [each for each in corpus().questions if each.split == "test"]
         crowd = Crowd(scene.url, {}, finqa_tools(), questions, SEED, per_second=QUIET_PER_SECOND, at_once=AT_ONCE)
-        story = Story(scene, crowd, room, drills, suites, evaluations, bundles, began=began)
+        story = Story(scene, crowd, room, drills, suites, bundles, began=began)
         return await play(story)
 
 

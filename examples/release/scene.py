@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -13,17 +14,14 @@ import yaml
 
 from agentrl.config import RunConfig, load_config
 from agentrl.config.workflow import WorkflowConfig
-from agentrl.evaluation.contender import PolicySource
-from agentrl.evaluation.evaluate_policy import EvalOptions, evaluate_policy
-from agentrl.evaluation.evaluation_files import write_evaluation
 from agentrl.release.drill.processes import Program
 from agentrl.release.place import ReleasePlace, open_place
 from agentrl.release.registry import create_bundle
+from examples.release.measure import SUITES, evaluation
 from examples.release.policies import write_policy
 from examples.release.settings import CANDIDATES, free_port, rehearsal_config
 
 DEFECTS: Mapping[str, str] = {"slow": ",delay=0.6", "leaky": ",mixes_up=0.15"}
-SAMPLED = "validation"
 
 
 @dataclass
@@ -41,12 +39,8 @@ class Scene:
     stack: ExitStack
     gateway: Program
     controller: Program
+    measuring: Program | None = None
     kills: dict[str, Any] = field(default_factory=dict)
-    started: int = 0
-
-    def start(self, name: str, *verb: str) -> Program:
-        """A command of agentrl on the rehearsal's config, beside us."""
-        return started(self.stack, self.folder, name, *verb)
 
     def start_gateway(self) -> Program:
         """Where the users look for it; the one before it must be gone."""
@@ -59,11 +53,24 @@ class Scene:
         self.controller = _controller(self.stack, self.folder, self.config_file)
         return self.controller
 
-    def evaluate(self, name: str, suite: Path) -> Path:
-        """Measure a policy on a suite, at the server that the gateway uses."""
-        source = PolicySource.of_api(name, self.servers[name], None)
-        found = evaluate_policy(self.config, policy=source, options=EvalOptions(suite=suite, samples=1))
-        return write_evaluation(self.folder / f"{name}-{suite.stem}.json", found)
+    def start_measuring(self) -> None:
+        """Measure all policies on the suites, at the servers that the gateway uses; what serves users comes first."""
+        servers = [f"{name}={url}" for name, url in self.servers.items()]
+        command = ["python", "-m", "examples.release.measure", str(self.config_file), str(self.folder), *servers]
+        self.measuring = self.stack.enter_context(Program("measuring", command, self.folder / "measuring.log"))
+
+    async def measured(self, name: str) -> list[Path]:
+        """The evaluations of a policy, one a suite, as soon as they are there.
+
+        Raises:
+            ReleaseError: the measuring ended without them.
+        """
+        wanted = [evaluation(self.folder, name, suite) for suite in SUITES]
+        while not all(each.is_file() for each in wanted):
+            if self.measuring is not None and self.measuring.exit_code:
+                self.measuring.check()
+            await asyncio.sleep(0.1)
+        return wanted
 
     def bundle(self, name: str) -> str:
         """Keep a policy with all that it was made from; returns the bundle's id."""

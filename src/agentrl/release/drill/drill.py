@@ -35,7 +35,7 @@ from agentrl.release.drill.users import Ending, Stream, Users
 from agentrl.release.store import tables
 
 POLL_SECONDS = 0.02
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 DECISION_SECONDS = 60.0
 NEW_PER_SECOND = 25.0
 TICK_SECONDS = 1.0
