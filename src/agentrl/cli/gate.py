@@ -20,7 +20,7 @@ MIN_WIDTH, MAX_WIDTH = 80, 120
 SOURCE = "An evaluation file, or RUN@baseline, RUN@best, RUN@STEP, RUN@test-best."
 
 Run = Annotated[
-    Path | None, typer.Argument(metavar="[RUN]", help="Directory of a run; its baseline and its best are compared.")
+    Path | None, typer.Argument(metavar="RUN", help="Directory of a run; its baseline and its best are compared.")
 ]
 Config = Annotated[
     Path | None,

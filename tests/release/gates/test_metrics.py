@@ -83,6 +83,13 @@ def test_a_function_of_the_teams_own_is_a_metric(own_metrics: None) -> None:
     assert judge(gate, both(1500), look()).verdict is Outcome.PASS
 
 
+def test_a_function_that_changed_is_another_gate(own_metrics: None) -> None:
+    before = judge(own().gates[0], both(5), look()).gate_digest
+    Path("team_metrics.py").write_text(PYTHON.replace("/ 2", "/ 3"))
+    after = judge(own().gates[0], both(5), look()).gate_digest
+    assert before != after
+
+
 def test_a_number_that_comes_with_feedback_is_a_metric() -> None:
     gate = own(None).gates[0]
     assert reading_of(gate)(session(1, CANDIDATE, extra={"politeness": 0.75})) == ((0.75, 1.0),)

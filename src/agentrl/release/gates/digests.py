@@ -18,9 +18,14 @@ _values = attrgetter(*FIELDS)
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
-def gate_digest(gate: GateConfig) -> str:
-    """Of the full row: a changed margin is another gate."""
-    return digest_of(gate.model_dump(mode="json"))
+def gate_digest(gate: GateConfig, *, program: str = "") -> str:
+    """Of the full row: a changed margin is another gate.
+
+    Args:
+        program: digest of the metric's own program, see `metrics.program_digest`.
+    """
+    row = gate.model_dump(mode="json")
+    return digest_of([row, program] if program else row)
 
 
 def evidence_digest(evidence: Iterable[SessionEvidence], **inputs: Any) -> str:

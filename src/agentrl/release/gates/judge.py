@@ -17,7 +17,7 @@ from agentrl.config.release import GateConfig
 from agentrl.release.gates.arms import counted, in_force, twice
 from agentrl.release.gates.digests import evidence_digest, gate_digest
 from agentrl.release.gates.look import Look
-from agentrl.release.gates.metrics import reading_of
+from agentrl.release.gates.metrics import program_digest, reading_of
 from agentrl.release.gates.outcomes import Found, margin_of, of_arms, of_drills
 from agentrl.release.gates.traffic import split_problem
 from agentrl.release.records import Arm, Outcome, SessionEvidence, Verdict
@@ -133,7 +133,7 @@ def _verdict(gate: GateConfig, found: Found, look: Look, data_digest: str, gates
         reason=found.reason,
         severity=gate.severity,
         data_digest=data_digest,
-        gate_digest=gate_digest(gate),
+        gate_digest=gate_digest(gate, program=program_digest(gate)),
         code_version=__version__,
         alpha_rollback=gate.alpha_rollback / gates,
         adjusted=found.adjusted,

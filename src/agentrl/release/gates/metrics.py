@@ -8,12 +8,15 @@ neither 0 nor false.
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from agentrl.config.functions import load_function, working_directory_importable
 from agentrl.config.release import FEEDBACK, GateConfig
+from agentrl.disk import file_digest
 from agentrl.errors import ReleaseError
 from agentrl.release.records import SessionEvidence
 
@@ -50,6 +53,17 @@ def load_metric(name: str, function: str) -> Callable[..., Any]:
     """
     with working_directory_importable():
         return load_function(f"release.metrics: {name}: function", function)
+
+
+def program_digest(gate: GateConfig) -> str:
+    """sha256 of the file of a metric of the team's own: a function that changed measures something else. Else empty."""
+    if gate.function is None or gate.function == FEEDBACK:
+        return ""
+    try:
+        file = inspect.getsourcefile(load_metric(gate.metric, gate.function))
+        return file_digest(Path(file)) if file else ""
+    except (TypeError, OSError):  # a callable object, or a file that is gone
+        return ""
 
 
 def _of_own(name: str, function: Callable[..., Any], session: SessionEvidence) -> Parts | None:
