@@ -2,14 +2,19 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
+import numpy as np
 import pytest
 
 from agentrl.release.gates.readings import readings, share_of_alpha
 from agentrl.release.gates.traffic import ALPHA, log_odds, split_problem
 from agentrl.release.records import Arm
+from agentrl.release.statistics.bounds import Bounds
+from agentrl.release.statistics.proportions import newcombe
 from tests.release.gates.sessions import arm, look
 
 
@@ -70,3 +75,28 @@ def test_all_readings_together_spend_alpha_and_no_more() -> None:
 )
 def test_a_fixed_test_is_read_when_the_sessions_have_doubled(n: int, found: tuple[int, int]) -> None:
     assert readings(n, 100) == found
+
+
+def test_a_fixed_test_read_at_every_doubling_errs_no_more_often_than_it_may() -> None:
+    """2,000 canaries of 6,400 sessions an arm: exactly at the margin, and equal under a hard gate."""
+    rng, canaries, sizes = np.random.default_rng(5), 2000, [100 << doubling for doubling in range(7)]
+
+    def events(rate: float) -> Any:
+        """[canaries, readings] cumulative."""
+        return rng.binomial(np.diff([0, *sizes]), rate, size=(canaries, len(sizes))).cumsum(1)
+
+    def share_that_err(candidate: float, alpha: float, is_error: Callable[[Bounds], bool]) -> float:
+        arms, found = (events(candidate), events(0.05)), 0
+        for canary in range(canaries):
+            for reading, n in enumerate(sizes, 1):
+                part = alpha * share_of_alpha(reading)
+                sides = {"alpha_lower": part, "alpha_upper": part}
+                if is_error(
+                    newcombe(int(arms[0][canary, reading - 1]), n, int(arms[1][canary, reading - 1]), n, **sides)
+                ):
+                    found += 1
+                    break
+        return found / canaries
+
+    assert share_that_err(0.07, 0.05, lambda bounds: bounds.is_below(0.02)) <= 0.05
+    assert share_that_err(0.05, 0.01, lambda bounds: bounds.is_above(0.0)) <= 0.01
