@@ -26,7 +26,7 @@ def texts(words: Any, path: str = "") -> Iterator[tuple[str, str]]:
             yield from texts(value, f"{path}.{key}")
     elif isinstance(words, list):
         for index, value in enumerate(words):
-            yield f"{path}.{index}", value
+            yield f"{path}.{index}", str(value)
     else:
         yield path, str(words)
 

@@ -117,6 +117,14 @@ def test_blocks_and_numbers_are_the_same_in_all_languages(twin: dict[str, Any]) 
     assert len(shared) > 0.85 * len(set(told[0]))
 
 
+def test_french_punctuation_is_set_apart_by_a_narrow_no_break_space(twin: dict[str, Any]) -> None:
+    """F61."""
+    loose = page(twin, "fr-FR").loose
+    assert re.findall(r".{0,12}[^\u202f][;:!?»%]", loose) == []
+    assert "\u202f:" in loose
+    assert "\u202f;" in loose
+
+
 def test_depth_of_proof_differs_by_language(twin: dict[str, Any]) -> None:
     us, gb, fr = (brief_page(twin, load_locale(name), LEVELS[0], "x.json") for name in LOCALES)
     assert "Decision log" in gb

@@ -41,7 +41,8 @@ LEVELS = (
     Density(11, 4, 4, 2, 2, 3, 3, 1, 2, 36, 20, 70, 7.5),
     Density(9, 3, 3, 1, 1, 2, 2, 1, 1, 30, 16, 54, 7.5),
     Density(7, 3, 2, 1, 1, 2, 1, 1, 1, 24, 12, 40, 7.5),
-    Density(6, 2, 1, 1, 1, 1, 1, 1, 1, 20, 10, 30, 7.5),
+    Density(6, 2, 1, 1, 1, 0, 1, 1, 1, 20, 10, 28, 7.5),
+    Density(5, 1, 1, 1, 1, 0, 1, 1, 0, 16, 8, 20, 7.5),
 )
 """Tried in this order until everything fits on one page."""
 URGENCY = {"fail": 0, "invalid": 1, "inconclusive": 2, "missing": 3, "pass": 4}
