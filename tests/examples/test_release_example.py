@@ -77,7 +77,7 @@ class Said(Speaker):
         self._defect, self._random, self._asked = defect, _Always(), []  # type: ignore[assignment]
         self.turns, self.sessions = turns, []
 
-    async def answer(self, messages: Any, *, session: str, user: str, seed: int | None, max_tokens: int) -> Answer:
+    async def answer(self, messages: Any, *, session: str, user: str, **_: Any) -> Answer:
         self.sessions.append(session)
         turn = self.turns.pop(0)
         text = turn.text
