@@ -52,8 +52,8 @@ class Signature:
 
     @classmethod
     def read(cls, place: ReleasePlace, release_id: str, channel: str) -> Signature:
-        """Of the sessions of a release in a channel, what was told of them, and its drills."""
-        table, told, drills = tables.sessions.c, tables.feedback.c, tables.drills.c
+        """Of the sessions of a release in a channel, what was told of them, its drills and its approvals."""
+        table, told, drills, words = tables.sessions.c, tables.feedback.c, tables.drills.c, tables.approvals.c
         mine = and_(table.workflow == place.workflow, table.release_id == release_id, table.channel == channel)
         is_closed = case((table.status == "open", 0), else_=1)
         with place.store.read() as connection:
@@ -73,7 +73,10 @@ class Signature:
             drilled = connection.execute(
                 select(func.count(), func.max(drills.at)).where(drills.release_id == release_id)
             ).one()
-        return cls((*found, *events, *drilled), found[3] or 0)
+            said = connection.execute(
+                select(func.count(), func.max(words.at)).where(words.subject.startswith(f"{release_id}:"))
+            ).one()
+        return cls((*found, *events, *drilled, *said), found[3] or 0)
 
 
 def look_at(place: ReleasePlace, release: Release, *, now: float) -> Looked:
