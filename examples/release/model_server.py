@@ -144,7 +144,7 @@ def _reply(content: dict[str, Any], status: int = 200) -> Response:
 
 
 def parse_policy(text: str) -> tuple[str, str, Defect]:
-    """`slow=trained,delay=0.2` -> name, kind of weights, defect.
+    """`slow=trained,slowness=3` -> name, kind of weights, defect.
 
     Raises:
         ValueError: it is not of that form.
@@ -154,15 +154,17 @@ def parse_policy(text: str) -> tuple[str, str, Defect]:
     if not name or kind not in UPDATES:
         raise ValueError(f"--policy {text}: expected NAME=KIND with a kind of {', '.join(UPDATES)}")
     values = dict(option.split("=", 1) for option in options)
-    if unknown := values.keys() - {"delay", "mixes_up"}:
-        raise ValueError(f"--policy {text}: found {min(unknown)}; allowed: delay, mixes_up")
-    return name, kind, Defect(float(values.get("delay", 0)), float(values.get("mixes_up", 0)))
+    if unknown := values.keys() - {"slowness", "mixes_up"}:
+        raise ValueError(f"--policy {text}: found {min(unknown)}; allowed: slowness, mixes_up")
+    return name, kind, Defect(float(values.get("slowness", 1)), float(values.get("mixes_up", 0)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; 2 where an option is bad or the port is taken."""
     parser = argparse.ArgumentParser(prog="release-model-server", description=(__doc__ or "").partition(":")[0])
-    parser.add_argument("--policy", action="append", required=True, metavar="NAME=KIND[,delay=S][,mixes_up=P]")
+    parser.add_argument(
+        "--policy", action="append", required=True, metavar="NAME=KIND[,slowness=TIMES][,mixes_up=SHARE]"
+    )
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one and prints it")
     parser.add_argument("--seed", type=int, default=17)
     options = parser.parse_args(arguments)

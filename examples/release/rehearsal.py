@@ -40,7 +40,7 @@ from examples.release.users import Crowd
 LOCALES = ("en-US", "en-GB", "fr-FR")
 ITEMS, ATTACKS = 36, 16
 SEED = 17
-QUIET_PER_SECOND, BUSY_PER_SECOND, AT_ONCE = 2.0, 12.0, 24
+QUIET_PER_SECOND, BUSY_PER_SECOND, AT_ONCE = 2.0, 14.0, 64
 DRILL = Plan(streams=10, window_seconds=0.5, limits={"lease_seconds": 1, "drain_seconds": 0.3, "poll_seconds": 0.1})
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 import uuid
 from collections import deque
 from collections.abc import Sequence
@@ -31,8 +32,8 @@ REMEMBERED = 16
 class Defect:
     """What a candidate does that the weights do not."""
 
-    delay_seconds: float = 0.0
-    """Before each answer."""
+    slowness: float = 1.0
+    """How many times as long an answer takes: on a machine that is too small, or shared."""
     mixes_up: float = 0.0
     """Share of answers at whose end stands what another user asked."""
 
@@ -81,8 +82,7 @@ class Speaker:
         Raises:
             EngineError: the conversation fills the context.
         """
-        if self._defect.delay_seconds:
-            await asyncio.sleep(self._defect.delay_seconds)
+        started = time.monotonic()
         ids = self.chat.prompt_ids(messages)
         is_shared = not session or session in self._busy
         place = uuid.uuid4().hex if is_shared else session
@@ -101,6 +101,7 @@ class Speaker:
             self._busy.discard(place)
             if done or is_shared:
                 await self._engine.end_session(place)
+        await asyncio.sleep((self._defect.slowness - 1) * (time.monotonic() - started))
         text = turn.text
         if not turn.calls and self._mixes_up(messages, user):
             text += f" . for {self._other(user)}"

@@ -55,8 +55,8 @@ def test_a_policy_folder_loads_like_any_checkpoint(tmp_path: Path) -> None:
     ("text", "found"),
     [
         ("a=trained", ("a", "trained", Defect())),
-        ("s=slow,delay=0.5", ("s", "slow", Defect(delay_seconds=0.5))),
-        ("l=leaky,mixes_up=0.1,delay=1", ("l", "leaky", Defect(1.0, 0.1))),
+        ("s=slow,slowness=3", ("s", "slow", Defect(slowness=3.0))),
+        ("l=leaky,mixes_up=0.1,slowness=2", ("l", "leaky", Defect(2.0, 0.1))),
     ],
     ids=["plain", "slow", "both"],
 )
