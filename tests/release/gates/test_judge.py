@@ -135,10 +135,16 @@ WORST: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", LIVE_GATES)
-def test_an_equal_candidate_passes_with_enough_sessions(name: str) -> None:
-    verdict = judge(row(name), both(6400), look())
-    assert verdict.verdict is Outcome.PASS, verdict.reason
+def test_an_equal_candidate_passes_every_gate_with_enough_sessions() -> None:
+    wider = {
+        "cost_per_success_not_worse": {"margin": {"relative": 0.1}},
+        "human_override_rate_not_worse": {"margin": {"absolute": 0.03}},
+    }
+    gates = [row(name, **wider.get(name, {})) for name in LIVE_GATES]
+    verdicts = judge_all(gates, both(3200), look(share=50.0))
+    assert {each.gate: each.verdict for each in verdicts} == {
+        name: Outcome.PASS for name in LIVE_GATES if "canary" in row(name).stages
+    }
 
 
 HARM: dict[str, dict[str, Any]] = {
@@ -155,10 +161,10 @@ HARM: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", LIVE_GATES)
 def test_a_worse_candidate_fails_and_a_better_one_never_does(name: str) -> None:
-    worse = [*arm(CANDIDATE, 1600, **HARM[name]), *arm(BASELINE, 1600, seed=1)]
+    worse = [*arm(CANDIDATE, 1000, **HARM[name]), *arm(BASELINE, 1000, seed=1)]
     if name == "policy_kl_drift_below_ceiling":  # a limit needs some spread to be held against
         worse = [replace(each, policy_kl=0.5 + 0.01 * (number % 5)) for number, each in enumerate(worse)]
-    better = [*arm(CANDIDATE, 1600), *arm(BASELINE, 1600, seed=1, **HARM[name])]
+    better = [*arm(CANDIDATE, 1000), *arm(BASELINE, 1000, seed=1, **HARM[name])]
 
     assert judge(row(name), worse, look()).verdict is Outcome.FAIL
     assert judge(row(name), better, look()).verdict is not Outcome.FAIL
@@ -444,12 +450,12 @@ def test_gates_of_other_stages_are_not_read() -> None:
 
 
 def test_the_interval_is_of_the_statistic_that_was_asked_for() -> None:
-    evidence = [*arm(CANDIDATE, 3000, slow=1.1), *arm(BASELINE, 3000, seed=1)]
+    evidence = [*arm(CANDIDATE, 1600, slow=1.1), *arm(BASELINE, 1600, seed=1)]
     latency = judge(row("latency_delta_lt_15_percent"), evidence, look())
     p95 = judge(row("p95", **P95), evidence, look())
     assert (latency.scale, p95.scale) == ("ratio", "ratio")
-    assert latency.estimate == pytest.approx(1.1, abs=0.05)
-    assert p95.estimate == pytest.approx(1.1, abs=0.15)
+    assert latency.estimate == pytest.approx(1.1, abs=0.06)
+    assert p95.estimate == pytest.approx(1.1, abs=0.2)
     assert latency.margin == pytest.approx(1.15)
     assert latency.at == "1970-02-10T00:16:40+00:00"
     assert LATE == 3457000.0
