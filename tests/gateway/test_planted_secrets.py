@@ -16,6 +16,8 @@ from sqlalchemy import select, update
 
 from agentrl.config.tool_policy import ToolPolicyConfig
 from agentrl.errors import ReleaseError
+from agentrl.gateway.kept_content import KeptContent
+from agentrl.monitoring.session_log import read_sessions
 from agentrl.release.brief.records import read_records
 from agentrl.release.brief.twin import brief_twin
 from agentrl.release.lifecycle.halt import halt
@@ -114,7 +116,11 @@ def test_t8_t9_planted_secrets_and_personal_data_are_found_nowhere(
 
     async def run() -> None:
         async with world(place, admin_key_env="TEST_ADMIN", keep_content=True) as here:
+            kept = KeptContent(place)
+            here.gateway.watch([kept])
+            kept.start()
             await live(here)
+            await kept.aclose()
             await asyncio.to_thread(close_all, place, here)
 
     asyncio.run(run())
@@ -130,7 +136,11 @@ def test_t8_t9_planted_secrets_and_personal_data_are_found_nowhere(
     brief.write_text(json.dumps(brief_twin(read_records(place.store, release))))
 
     files = [path for path in place.folder.rglob("*") if path.is_file()]
-    assert any(path.parent.name == "sessions" for path in files)
+    (record,) = read_sessions(place.folder / "sessions")
+    said = "my key is [secret], write to [email], card [credit_card], and [secret]"
+    assert record["content"] == {
+        "messages": [{"role": "user", "content": said}, {"role": "assistant", "content": "base"}]
+    }
     assert place.audit_log in files
     found = [line for path in [*files, brief] for line in left(path.name, path.read_bytes().decode("utf-8", "replace"))]
     found += left("rows", rows(place)) + left("log", caplog.text)

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, and_, bindparam, or_, select, update
 
 from agentrl.config import GatewayConfig
 from agentrl.errors import ReleaseError
+from agentrl.gateway.kept_content import take_content
 from agentrl.gateway.ledger_rows import KEY, settle
 from agentrl.gateway.record import record_of
 from agentrl.gateway.sessions import CLOSED, OPEN
@@ -93,7 +94,11 @@ class Closing:
             _update(connection, keys, ended, columns.status == OPEN)
             settle(connection, keys)
             asked = counts_of(connection, self._place.workflow, sorted({key["session_id"] for key in keys}), now)
-            records = [(row, self._record(row, asked.get(row["session_id"]))) for row in _rows(connection, keys)]
+            said = take_content(connection, keys) if self._config.keep_content else {}
+            records = [
+                (row, self._record(row, asked.get(row["session_id"]), said.get(tuple(row[name] for name in KEY))))
+                for row in _rows(connection, keys)
+            ]
             self._append([record for _, record in records])
             marked = [{f"the_{name}": row[name] for name in KEY} | {"record": record} for row, record in records]
             where = [sessions.c[name] == bindparam(f"the_{name}") for name in KEY]
@@ -121,9 +126,9 @@ class Closing:
         with self._place.store.write() as connection:
             connection.execute(update(sessions).where(is_over).values(human_override=False, recorded_at=None))
 
-    def _record(self, row: Mapping[str, Any], asked: ApprovalCounts | None) -> dict[str, Any]:
+    def _record(self, row: Mapping[str, Any], asked: ApprovalCounts | None, said: Any) -> dict[str, Any]:
         record = record_of(row, self._config, asked).to_record()
-        content = (row["record"] or {}).get("content")
+        content = (row["record"] or {}).get("content") if said is None else said
         kept: dict[str, Any] = redact(record | ({"content": content} if content is not None else {}))
         return kept
 

@@ -17,6 +17,7 @@ from agentrl.errors import ConfigError
 from agentrl.gateway.admin import AdminApp
 from agentrl.gateway.app import ClientsApp
 from agentrl.gateway.gateway import Gateway
+from agentrl.gateway.kept_content import KeptContent
 from agentrl.gateway.policy_kl import PolicyKl
 from agentrl.gateway.shadow import Shadow
 from agentrl.gateway.shadow.wiring import shadow_of
@@ -59,7 +60,10 @@ def serve(config: RunConfig) -> None:
         if config.tools is not None and config.tools.policy is not None:
             gateway.ask_before_calls(config.tools.policy)
         shadow = shadow_of(gateway, config)
-        beside: list[Shadow | PolicyKl] = [shadow]
+        beside: list[Shadow | PolicyKl | KeptContent] = [shadow]
+        if config.gateway.keep_content:
+            beside.append(kept := KeptContent(place))
+            gateway.watch([kept])
         if policy_kl := policy_kl_of(gateway):
             beside.append(policy_kl)
         clients = listener("gateway", config.gateway.host, config.gateway.port)
@@ -75,7 +79,7 @@ async def run(
     clients: socket.socket,
     admin: socket.socket,
     *,
-    beside: Sequence[Shadow | PolicyKl] = (),
+    beside: Sequence[Shadow | PolicyKl | KeptContent] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Answer on two sockets until a signal comes.

@@ -165,6 +165,17 @@ response_sessions = Table(  # so that `previous_response_id` finds its session a
     Column("at", Float, nullable=False),
 )
 
+session_content = Table(  # what was said, redacted, until the session's record takes it; gateway.keep_content
+    "session_content",
+    metadata,
+    Column("workflow", String(200), primary_key=True),
+    Column("release_id", String(80), primary_key=True),
+    Column("session_id", String(80), primary_key=True),
+    Column("arm", String(10), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("content", JSON, nullable=False),
+)
+
 feedback = Table(
     "feedback",
     metadata,
