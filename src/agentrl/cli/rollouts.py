@@ -141,7 +141,8 @@ def _lines(rollout: Rollout, chat: ChatFormat | None, full: bool) -> Iterator[st
         for call, result in answered(turn):
             yield from block("calls", call, full)
             if result is not None:
-                marks = ["error"] * result.is_error + ["cut"] * result.is_cut
+                marks = [f"never called: {result.denied}"] if result.denied else ["error"] * result.is_error
+                marks += ["cut"] * result.is_cut
                 marks += [f"{result.attempts} attempts"] * (result.attempts > 1)
                 yield from block(" ".join(["gets", *(f"({mark})" for mark in marks)]), result.output, full)
     yield f"  {_verdict(rollout)}"
