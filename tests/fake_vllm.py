@@ -144,6 +144,8 @@ class FakeVLLM:
     def _post(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         if path in self.missing:
             return 404, {"detail": "Not Found"}
+        if path == "/v1/chat/completions":
+            return self._chat(body)
         if path == "/v1/load_lora_adapter":
             return self._load(body["lora_name"], body["lora_path"])
         if path == "/v1/unload_lora_adapter":
@@ -180,15 +182,15 @@ class FakeVLLM:
         if name != "tiny" and name not in self.adapters:
             return 404, {"error": {"message": f"The model `{name}` does not exist."}}
         with self._counted(), self._lock:
-            prompt, forced = body["prompt"], []
+            prompt, forced, stops = body["prompt"], [], body.get("stop_token_ids", ())
             model = self.base if name == "tiny" else self.adapters[name]
             if body.get("prompt_logprobs") is not None:
                 rows = torch.log_softmax(model(torch.tensor([prompt])).logits[0], -1)
                 forced = [None, *({str(t): {"logprob": float(rows[i, t])}} for i, t in enumerate(prompt[1:]))]
             if self.is_stale:
                 model = self._at_start
-            ids, logprobs, draw = list(prompt), [], torch.Generator().manual_seed(body["seed"] % 2**62)
-            while len(logprobs) < body["max_tokens"] and (not logprobs or ids[-1] not in body["stop_token_ids"]):
+            ids, logprobs, draw = list(prompt), [], torch.Generator().manual_seed(body.get("seed", 0) % 2**62)
+            while len(logprobs) < body["max_tokens"] and (not logprobs or ids[-1] not in stops):
                 logits = model(torch.tensor([ids])).logits[0, -1]
                 tempered = torch.log_softmax(logits / body["temperature"], -1)
                 token = int(torch.multinomial(tempered.exp(), 1, generator=draw))
@@ -197,10 +199,25 @@ class FakeVLLM:
         choice = {
             "token_ids": ids[len(prompt) :],
             "logprobs": {"token_logprobs": logprobs},
-            "finish_reason": "stop" if ids[-1] in body["stop_token_ids"] else "length",
+            "finish_reason": "stop" if ids[-1] in stops else "length",
             "prompt_logprobs": forced or None,
         }
         return 200, {"choices": [choice]}
+
+    def _chat(self, body: dict[str, Any]) -> tuple[int, Any]:
+        """Its template is the text's bytes; the answer is no text, but its tokens are told as vLLM tells them."""
+        vocabulary = self.base.config.vocab_size
+        prompt = [byte % vocabulary for each in body["messages"] for byte in each["content"].encode()]
+        status, reply = self._complete({**body, "prompt": prompt})
+        if status != 200:
+            return status, reply
+        choice = reply["choices"][0]
+        content = [{"token": "", "logprob": logprob} for logprob in choice["logprobs"]["token_logprobs"]]
+        told = {"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": choice["finish_reason"]}
+        told["logprobs"] = {"content": content} if body.get("logprobs") else None
+        ids = {"token_ids": choice["token_ids"]} if body.get("return_token_ids") else {}
+        prompt_ids = {"prompt_token_ids": prompt} if body.get("return_token_ids") else {}
+        return 200, {"object": "chat.completion", "choices": [{**told, **ids}], **prompt_ids}
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

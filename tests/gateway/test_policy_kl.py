@@ -11,14 +11,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from agentrl.config import GatewayConfig, UpstreamConfig
 from agentrl.gateway import policy_kl
 from agentrl.gateway.policy_kl import PolicyKl, asked_again, is_sampled, k3, sampled_tokens, scored_tokens
 from agentrl.gateway.record import record_of
 from agentrl.gateway.server import policy_kl_of
+from agentrl.gateway.turns import FinishedTurn
+from agentrl.gateway.upstream import Upstream
 from agentrl.release.evidence import session_evidence
 from agentrl.release.place import ReleasePlace
+from agentrl.release.records import Arm
+from tests.fake_vllm import FakeVLLM
 from tests.gateway.world import Answers, Stub, World, fails, hangs, says, send_whole, until, world
+from tests.tiny import tiny_model
 
 POLICY, REFERENCE = np.array([0.5, 0.3, 0.1, 0.1]), np.array([0.25, 0.25, 0.25, 0.25])
 EXACT = float((POLICY * np.log(POLICY / REFERENCE)).sum())
@@ -58,8 +65,9 @@ async def measuring(place: ReleasePlace, **how: Any) -> AsyncIterator[tuple[Worl
         assert measured is not None
         measured.start()
         epoch = await here.canary()
-        while not here.gateway.served.may_serve_candidate(here.gateway.clock()):
-            await here.renew(epoch)  # a lease counts from the second number that a replica sees
+        async with asyncio.timeout(10):
+            while not here.gateway.served.may_serve_candidate(here.gateway.clock()):
+                await here.renew(epoch)  # a lease counts from the second number that a replica sees
         try:
             yield here, measured
         finally:
@@ -230,3 +238,58 @@ def test_k3_is_never_negative_and_comes_to_the_exact_kl() -> None:
 def test_what_is_measured_is_of_bounded_length(wanted: Any) -> None:
     assert asked_again({"messages": [], "max_tokens": wanted}, "m")["max_tokens"] == policy_kl.MAX_TOKENS
     assert asked_again({"messages": [], "max_completion_tokens": 12}, "m")["max_tokens"] == 12
+
+
+def test_two_servers_with_real_weights_are_as_far_apart_as_their_logits(place: ReleasePlace) -> None:
+    policy, other = FakeVLLM(tiny_model(0)), FakeVLLM(tiny_model(1))
+    turn = finished_turn("What does the invoice of March come to?")
+
+    async def main() -> None:
+        upstreams = {
+            name: Upstream(name, UpstreamConfig(url=f"{server.url}/v1", model="tiny"))
+            for name, server in (("policy", policy), ("same", policy), ("other", other))
+        }
+        config = GatewayConfig(upstreams={name: each.config for name, each in upstreams.items()}, general="same")
+        measured = PolicyKl(upstreams, config, place.store)
+        same = await measured._measure(turn, "same")
+        assert same.tokens == 40
+        assert abs(same.nats) < 1e-9
+        apart = await measured._measure(turn, "other")
+        body = next(body for path, body in other.log if path == "/v1/completions")
+        ids = torch.tensor([body["prompt"]])
+        rows = [torch.log_softmax(server.base(ids).logits[0, -41:-1], -1) for server in (policy, other)]
+        own, reference = (row.gather(1, ids[0, -40:, None])[:, 0].tolist() for row in rows)
+        assert apart.nats == pytest.approx(k3(own, reference).nats, rel=1e-4)
+        assert apart.nats / 40 > 0.1
+        for upstream in upstreams.values():
+            await upstream.aclose()
+
+    try:
+        run(main())
+    finally:
+        policy.stop()
+        other.stop()
+
+
+def finished_turn(question: str) -> FinishedTurn:
+    """Of a candidate in canary."""
+    return FinishedTurn(
+        workflow="support",
+        session_id="s1",
+        client="",
+        cluster="s1",
+        intent="",
+        arm=Arm.CANDIDATE,
+        is_forced=False,
+        release_id="r1",
+        routing=None,
+        upstream="policy",
+        is_fallback=False,
+        path="chat/completions",
+        request={"messages": [{"role": "user", "content": question}], "max_tokens": 40},
+        reply={"role": "assistant", "content": "..."},
+        finish_reason="stop",
+        usage=None,
+        at=0.0,
+        seconds=1.0,
+    )
