@@ -128,7 +128,7 @@ def settle(connection: Connection, keys: Sequence[dict[str, Any]]) -> None:
 
 def _is_copy(row: Mapping[str, Any]) -> bool:
     """Of a candidate in shadow: nobody was told anything of it, its columns are the shadow's own."""
-    return row["channel"] == "shadow" and row["arm"] == Arm.CANDIDATE.value
+    return (row["channel"], row["arm"]) == ("shadow", Arm.CANDIDATE.value)
 
 
 def _write_folded(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:

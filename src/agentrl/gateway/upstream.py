@@ -20,7 +20,8 @@ import httpx
 from agentrl.config import UpstreamConfig
 from agentrl.endpoint.address import usable_url
 from agentrl.endpoint.faults import connection_fault
-from agentrl.endpoint.network import KEEPALIVE_SECONDS, Resolve, VettedNetwork, system_resolver, tls_context
+from agentrl.endpoint.network import Resolve, VettedNetwork, system_resolver, tls_context
+from agentrl.gateway.connection import BrokenOff, Connection, Head
 from agentrl.strict_json import strict_json
 
 MAX_REPLY_BYTES = 32_000_000
@@ -49,7 +50,7 @@ class Answer:
     status: int
     headers: httpx.Headers
     first: bytes
-    rest: AsyncIterator[bytes] = field(repr=False)
+    connection: Connection = field(repr=False)
 
     @property
     def is_event_stream(self) -> bool:
@@ -64,10 +65,10 @@ class Answer:
         if self.first:
             yield self.first
         try:
-            async for chunk in self.rest:
+            while chunk := await self.connection.read():
                 yield chunk
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
-            raise UpstreamFailure("protocol", f"the answer broke off ({type(error).__name__})") from error
+        except BrokenOff as error:
+            raise UpstreamFailure("protocol", f"the answer broke off ({error})") from error
 
     async def whole(self) -> bytes:
         """The body.
@@ -102,7 +103,7 @@ class Upstream:
         self._tls = tls_context() if self._url.scheme == "https" else None
         self._network = VettedNetwork(allow_private=config.allow_private, resolve=resolve)
         port = self._url.port or (443 if self._tls else 80)
-        self._origin = httpcore.Origin(self._url.raw_scheme, self._url.raw_host, port)
+        self._origin = (self._url.raw_host.decode("ascii"), port)
         self._headers = [
             (b"Host", self._url.netloc),
             (b"User-Agent", b"agentrl-gateway"),
@@ -110,7 +111,7 @@ class Upstream:
         ]
         if key:
             self._headers.append((b"Authorization", b"Bearer " + key.encode("ascii")))
-        self._idle: deque[httpcore.AsyncHTTP11Connection] = deque()
+        self._idle: deque[Connection] = deque()
         self.in_flight = 0
 
     @asynccontextmanager
@@ -132,20 +133,22 @@ class Upstream:
         if self.in_flight >= self.config.max_concurrency:
             raise UpstreamFailure("full", f"{self.in_flight} requests are in flight at {self.name}")
         self.in_flight += 1
-        connection: httpcore.AsyncHTTP11Connection | None = None
-        response: httpcore.Response | None = None
+        connection: Connection | None = None
         try:
             try:
                 async with asyncio.timeout(self.config.first_byte_seconds):
-                    connection, response, first, rest = await self._begun(method, path, content, headers or {})
+                    connection, head, first = await self._begun(method, path, content, headers or {})
             except TimeoutError:
                 found = f"no first byte within {self.config.first_byte_seconds:g} seconds"
                 raise UpstreamFailure("timeout", found) from None
-            yield Answer(response.status, httpx.Headers(response.headers), first, rest)
+            yield Answer(head.status, httpx.Headers(list(head.headers)), first, connection)
         finally:
             self.in_flight -= 1
-            if connection is not None and response is not None:
-                await self._give_back(connection, response)
+            if connection is not None:
+                if len(self._idle) < MAX_IDLE and connection.rest():
+                    self._idle.append(connection)
+                else:
+                    connection.close()
 
     async def ask_json(self, path: str, body: bytes) -> dict[str, Any]:
         """A whole answer, for those who ask beside the users.
@@ -172,56 +175,38 @@ class Upstream:
     async def aclose(self) -> None:
         """Close what is idle."""
         while self._idle:
-            await self._idle.pop().aclose()
+            self._idle.pop().close()
 
     async def _begun(
         self, method: str, path: str, content: bytes, headers: Mapping[str, str]
-    ) -> tuple[httpcore.AsyncHTTP11Connection, httpcore.Response, bytes, AsyncIterator[bytes]]:
+    ) -> tuple[Connection, Head, bytes]:
         target = self._url.raw_path.rstrip(b"/") + b"/" + path.encode("ascii")
-        url = httpcore.URL(scheme=self._origin.scheme, host=self._origin.host, port=self._origin.port, target=target)
         sent = [*self._headers, *((key.encode(), value.encode()) for key, value in headers.items())]
         sent.append((b"Content-Length", str(len(content)).encode()))
         while True:
             connection, is_reused = await self._connection()
             try:
-                request = httpcore.Request(method, url, headers=sent, content=content)
-                response = await connection.handle_async_request(request)
-                chunks = aiter(response.aiter_stream())
-                first = await anext(chunks, b"")
+                head = await connection.send(method, target, sent, content)
+                return connection, head, await connection.read()
             except BaseException as error:
-                await connection.aclose()
-                if not isinstance(error, httpcore.NetworkError | httpcore.ProtocolError | httpcore.TimeoutException):
+                connection.close()
+                if not isinstance(error, BrokenOff):
                     raise
-                if is_reused:  # the server had closed it; the next one is another, or new
-                    continue
-                raise UpstreamFailure("protocol", f"the answer broke off ({type(error).__name__})") from error
-            return connection, response, first, chunks
+                if not is_reused:
+                    raise UpstreamFailure("protocol", f"the answer broke off ({error})") from error
+            # the server had closed it while it rested; the next one is another, or new
 
-    async def _connection(self) -> tuple[httpcore.AsyncHTTP11Connection, bool]:
+    async def _connection(self) -> tuple[Connection, bool]:
         """The one that was used last, so that those too many grow old; or a new one."""
         while self._idle:
             connection = self._idle.pop()
-            if connection.is_available() and not connection.has_expired():
+            if connection.is_usable:
                 return connection, True
-            await connection.aclose()
-        host = self._origin.host.decode("ascii")
+            connection.close()
+        host, port = self._origin
         try:
-            stream = await self._network.connect_tcp(host, self._origin.port, CONNECT_SECONDS)
-            try:
-                if self._tls is not None:
-                    stream = await stream.start_tls(self._tls, server_hostname=host)
-            except BaseException:
-                await stream.aclose()
-                raise
-        except (httpcore.NetworkError, httpcore.TimeoutException, OSError) as error:
+            return await Connection.connect(self._network, host, port, self._tls, CONNECT_SECONDS), False
+        except TimeoutError as error:
+            raise UpstreamFailure("connect", f"no connection within {CONNECT_SECONDS:g} seconds") from error
+        except (httpcore.NetworkError, OSError) as error:
             raise UpstreamFailure("connect", connection_fault(error).found) from error
-        made = httpcore.AsyncHTTP11Connection(origin=self._origin, stream=stream, keepalive_expiry=KEEPALIVE_SECONDS)
-        return made, False
-
-    async def _give_back(self, connection: httpcore.AsyncHTTP11Connection, response: httpcore.Response) -> None:
-        await response.aclose()  # of an answer not read to its end, this closes the connection
-        has_stray = bool(connection._h11_state.trailing_data[0])  # the next request would read it as its own answer
-        if connection.is_available() and not has_stray and len(self._idle) < MAX_IDLE:
-            self._idle.append(connection)
-        else:
-            await connection.aclose()
