@@ -32,6 +32,8 @@ ReleaseId = Annotated[
 As = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Who does it.  [default: your login name]")]
 Reason = Annotated[str, typer.Option(help="Why, in a sentence; kept in the audit log.")]
 
+REPORTING_SECONDS = 10.0
+
 
 @release.callback()
 def _release() -> None:
@@ -360,8 +362,19 @@ def _lines(place: ReleasePlace, found: Release) -> Iterator[str]:
     yield f"  baseline   {printable(found.baseline_upstream)}  {found.baseline_bundle[:19] or 'no bundle'}"
     if found.share_percent:
         yield f"  share      {found.share_percent:g} % of sessions"
+    if str(found.state) == "canary":
+        yield f"  gateways   {_gateways(place)}"
     for gap in _what_is_missing(place, found):
         yield f"  missing    {printable(gap)}"
+
+
+def _gateways(place: ReleasePlace) -> str:
+    """How many report, and whether they hold the lease: without a controller they do not."""
+    from agentrl.release.lifecycle.drain import read_replicas
+
+    rows = [row for row in read_replicas(place) if abs(_now() - row["seen_at"]) <= REPORTING_SECONDS]
+    held = sum(row["has_lease"] for row in rows)
+    return f"{len(rows)} report, {held} with a lease" + ("" if held else ": no candidate is served")
 
 
 def _what_is_missing(place: ReleasePlace, found: Release) -> list[str]:

@@ -14,6 +14,7 @@ from agentrl.release.lifecycle import controller as controller_module
 from agentrl.release.lifecycle.approvals import approve
 from agentrl.release.lifecycle.background import at_once
 from agentrl.release.lifecycle.controller import Controller
+from agentrl.release.lifecycle.drain import clocks_of
 from agentrl.release.lifecycle.guards import Checks
 from agentrl.release.lifecycle.incidents import read_incidents
 from agentrl.release.lifecycle.read import read_release, read_workflow
@@ -117,6 +118,24 @@ def test_a_worse_candidate_is_rolled_back_with_its_gate_and_the_moment_of_the_br
     assert record["t_breach"] < record["t_decision"]
     assert record["t_drained"] >= record["t_route_zero"] >= record["t_decision"]
     assert record["sessions_affected"] == 300
+
+
+def test_recovery_is_when_users_are_as_well_served_as_before(place: ReleasePlace, watch: Watching) -> None:
+    release = brought_to(place, S.CANARY, **GATES)
+    traffic(place, release, at=release.entered_at, success=False)
+    watch.tick(90)
+    watch.tick()
+    at = watch.time.wall
+    general = {"channel": "general", "first": 7000}
+    add_sessions(place, release, Arm.BASELINE, 50, at=at, success=False, **general)
+    watch.tick(20)
+    assert read_incidents(place)[0]["record"]["recovered_at"] is None
+    add_sessions(place, release, Arm.BASELINE, 50, at=at + 10, **general | {"first": 8000})
+    watch.tick(20)
+    watch.tick(20)
+    record = read_incidents(place)[0]["record"]
+    assert record["recovered_at"] == pytest.approx(at + 10.49)
+    assert clocks_of(record)["recovery_seconds"] == pytest.approx(at + 10.49 - record["t_breach"])
 
 
 def test_one_violation_without_tolerance_does_not_wait_for_the_next_look(place: ReleasePlace, watch: Watching) -> None:

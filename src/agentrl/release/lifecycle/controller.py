@@ -36,6 +36,7 @@ from agentrl.release.lifecycle.looking import (
     look_for_events,
 )
 from agentrl.release.lifecycle.read import general_release, read_release, release_under_way
+from agentrl.release.lifecycle.recovery import note_recoveries
 from agentrl.release.lifecycle.rules import rules_of
 from agentrl.release.lifecycle.sight import Clocks, ClockWatch, Moment, blindness
 from agentrl.release.lifecycle.states import FORWARD, way_back
@@ -46,6 +47,8 @@ from agentrl.release.routing import read_routing, renew_lease
 from agentrl.release.store import tables
 
 ACTOR = "controller"
+RECOVERY_SECONDS = 10.0
+"""Between looks at whether users are as well served again as before a rollback."""
 IDLE_LOOKS = 10
 """Looks that are left out where nothing new has come; labels also close by time alone."""
 
@@ -72,6 +75,7 @@ class Controller:
         self._signature: Signature | None = None
         self._job: tuple[float, Future[Any], Callable[[Any], None]] | None = None
         """When it began, what it comes to, and what is done then."""
+        self._recovery: float | None = None
         self._failed_look = ""
         """Why the last look came to nothing."""
         self._breaches: list[Job] = []
@@ -96,6 +100,8 @@ class Controller:
                 self._look(release, now)
             if not problem:
                 self._after_promotion(now)
+            if self._job is None and self._recovery_is_due(now):
+                self._begin_job(lambda: note_recoveries(self.place, now=now.wall), lambda _: None, now)
             if self._breaches and self._job is None:
                 self._begin_job(self._breaches.pop(0), lambda _: None, now)
             problem = problem or self._failed_look
@@ -193,6 +199,12 @@ class Controller:
                 raise
             self._failed_look = ""
             then(found)
+
+    def _recovery_is_due(self, now: Moment) -> bool:
+        if self._recovery is not None and now.steady - self._recovery < RECOVERY_SECONDS:
+            return False
+        self._recovery = now.steady
+        return True
 
     def _look(self, release: Release, now: Moment) -> None:
         every = rules_of(release).look_seconds

@@ -23,7 +23,6 @@ from agentrl.release.lifecycle.ledger import ledger
 from agentrl.release.lifecycle.read import read_release
 from agentrl.release.place import ReleasePlace
 from agentrl.release.records import Arm, Release
-from agentrl.release.routing import read_routing
 from agentrl.release.store import tables
 
 KEPT_SESSIONS = 1000
@@ -51,11 +50,14 @@ class Drain:
 
 def read_drain(place: ReleasePlace, *, epoch: int, t_decision: float, lease_seconds: float, now: float) -> Drain:
     """What the gateways say of a rollback that is in force with `epoch`."""
+    return drain_of(read_replicas(place), epoch=epoch, t_decision=t_decision, lease_seconds=lease_seconds, now=now)
+
+
+def read_replicas(place: ReleasePlace) -> list[Mapping[str, Any]]:
+    """The gateways' own rows."""
     with place.store.read() as connection:
         rows = connection.execute(select(tables.replicas).where(tables.replicas.c.workflow == place.workflow)).all()
-    return drain_of(
-        [row._mapping for row in rows], epoch=epoch, t_decision=t_decision, lease_seconds=lease_seconds, now=now
-    )
+    return [dict(row._mapping) for row in rows]
 
 
 def drain_of(
@@ -141,9 +143,3 @@ def clocks_of(record: Mapping[str, Any]) -> dict[str, float | None]:
         "rollback_seconds": between("t_decision", "t_drained"),
         "recovery_seconds": between("t_breach", "recovered_at"),
     }
-
-
-def epoch_in_force(place: ReleasePlace) -> int:
-    """Of the row that gateways read now; 0 before the first."""
-    found = read_routing(place.store, place.workflow)
-    return 0 if found is None else found.epoch

@@ -28,7 +28,7 @@ def watch_promoted(place: ReleasePlace, release: Release, *, now: float) -> Watc
     canary = live_evidence(place.store, place.workflow, release.id, "canary")
     watched = watch(
         config,
-        _served_by(place, release.candidate_upstream, since=release.entered_at),
+        served_by(place, release.candidate_upstream, since=release.entered_at),
         reference=[each for each in canary if each.arm is Arm.CANDIDATE],
         now=now,
     )
@@ -43,7 +43,7 @@ def shared_outage(place: ReleasePlace, release: Release, evidence: Iterable[Sess
     watched = watch(
         monitoring_of(release) or MonitoringConfig(),
         [each for each in sessions if each.arm is Arm.CANDIDATE],
-        reference=_served_by(place, release.baseline_upstream, since=began - REFERENCE_SECONDS, until=began),
+        reference=served_by(place, release.baseline_upstream, since=began - REFERENCE_SECONDS, until=began),
         concurrent=[each for each in sessions if each.arm is Arm.BASELINE],
         now=now,
     )
@@ -77,9 +77,7 @@ def keep_alerts(place: ReleasePlace, release: Release, alarms: Iterable[Alarm]) 
             connection.execute(place.store.insert(tables.alerts).on_conflict_do_nothing(), rows)
 
 
-def _served_by(
-    place: ReleasePlace, upstream: str, *, since: float, until: float | None = None
-) -> list[SessionEvidence]:
+def served_by(place: ReleasePlace, upstream: str, *, since: float, until: float | None = None) -> list[SessionEvidence]:
     """Of users, whatever release was under way: also those that a later canary is measured against."""
     table = tables.sessions.c
     wanted = and_(
