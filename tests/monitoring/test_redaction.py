@@ -333,7 +333,7 @@ def test_t8_a_logger_without_handlers_gets_one_that_redacts(capsys: pytest.Captu
 
 
 def test_report_pages_keep_every_figure() -> None:
-    """The false positives that the docs speak of: none in the pages of the FinQA example, of which every fifth is read."""
+    """The false positives that the docs speak of: none in the pages of the FinQA example; every fifth is read here."""
     folder = Path(__file__).parents[2] / "examples" / "finqa" / "data"
     lines = [line for path in sorted(folder.glob("*.jsonl")) for line in path.open()]
     texts = [text for line in lines[::5] for text in strings(json.loads(line))]
