@@ -6,11 +6,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from agentrl.evaluation.documents import table, text, whole_page
+from agentrl.evaluation.documents import text, whole_page
 from agentrl.printable import printable
 
 MISSING = "n/a"
 """Of a number that was not measured: neither 0 nor nothing."""
+STYLE = (
+    "th.start, td.start { text-align: left; white-space: normal } table { width: auto } td, th { padding-right: 18px }"
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Document:
             for part in section.parts:
                 body += _html_table(section.title, part) if isinstance(part, Table) else f"<p>{text(part)}</p>"
             body += "</section>"
-        return whole_page(self.title, f"<main>{body}</main>")
+        return whole_page(self.title, f"<main>{body}</main>", STYLE)
 
 
 def _text_rows(part: Table) -> list[str]:
@@ -90,12 +93,18 @@ def _markdown_rows(part: Table) -> list[str]:
 
 
 def _html_table(title: str, part: Table) -> str:
-    def row_of(row: tuple[str, ...]) -> str:
-        kinds = ("" if index in part.numbers else ' class="start"' for index in range(len(row)))
-        return "".join(f"<td{kind}>{text(cell)}</td>" for kind, cell in zip(kinds, row, strict=True))
+    """Heads and cells of a column stand on the same side."""
 
-    body = "".join(f"<tr>{row_of(row)}</tr>" for row in part.rows)
-    return table(title, part.heads, body)
+    def row_of(tag: str, row: tuple[str, ...]) -> str:
+        kinds = ("" if index in part.numbers else ' class="start"' for index in range(len(row)))
+        return "".join(f"<{tag}{kind}>{text(cell)}</{tag}>" for kind, cell in zip(kinds, row, strict=True))
+
+    head = f"<thead><tr>{row_of('th', part.heads)}</tr></thead>" if any(part.heads) else ""
+    body = "".join(f"<tr>{row_of('td', row)}</tr>" for row in part.rows)
+    return (
+        f'<div class="wide" tabindex="0" role="region" aria-label="{text(title)}"><table>{head}'
+        f"<tbody>{body}</tbody></table></div>"
+    )
 
 
 def _markdown(line: str) -> str:
