@@ -186,7 +186,7 @@ class Assignment:
         if arm is Arm.CANDIDATE and not served.may_serve_candidate(self._clock()):
             raise ApiError(409, f"{ARM_HEADER}: no candidate is served.", code="no_candidate")
         upstream = served.candidate if arm is Arm.CANDIDATE else served.general
-        declared = self._config.upstreams[upstream].bundle
+        declared, prices = self._config.upstreams[upstream].bundle, self._config.upstreams[upstream].prices
         user = call.header(self._config.user_header)
         opening = {key: body[key] for key in ("messages", "input", "instructions") if key in body}
         session = Session(
@@ -202,6 +202,7 @@ class Assignment:
             cluster=digest([client, user]) if user else "",
             intent=redact_text(printable(call.header(self._config.intent_header)))[:MAX_INTENT_CHARS],
             is_forced=forced is not None,
+            price_table=None if prices is None else digest(prices.model_dump()),
             draft={"context_digest": digest(opening)},
         )
         if arm is Arm.CANDIDATE and forced is None:

@@ -87,6 +87,8 @@ class Session:
     cluster: str = ""
     intent: str = ""
     is_forced: bool = False
+    price_table: str | None = None
+    """Digest of the prices of its upstream; None where it has none."""
     moved_at: float | None = None
     status: str = OPEN
     in_flight: int = 0
@@ -119,6 +121,7 @@ class Session:
             "cluster": self.cluster,
             "intent": self.intent,
             "is_forced": self.is_forced,
+            "price_table": self.price_table,
             "assigned_at": self.assigned_at,
             "last_at": self.last_at,
             "moved_at": self.moved_at,
@@ -143,6 +146,7 @@ def session_of(row: Mapping[str, Any]) -> Session:
         cluster=row["cluster"],
         intent=row["intent"],
         is_forced=row["is_forced"],
+        price_table=row["price_table"],
         moved_at=row["moved_at"],
         status=row["status"],
         draft={key: value for key, value in (row["record"] or {}).items() if key in DRAFT_KEYS},
