@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -16,10 +17,12 @@ from typer.testing import CliRunner
 from agentrl.cli.main import app
 from agentrl.config import RunConfig, load_config
 from agentrl.errors import ReleaseError
+from agentrl.release.drill import drill
 from agentrl.release.drill.drill import DrillRoom, Plan
 from agentrl.release.drill.processes import Program
 from agentrl.release.drill.record import Kind
 from agentrl.release.drill.stage import GATE, STORE_VARIABLE, begin_canary, staged
+from agentrl.release.drill.users import Ending
 from agentrl.release.lifecycle.transition import start_release
 from agentrl.release.place import open_place
 from agentrl.release.routing import read_routing
@@ -66,42 +69,69 @@ def is_alive(pid: int) -> bool:
 def test_streams_that_hang_are_cut_and_users_are_served_by_the_baseline(config: RunConfig) -> None:
     """F50: two gateways on one database; detection, routing, rollback and recovery are told apart."""
     with DrillRoom(config, Plan(streams=20, replicas=2, limits=LIMITS)) as room:
-        drill = room.run("r-1")
-    assert drill.in_flight >= 20
-    assert drill.streams.get("done", 0) == 0
-    assert drill.streams["cut"] >= drill.in_flight
-    assert drill.others["done"] > 0
-    assert set(drill.others) <= {"done", "open"}, "nobody but the candidate's users noticed"
-    assert drill.t_breach is not None
-    assert drill.t_drained is not None
-    assert drill.t_breach.steady < drill.t_decision.steady <= drill.t_route_zero.steady <= drill.t_drained.steady
-    assert drill.rollback_seconds is not None
-    assert drill.rollback_seconds >= LIMITS["drain_seconds"], "answers under way are given their time"
-    assert drill.is_counted
-    assert drill.t_recovered is not None
+        made = room.run("r-1")
+    assert made.in_flight >= 20
+    assert made.streams.get("done", 0) == 0
+    assert made.streams["cut"] >= made.in_flight
+    assert made.others["done"] > 0
+    assert set(made.others) <= {"done", "open"}, "nobody but the candidate's users noticed"
+    assert made.t_breach is not None
+    assert made.t_drained is not None
+    assert made.t_breach.steady < made.t_decision.steady <= made.t_route_zero.steady <= made.t_drained.steady
+    assert made.rollback_seconds is not None
+    assert made.rollback_seconds >= LIMITS["drain_seconds"], "answers under way are given their time"
+    assert made.is_counted
+    assert made.t_recovered is not None
 
 
 @pytest.mark.slow
 def test_without_a_controller_the_share_ends_with_its_lease(config: RunConfig) -> None:
     """Kill -9 of the controller: no live component is needed for the way back."""
     with DrillRoom(config, Plan(Kind.CONTROLLER_KILLED, streams=10, limits=LIMITS)) as room:
-        drill = room.run("r-1")
-    assert drill.t_breach is None
-    assert drill.is_counted
-    assert drill.streams.get("done", 0) == 0
-    assert drill.t_drained is not None
-    assert drill.t_recovered is not None
+        made = room.run("r-1")
+    assert made.t_breach is None
+    assert made.is_counted
+    assert made.streams.get("done", 0) == 0
+    assert made.t_drained is not None
+    assert made.t_recovered is not None
 
 
 @pytest.mark.slow
 def test_a_gateway_killed_in_a_rollback_comes_back_with_the_baseline_only(config: RunConfig) -> None:
     """Kill -9 of the gateway while it drains; what it had given out ends with it."""
     with DrillRoom(config, Plan(Kind.GATEWAY_KILLED, streams=10, limits=LIMITS)) as room:
-        drill = room.run("r-1")
-    assert drill.candidates_after_restart == 0
-    assert drill.is_counted
-    assert drill.t_recovered is not None
-    assert drill.others["done"] > 0
+        made = room.run("r-1")
+    assert made.candidates_after_restart == 0
+    assert made.is_counted
+    assert made.t_recovered is not None
+    assert made.others["done"] > 0
+
+
+@pytest.mark.slow
+def test_a_baseline_that_is_down_sends_nobody_back_to_the_candidate(config: RunConfig) -> None:
+    """F51: it dies in the canary; after the rollback users get errors, and the candidate no session."""
+
+    async def play() -> tuple[int, list[Ending]]:
+        async with drill._scene(config, Plan(streams=5, limits=LIMITS)) as scene:
+            scene.begin()
+            await drill._until(lambda: drill._has_lease(scene), 60, "no lease", scene)
+            await drill._open_streams(scene)
+            scene.baseline.kill()
+            await scene.users.tell_violation(scene.users.of("candidate", Ending.OPEN)[0])
+            await drill._until(lambda: drill._decided_at(scene) is not None, 60, "no decision", scene)
+            await asyncio.sleep(2 * LIMITS["poll_seconds"] + 0.5)
+            before = len((await scene.seen())["arrivals"])
+            late = [scene.users.come() for _ in range(20)]
+            deadline = time.monotonic() + 30
+            while any(each.ended_at is None for each in late) and time.monotonic() < deadline:
+                await asyncio.sleep(0.05)
+            asked = len((await scene.seen())["arrivals"]) - before
+            await scene.users.leave()
+            return asked, [each.ending for each in late]
+
+    asked, endings = asyncio.run(play())
+    assert asked == 0
+    assert endings == [Ending.REFUSED] * 20
 
 
 @pytest.mark.slow

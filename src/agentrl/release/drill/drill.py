@@ -66,6 +66,8 @@ class Scene:
     stage: Stage
     gateways: list[Program]
     controller: Program
+    baseline: Program
+    """Its stub."""
     users: Users
     candidate: str
     """Address of its stub."""
@@ -169,7 +171,7 @@ async def _scene(config: RunConfig, plan: Plan) -> AsyncIterator[Scene]:
         assert stage.config.gateway is not None
         header = stage.config.gateway.session_header
         users = Users(bases, client, header, "")
-        yield Scene(plan, stage, gateways, controller, users, addresses[1])
+        yield Scene(plan, stage, gateways, controller, stubs[0], users, addresses[1])
 
 
 STUB = ("python", "-m", "agentrl.release.drill.stub_server")
