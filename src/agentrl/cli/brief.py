@@ -36,9 +36,9 @@ Out = Annotated[
 def brief(
     what: What,
     config: ConfigOption = None,
-    locale: LocaleName = [],
+    locale: LocaleName = [],  # noqa: B006  (typer reads the default)
     out: Out = None,
-    as_json: Json = False,  # noqa: B006
+    as_json: Json = False,
 ) -> None:
     """Write the Reliability Brief of a release: one page as HTML and PDF, and all its numbers as JSON.
 
