@@ -21,7 +21,8 @@ class Flight:
     is_begun: bool = False
     """Bytes of the answer are with the client: nobody else can answer any more."""
     stopped_for: str = ""
-    """withdrawn: before the first byte, so the baseline answers. cut: the time to end was over."""
+    """withdrawn: before the first byte, so the baseline answers. cut: the time to end was over. ending: so is the
+    replica's own."""
     withdrawn_at: float | None = None
     """When its upstream was taken back, on the steady clock."""
     scope: asyncio.Timeout | None = field(default=None, repr=False)
@@ -100,6 +101,11 @@ class Flights:
         for flight in list(self._flights):
             self._look_at(flight, served, now)
         return self._note_drained() or is_changed
+
+    def cut_all(self) -> None:
+        """The replica ends: what is still under way is told so, rather than left hanging."""
+        for flight in list(self._flights):
+            flight.stop("ending")
 
     def assigned_candidate(self) -> None:
         """A session began as the candidate's."""

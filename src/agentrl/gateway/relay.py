@@ -166,6 +166,8 @@ class Relay:
                     return await self._break_off(call, flight, upstream, failure)
                 is_candidate = flight.is_candidates
                 self._counts.failed(upstream.name, failure.kind)
+                if flight.stopped_for == "ending":
+                    raise busy("This replica ends; ask again.", code="draining") from failure
                 if is_candidate and flight.stopped_for != "withdrawn":
                     session.told.fallbacks += 1
                     self._counts.fallbacks += 1

@@ -96,6 +96,7 @@ async def run(
         gateway.is_draining = True
         for server, _ in servers:
             server.should_exit = True
+        loop.call_later(GRACE_SECONDS - 1, gateway.flights.cut_all)
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
