@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from agentrl.errors import ReleaseError
 from agentrl.release.lifecycle.audit_log import iso
 from agentrl.release.lifecycle.sight import Clocks
 from agentrl.release.place import ReleasePlace
 
-LOCK = "controller.lock"
+
+def lock_path(place: ReleasePlace) -> Path:
+    """Of the workflow: several may share a folder."""
+    return place.folder / f"controller-{hashlib.sha256(place.workflow.encode()).hexdigest()[:8]}.lock"
 
 
 @contextmanager
@@ -24,7 +29,7 @@ def watching(place: ReleasePlace) -> Iterator[None]:
     Raises:
         ReleaseError: another process is; the message says which.
     """
-    path = place.folder / LOCK
+    path = lock_path(place)
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
