@@ -17,12 +17,11 @@ CONFIG = Path("configs/finqa-release.yaml")
 CANDIDATES = ("trained", "overtrained", "slow", "leaky")
 SPANS: Mapping[str, Any] = {
     "lease_seconds": 4,
-    "max_metrics_age_seconds": 10,
     "look_seconds": 0.5,
     "min_canary": "PT5S",
     "canary_traffic_percent": 50,
 }
-"""Of `release`: 30 s, 30 s, 30 s, a week and a tenth of the sessions in the config."""
+"""Of `release`: 30 s, 30 s, a week and a tenth of the sessions in the config."""
 GATEWAY: Mapping[str, Any] = {
     "poll_seconds": 0.1,
     "drain_seconds": 3,
