@@ -1,7 +1,8 @@
 """`store` is an empty database of releases, once on SQLite and once on PostgreSQL; `place` is a workflow that has it.
 
 PostgreSQL is the server at AGENTRL_TEST_POSTGRES, or the one at 127.0.0.1 that has a database `test`. Every test
-process works in a schema of its own, so that tests may run side by side, and takes it away at its end.
+process works in a schema of its own, so that tests may run side by side, and takes it away at its end; what a process
+that was killed left there, the next one does.
 """
 
 from __future__ import annotations
@@ -21,18 +22,21 @@ from agentrl.release.store.tables import metadata
 
 SERVER = os.environ.get("AGENTRL_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/test")
 BACKENDS = ("sqlite", "postgres")
+PREFIX = "agentrl_of_test_"
 
 
 @pytest.fixture(scope="session")
 def postgres_schema() -> Iterator[str]:
     """A URL of a schema that only this process knows; the tests that need it are skipped without a server."""
-    name = f"agentrl_test_{uuid.uuid4().hex[:12]}"
+    name = f"{PREFIX}{uuid.uuid4().hex[:12]}"
     try:
         connection = psycopg.connect(SERVER, autocommit=True, connect_timeout=3)
     except psycopg.Error as error:
         reason = str(error).strip().partition("\n")[0]
         pytest.skip(f"no PostgreSQL; AGENTRL_TEST_POSTGRES may name one ({reason})")
     with connection:
+        connection.execute("select pg_advisory_lock(hashtext(%s))", (name,))  # says that its process lives
+        _drop_left(connection)
         connection.execute(f"create schema {name}")
         # a test needs no disk that survives a power cut
         yield _with_options(SERVER, f"-csearch_path={name} -csynchronous_commit=off")
@@ -64,6 +68,15 @@ def place(store: Store, tmp_path: Path) -> ReleasePlace:
     folder = tmp_path / "releases"
     folder.mkdir()
     return ReleasePlace("support", folder, store)
+
+
+def _drop_left(connection: psycopg.Connection[tuple[str]]) -> None:
+    """Schemas of test processes that were killed."""
+    found = connection.execute("select nspname from pg_namespace where starts_with(nspname, %s)", (PREFIX,)).fetchall()
+    for (name,) in found:
+        if connection.execute("select pg_try_advisory_lock(hashtext(%s))::text", (name,)).fetchone() == ("true",):
+            connection.execute(f"drop schema if exists {name} cascade")
+            connection.execute("select pg_advisory_unlock(hashtext(%s))", (name,))
 
 
 def _with_options(url: str, options: str) -> str:
