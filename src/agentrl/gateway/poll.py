@@ -45,6 +45,7 @@ class RoutingPoll:
         self.looked_at: float | None = None
         """Beginning of the latest look that saw something, on the steady clock."""
         self._end = threading.Event()
+        self._one_look = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="agentrl-routing", daemon=True)
 
     def start(self) -> None:
@@ -57,6 +58,10 @@ class RoutingPoll:
 
     def look(self) -> None:
         """Read the row once. What cannot be read changes nothing: the lease runs out by itself."""
+        with self._one_look:  # of two at once, the one that read first must not have the last word
+            self._look()
+
+    def _look(self) -> None:
         at = self._clock()  # before the reading: a slow answer makes no lease longer
         before = self.served
         try:
