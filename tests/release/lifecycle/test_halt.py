@@ -122,6 +122,15 @@ def test_a_halted_workflow_starts_no_canary_and_lets_no_share_grow(place: Releas
         step(place, second, S.CANARY, now=NOW + 30)
 
 
+def test_failures_that_were_kept_without_a_controller_halt_the_next_canary(place: ReleasePlace) -> None:
+    release = brought_to(place, S.SHADOW)
+    for gate in ("success", "latency"):
+        keep_verdict(place, release.id, gate, Outcome.FAIL, at=NOW + 5, stage="offline_eval")
+    with pytest.raises(GuardError, match="two failures within a week"):
+        step(place, release, S.CANARY, now=NOW + 30)
+    assert read_workflow(place).is_halted
+
+
 def test_a_person_goes_on_with_a_reason_a_fix_and_a_rerun_that_passed(place: ReleasePlace) -> None:
     release = brought_to(place, S.CANARY)
     for number, gate in enumerate(("success", "latency")):

@@ -20,6 +20,7 @@ from agentrl.errors import ConfigError, ConflictError, ReleaseError
 from agentrl.release.budget.second_workflow import check_second_workflow
 from agentrl.release.lifecycle.approvals import standing_approval
 from agentrl.release.lifecycle.guards import Checks, Step, gaps
+from agentrl.release.lifecycle.halt import halt_if_needed
 from agentrl.release.lifecycle.incidents import opened_incident
 from agentrl.release.lifecycle.ledger import Ledger, ledger
 from agentrl.release.lifecycle.read import (
@@ -131,6 +132,12 @@ def transition(
     checks = checks or Checks()
     if to is S.OFFLINE_EVAL:
         checks = _bundle_read(place, release_id, checks)
+    elif to in (S.CANARY, S.GENERAL):
+        release = read_release(place, release_id)
+        # failures that were kept while no controller ran halt the workflow now
+        halt_if_needed(place, count_by=rules_of(release).count_by, now=now)
+        if to is S.CANARY and release.state is S.SHADOW:
+            checks = _upstreams_asked(release, checks)
     with ledger(place) as books:
         release = read_release(place, release_id)
         if to in (S.ROLLED_BACK, S.REJECTED):
@@ -157,6 +164,13 @@ def _bundle_read(place: ReleasePlace, release_id: str, checks: Checks) -> Checks
     found = checks.bundle(place, bundle) if bundle else []
     read = checks.bundle
     return replace(checks, bundle=lambda where, which: found if which == bundle else read(where, which))
+
+
+def _upstreams_asked(release: Release, checks: Checks) -> Checks:
+    """Ask both servers before the books are taken, likewise: one that hangs takes half a minute."""
+    found = {name: checks.upstream(release, name) for name in (release.baseline_upstream, release.candidate_upstream)}
+    ask = checks.upstream
+    return replace(checks, upstream=lambda of, name: found[name] if name in found else ask(of, name))
 
 
 def change_share(
