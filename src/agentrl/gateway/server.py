@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -133,7 +134,9 @@ def listener(where: str, host: str, port: int) -> socket.socket:
     try:
         made = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
-        raise ConfigError(f"{where}: cannot listen on {host}:{port} ({error})") from None
+        number = getattr(error, "errno", None) or 0  # that of getaddrinfo is negative
+        reason = os.strerror(number) if number > 0 else str(error)
+        raise ConfigError(f"{where}: cannot listen on {host}:{port} ({reason}); port 0 takes a free one") from None
     # asyncio sets this on sockets whose protocol number says TCP, which this one's does not
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return made
