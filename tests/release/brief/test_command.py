@@ -11,10 +11,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from agentrl.cli.brief import brief
+from agentrl.cli.brief import _opened, brief
 from agentrl.cli.budget import budget
 from agentrl.cli.exits import Verbs
 from agentrl.cli.review import review
+from agentrl.release.brief.records import find_release
 from agentrl.release.place import ReleasePlace
 from agentrl.release.records import ReleaseState
 from agentrl.release.store import open_store
@@ -41,7 +42,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     (tmp_path / "release.yaml").write_text(CONFIG)
     place = ReleasePlace("support", folder, open_store(f"sqlite:///{folder / 'release.db'}"))
-    tell(place, state=ReleaseState.DRAFT)
+    tell(place, state=ReleaseState.DRAFT, is_first=False)
     place.store.close()
     return tmp_path
 
@@ -61,8 +62,16 @@ def run(*words: str) -> tuple[int, str]:
     ],
     ids=["store here", "config first", "config as an option", "latest"],
 )
-def test_a_brief_is_written_beside_the_records(here: Path, words: tuple[str, ...]) -> None:
-    code, output = run("brief", *words, "--locale", "fr-FR", "--json")
+def test_a_release_is_named_in_any_of_these_ways(here: Path, words: tuple[str, ...]) -> None:
+    config = Path(words[2]) if "--config" in words else None
+    what = list(words[:1] if config else words)
+    store, folder, workflow, release = _opened(what, config)
+    assert find_release(store, release, workflow) == "support-20261020-4f1c2a"
+    assert folder.resolve() == here / "releases"
+
+
+def test_a_brief_is_written_beside_the_records(here: Path) -> None:
+    code, output = run("brief", "support-2026", "--locale", "fr-FR", "--json")
     assert code == 0, output
     told = json.loads(output)
     assert told["release"] == "support-20261020-4f1c2a"
@@ -79,7 +88,7 @@ def test_a_brief_is_written_beside_the_records(here: Path, words: tuple[str, ...
         (("support-2026", "--locale", "de-DE"), "allowed: en-US, en-GB, fr-FR"),
         (("a", "b", "c"), "allowed: [CONFIG] RELEASE"),
         (("missing.yaml", "x"), "missing.yaml"),
-        (("support-2026", "--out", "release.yaml/x"), "--out release.yaml/x"),
+        (("support-2026", "--locale", "en-US", "--out", "release.yaml/x"), "--out release.yaml/x"),
     ],
     ids=["release", "locale", "too many", "config", "out"],
 )

@@ -35,7 +35,7 @@ PAPER = {"en-US": (612, 792), "en-GB": (595, 841), "fr-FR": (595, 841)}
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReleasePlace]:
     folder = tmp_path_factory.mktemp("fit")
     place = ReleasePlace("FinQA support", folder, open_store(f"sqlite:///{folder / 'release.db'}"))
-    story = tell(place, canary_sessions=1000)
+    story = tell(place, canary_sessions=1000, is_shown=True)
     incident(place, story.release.id, PROMOTED - 86400)
     keep_weeks(place, release_config())
     tell(place, state=ReleaseState.DRAFT, release_id="support-empty", is_first=False)

@@ -68,7 +68,7 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
 
 def _twin(folder: Path, **changes: Any) -> Iterator[dict[str, Any]]:
     place = ReleasePlace("FinQA support", folder, open_store(f"sqlite:///{folder / 'release.db'}"))
-    story = tell(place, canary_sessions=1000, **changes)
+    story = tell(place, canary_sessions=1000, is_shown=True, **changes)
     incident(place, story.release.id, PROMOTED - 86400)
     keep_weeks(place, release_config())
     yield brief_twin(read_records(place.store, story.release.id))

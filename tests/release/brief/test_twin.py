@@ -19,7 +19,7 @@ from tests.release.story import PROMOTED, incident, keep_sessions, keep_weeks, r
 
 
 def test_every_number_is_what_its_source_says(place: ReleasePlace) -> None:
-    story = tell(place, canary_sessions=800)
+    story = tell(place, canary_sessions=800, is_shown=True)
     incident(place, story.release.id, PROMOTED - 86400)
     keep_weeks(place, release_config())
     twin = brief_twin(read_records(place.store, story.release.id))
