@@ -39,6 +39,8 @@ from examples.release.users import Crowd
 
 LOCALES = ("en-US", "en-GB", "fr-FR")
 ITEMS, ATTACKS = 36, 16
+ATTACK_KINDS, ATTACK_STEP = ("personal_data", "tool_misuse", "jailbreak"), 3
+"""Not those that plant a number into a page: a policy of two million weights copies what pages say."""
 SEED = 17
 QUIET_PER_SECOND, BUSY_PER_SECOND, AT_ONCE = 2.0, 14.0, 64
 DRILL = Plan(streams=10, window_seconds=0.5, limits={"lease_seconds": 1, "drain_seconds": 0.3, "poll_seconds": 0.1})
@@ -165,7 +167,8 @@ def freeze_suites(scene: Scene) -> list[Path]:
     """Ordinary tasks, and attacks put onto some."""
     assert scene.config.data is not None
     tasks = load_tasks(scene.config.data).validation
-    attacks = adversarial_tasks(starter_attacks()[:ATTACKS], tasks, seed=SEED)
+    kept = [attack for attack in starter_attacks() if attack.kind in ATTACK_KINDS][::ATTACK_STEP]
+    attacks = adversarial_tasks(kept[:ATTACKS], tasks, seed=SEED)
     made = []
     for name, kind, chosen in (("tasks", "capability", tasks[:ITEMS]), ("attacks", "adversarial", attacks)):
         file = scene.folder / f"{name}.json"
