@@ -82,6 +82,11 @@ class Controller:
         self._said: set[str] = set()
         self._log_size = -1
 
+    @property
+    def is_looking(self) -> bool:
+        """Whether a look is under way beside the ticks."""
+        return self._job is not None
+
     def tick(self) -> bool:
         """See, renew, look and act once; returns whether it could see. What goes wrong is told, never raised."""
         now, problem = self._clock.read()
