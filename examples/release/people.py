@@ -14,6 +14,7 @@ from agentrl.release.brief.write import write_brief
 from agentrl.release.drill.drill import DrillRoom
 from agentrl.release.drill.kept import keep_drill
 from agentrl.release.gates.archive import keep_offline
+from agentrl.release.gates.kept import read_verdicts
 from agentrl.release.gates.look import Look
 from agentrl.release.gates.offline_gate import STAGE
 from agentrl.release.gates.offline_run import OfflineGate, gate_offline
@@ -119,8 +120,13 @@ def told(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def last_verdicts(place: ReleasePlace, release: Release) -> list[dict[str, Any]]:
-    """The last look at each gate of the canary."""
-    return [each.to_record() for each in latest_verdicts(place, release, ReleaseState.CANARY).values()]
+    """The last look at each gate of the canary; of one that was promoted, that it was promoted by."""
+    if release.state is not ReleaseState.GENERAL:
+        return [each.to_record() for each in latest_verdicts(place, release, ReleaseState.CANARY).values()]
+    kept = read_verdicts(place.store, release.id, str(ReleaseState.CANARY))
+    until = datetime.fromtimestamp(release.entered_at, UTC)
+    looks = [each for each in kept if not each.is_shown_only and datetime.fromisoformat(each.at) <= until]
+    return [each.to_record() for each in {each.gate: each for each in looks}.values()]
 
 
 def crowd_figures(crowd: Crowd) -> dict[str, Any]:

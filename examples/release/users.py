@@ -181,6 +181,7 @@ class Crowd:
         """Feedback, as the product's own systems would send it."""
         if visit.score is None:
             return
+        session = visit.session_id
         events: list[dict[str, Any]] = [
             {"kind": "outcome", "success": visit.score >= RIGHT},
             {"kind": "grade", "score": visit.score},
@@ -188,14 +189,11 @@ class Crowd:
             {"kind": "tool", "calls": visit.tool_calls, "errors": visit.tool_errors},
             {"kind": "safety", "violations": visit.violations},
         ]
-        for event in events:
-            body = {
-                "event_id": f"{visit.session_id}-{event['kind']}",
-                "session_id": visit.session_id,
-                "at": time.time(),
-                **event,
-            }
-            await client.post(f"{self.url}/feedback", json=body, headers=headers)
+        told = [
+            {**event, "event_id": f"{session}-{event['kind']}", "session_id": session, "at": time.time()}
+            for event in events
+        ]
+        await client.post(f"{self.url}/feedback", json={"events": told}, headers=headers)
 
 
 def intent(question: Question) -> str:
