@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentrl.cli.options import Json, Set
+from agentrl.cli.options import Json, Set, opened
 
 if TYPE_CHECKING:
     from agentrl.release.lifecycle.anchors import Anchor
@@ -101,11 +101,9 @@ def _find(given: Path, overrides: list[str]) -> tuple[Path, list[Anchor]]:
             f"{given}: found a directory; allowed: a config, or an audit.jsonl "
             f"(`agentrl audit {shlex.quote(str(given))}` labels the episodes of a run)"
         )
-    from agentrl.config import load_config
     from agentrl.release.lifecycle.anchors import applied_anchor
-    from agentrl.release.place import open_place
 
-    place = open_place(load_config(given, overrides))
+    _, place = opened(given, overrides)
     applied = applied_anchor(place)
     return place.audit_log, [applied] if applied else []
 

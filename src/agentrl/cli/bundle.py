@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agentrl.cli.exits import RUN_FAILED
-from agentrl.cli.options import Config, Json, Set
+from agentrl.cli.options import Config, Json, Set, opened
 from agentrl.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agentrl.config import RunConfig
-    from agentrl.release.place import ReleasePlace
     from agentrl.release.registry import Bundle
     from agentrl.release.registry.manifest import Part
 
@@ -55,7 +53,7 @@ def create(
     """Keep a policy, its baseline, graders, data, suites, prompts, tools, rules, config and code version."""
     from agentrl.release.registry import create_bundle
 
-    loaded, place = _open(config, overrides)
+    loaded, place = opened(config, overrides)
     made = create_bundle(
         place,
         loaded,
@@ -74,7 +72,7 @@ def show(config: Config, id: Id, overrides: Set = [], as_json: Json = False) -> 
     """What a bundle holds, and what was found in it."""
     from agentrl.release.registry import read_bundle
 
-    _, place = _open(config, overrides)
+    _, place = opened(config, overrides)
     _print(read_bundle(place, id), as_json)
 
 
@@ -85,7 +83,7 @@ def list_(config: Config, overrides: Set = [], as_json: Json = False) -> None:  
     from agentrl.release.registry.bundle import created
     from agentrl.runs.files import to_json
 
-    _, place = _open(config, overrides)
+    _, place = opened(config, overrides)
     found = list_bundles(place)
     if as_json:
         rows = [
@@ -108,7 +106,7 @@ def verify(config: Config, id: Id, overrides: Set = [], as_json: Json = False) -
     from agentrl.release.registry import verify_bundle
     from agentrl.runs.files import to_json
 
-    _, place = _open(config, overrides)
+    _, place = opened(config, overrides)
     found = verify_bundle(place, id)
     if as_json:
         print(to_json(asdict(found), indent=2))
@@ -135,7 +133,7 @@ def diff(
     from agentrl.release.registry import diff_bundles
     from agentrl.runs.files import to_json
 
-    _, place = _open(config, overrides)
+    _, place = opened(config, overrides)
     changes = diff_bundles(place, before, after)
     if as_json:
         print(to_json([asdict(each) for each in changes], indent=2))
@@ -162,7 +160,7 @@ def export(
     """Write the policy as an ordinary Hugging Face directory, with a model card."""
     from agentrl.release.registry import export_bundle
 
-    _, place = _open(config, overrides)
+    _, place = opened(config, overrides)
     made = export_bundle(place, id, out, is_adapter=adapter)
     print(printable(f"{out}: {made.name} ({made.id[:SHORT]}), its card and its manifest"))
 
@@ -177,16 +175,8 @@ def suite(
     """Fetch the exact suite of a decision, verified."""
     from agentrl.release.registry import fetch_suite
 
-    _, place = _open(config, overrides)
+    _, place = opened(config, overrides)
     print(fetch_suite(place, digest, out))
-
-
-def _open(config: Path, overrides: list[str]) -> tuple[RunConfig, ReleasePlace]:
-    from agentrl.config import load_config
-    from agentrl.release.place import open_place
-
-    loaded = load_config(config, overrides)
-    return loaded, open_place(loaded)
 
 
 def _licence(text: str) -> tuple[str, str]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentrl.cli.options import Config, Json, Set
+from agentrl.cli.options import As, Config, Json, Set, opened, who_says
+from agentrl.cli.release_lines import print_json, when
 from agentrl.printable import printable
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 incident = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, describe and close incidents.")
 
@@ -21,7 +25,6 @@ Cause = Annotated[str | None, typer.Option(metavar="TEXT", help="Why it happened
 Assumption = Annotated[str | None, typer.Option(metavar="TEXT", help="What was believed and is not true.")]
 FollowUp = Annotated[str | None, typer.Option(metavar="TEXT", help="What is done so that it does not happen again.")]
 Severity = Annotated[str | None, typer.Option(metavar="WORD", help="soft or hard.")]
-As = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Who says so.  [default: your login name]")]
 
 
 @incident.callback()
@@ -39,10 +42,10 @@ def list_all(
     """List incidents, the latest first."""
     from agentrl.release.lifecycle.incidents import read_incidents
 
-    place = _place(config, overrides)
+    _, place = opened(config, overrides)
     found = read_incidents(place, is_open=True if only_open else None)[::-1]
     if as_json:
-        _print_json(found)
+        print_json(found)
     elif not found:
         print(f"{printable(place.workflow)}: no incident" + (" is open" if only_open else ""))
     else:
@@ -54,9 +57,9 @@ def show(config: Config, incident_id: Id, overrides: Set = [], as_json: Json = F
     """Show one: its times, its gates, its sessions, what people said of it."""
     from agentrl.release.lifecycle.incidents import find_incident
 
-    found = find_incident(_place(config, overrides), incident_id)
+    found = find_incident(opened(config, overrides)[1], incident_id)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         print("\n".join(_lines(found)))
 
@@ -123,7 +126,7 @@ def _told(
 
 
 def _change(
-    config: Config,
+    config: Path,
     incident_id: str,
     told: Mapping[str, str],
     who: str | None,
@@ -134,28 +137,20 @@ def _change(
 ) -> None:
     from datetime import UTC, datetime
 
-    from agentrl.cli.release import _who
     from agentrl.release.lifecycle.incidents import update_incident
 
     changed = update_incident(
-        _place(config, overrides),
+        opened(config, overrides)[1],
         incident_id,
         told,
-        actor=_who(who),
+        actor=who_says(who),
         now=datetime.now(UTC).timestamp(),
         is_closing=is_closing,
     )
     if as_json:
-        _print_json(changed)
+        print_json(changed)
     else:
         print("\n".join(_lines(changed)))
-
-
-def _place(config: Any, overrides: list[str]) -> Any:
-    from agentrl.config import load_config
-    from agentrl.release.place import open_place
-
-    return open_place(load_config(config, overrides))
 
 
 def _table(found: list[dict[str, Any]]) -> Iterator[str]:
@@ -174,7 +169,6 @@ def _table(found: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:
-    from agentrl.cli.release import _when
     from agentrl.release.lifecycle.incidents import NEEDED
 
     record = found["record"]
@@ -187,7 +181,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
         ("t_drained", "drained"),
         ("recovered_at", "recovered"),
     ):
-        yield f"  {what:<12} {_when(record.get(key))}"
+        yield f"  {what:<12} {when(record.get(key))}"
     clocks = {name.removesuffix("_seconds"): at for name, at in _seconds(record).items() if at is not None}
     yield "  " + (", ".join(f"{name} {seconds:.1f} s" for name, seconds in clocks.items()) or "not drained yet")
     if record["sessions_affected"] is not None:
@@ -196,9 +190,9 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
         missing = "missing" if key in NEEDED else "-"
         yield f"  {key.replace('_', ' '):<22} {printable(record[key] or missing)}"
     yield (
-        f"  open since {_when(found['opened_at'])}"
+        f"  open since {when(found['opened_at'])}"
         if found["closed_at"] is None
-        else (f"  closed by {printable(record['closed_by'])} at {_when(found['closed_at'])}")
+        else (f"  closed by {printable(record['closed_by'])} at {when(found['closed_at'])}")
     )
 
 
@@ -206,9 +200,3 @@ def _seconds(record: Mapping[str, Any]) -> dict[str, float | None]:
     from agentrl.release.lifecycle.drain import clocks_of
 
     return clocks_of(record)
-
-
-def _print_json(value: Any) -> None:
-    from agentrl.runs.files import to_json
-
-    print(to_json(value, indent=2))

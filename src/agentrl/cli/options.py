@@ -12,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from agentrl.config import RunConfig
+    from agentrl.release.place import ReleasePlace
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file; paths in it are relative to here.")]
 Set = Annotated[
@@ -19,6 +20,7 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override one value, e.g. ppo.steps=5. May be repeated."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+As = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Who says so.  [default: your login name]")]
 
 
 def training_config(path: Path, overrides: Sequence[str]) -> RunConfig:
@@ -36,6 +38,34 @@ def training_config(path: Path, overrides: Sequence[str]) -> RunConfig:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return config
+
+
+def opened(path: Path, overrides: Sequence[str]) -> tuple[RunConfig, ReleasePlace]:
+    """The config in a file, and where it keeps its releases.
+
+    Raises:
+        ConfigError: it has no `release` section, or is no config.
+        ReleaseError: the database cannot be reached.
+    """
+    from agentrl.config import load_config
+    from agentrl.release.place import open_place
+
+    config = load_config(path, overrides)
+    return config, open_place(config)
+
+
+def who_says(name: str | None) -> str:
+    """The person whom `--as` names, or who is logged in.
+
+    Raises:
+        ConfigError: neither has a name.
+    """
+    from agentrl.errors import ConfigError
+    from agentrl.labels import whoever_this_is
+
+    if found := (name or whoever_this_is() or "").strip():
+        return found
+    raise ConfigError("--as is needed: nobody is logged in by a name")
 
 
 def spare_the_cores() -> None:

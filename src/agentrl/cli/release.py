@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agentrl.cli.options import Config, Json, Set
+from agentrl.cli.options import As, Config, Json, Set, opened, who_says
 from agentrl.cli.release_drill import drill
+from agentrl.cli.release_lines import print_json, print_release, release_record, release_table, when
 from agentrl.cli.release_shadow import shadow_report
 from agentrl.printable import printable
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from agentrl.config import RunConfig
     from agentrl.release.place import ReleasePlace
-    from agentrl.release.records import Release, ReleaseState
+    from agentrl.release.records import Release
 
 release = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Bring a candidate to users, and back.")
 release.command("drill")(drill)
@@ -29,10 +25,7 @@ ReleaseId = Annotated[
     str | None,
     typer.Argument(metavar="[RELEASE]", help="Id, or its beginning.  [default: the one under way]"),
 ]
-As = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Who does it.  [default: your login name]")]
 Reason = Annotated[str, typer.Option(help="Why, in a sentence; kept in the audit log.")]
-
-REPORTING_SECONDS = 10.0
 
 
 @release.callback()
@@ -54,16 +47,16 @@ def start(
     """Begin a release: a draft, under the config's rules as they are now."""
     from agentrl.release.lifecycle.transition import start_release
 
-    loaded, place = _open(config, overrides)
-    made = start_release(place, loaded, candidate, actor=_who(who), now=_now(), bundle=bundle)
-    _print_release(place, made, as_json)
+    loaded, place = opened(config, overrides)
+    made = start_release(place, loaded, candidate, actor=who_says(who), now=_now(), bundle=bundle)
+    print_release(place, made, as_json)
 
 
 @release.command()
 def status(config: Config, release_id: ReleaseId = None, overrides: Set = [], as_json: Json = False) -> None:  # noqa: B006
     """Show where a release stands, and what keeps it from its next step."""
-    _, place = _open(config, overrides)
-    _print_release(place, _find(place, release_id, is_last_fine=True), as_json)
+    _, place = opened(config, overrides)
+    print_release(place, find(place, release_id, is_last_fine=True), as_json)
 
 
 @release.command("list")
@@ -71,18 +64,18 @@ def list_all(config: Config, overrides: Set = [], as_json: Json = False) -> None
     """List all releases of the workflow, the latest first."""
     from agentrl.release.lifecycle.read import list_releases, read_workflow
 
-    _, place = _open(config, overrides)
+    _, place = opened(config, overrides)
     found = list_releases(place)[::-1]
     if as_json:
-        _print_json([_as_dict(each) for each in found])
+        print_json([release_record(each) for each in found])
         return
     workflow = read_workflow(place)
     if not found:
         print(f"{printable(place.workflow)}: no release yet; `agentrl release start` begins one")
         return
-    print("\n".join(_table(found)))
+    print("\n".join(release_table(found)))
     if workflow.is_halted:
-        print(f"halted since {_when(workflow.halted_at)}: {printable((workflow.halt or {}).get('reason', ''))}")
+        print(f"halted since {when(workflow.halted_at)}: {printable((workflow.halt or {}).get('reason', ''))}")
 
 
 @release.command()
@@ -103,11 +96,11 @@ def advance(
     from agentrl.release.lifecycle.states import FORWARD
     from agentrl.release.lifecycle.transition import GuardError, change_share, transition
 
-    _, place = _open(config, overrides)
-    found = _find(place, release_id)
+    _, place = opened(config, overrides)
+    found = find(place, release_id)
     if share is not None:
-        changed = change_share(place, found.id, share, actor=_who(who), expected_version=found.version, now=_now())
-        _print_release(place, changed, as_json)
+        changed = change_share(place, found.id, share, actor=who_says(who), expected_version=found.version, now=_now())
+        print_release(place, changed, as_json)
         return
     if found.state not in FORWARD:
         raise ConfigError(f"{found.id} is {found.state}: there is no further step")
@@ -116,7 +109,7 @@ def advance(
             place,
             found.id,
             FORWARD[found.state],
-            actor=_who(who),
+            actor=who_says(who),
             expected_version=found.version,
             evidence={"reason": reason} if reason else {},
             now=_now(),
@@ -124,7 +117,7 @@ def advance(
     except GuardError as error:
         has_failed = any(": fail in " in gap for gap in error.gaps)
         fail(f"error: {error}", GATE_FAILED if has_failed else GATE_INCONCLUSIVE)
-    _print_release(place, changed, as_json)
+    print_release(place, changed, as_json)
 
 
 @release.command()
@@ -146,24 +139,24 @@ def rollback(
     from agentrl.release.lifecycle.states import way_back
     from agentrl.release.lifecycle.transition import transition
 
-    _, place = _open(config, overrides)
-    found = _find(place, release_id, is_general_fine=True)
+    _, place = opened(config, overrides)
+    found = find(place, release_id, is_general_fine=True)
     to = found.state if found.state.is_end else way_back(found.state)
     if to is not found.state:
         found = transition(
             place,
             found.id,
             to,
-            actor=_who(who),
+            actor=who_says(who),
             expected_version=None,
             evidence={"reason": "operator", "text": reason},
             now=_now(),
         )
     incident = wait_until_drained(place, found, is_quiet=as_json)
     if as_json:
-        _print_json({**_as_dict(read_release(place, found.id)), "incident": incident})
+        print_json({**release_record(read_release(place, found.id)), "incident": incident})
     else:
-        _print_release(place, read_release(place, found.id), as_json)
+        print_release(place, read_release(place, found.id), as_json)
 
 
 @release.command()
@@ -188,18 +181,19 @@ def approve(
     from agentrl.release.lifecycle.states import FORWARD
     from agentrl.release.records import ReleaseState
 
-    _, place = _open(config, overrides)
-    found = _find(place, release_id)
+    _, place = opened(config, overrides)
+    found = find(place, release_id)
     if found.state not in FORWARD:
         raise ConfigError(f"{found.id} is {found.state}: there is no further step")
     if to is not None and to not in list(ReleaseState):
         raise ConfigError(f"--to: found '{to}'; allowed: {FORWARD[found.state]}")
     step = FORWARD[found.state] if to is None else ReleaseState(to)
-    digest = keep(place, found.id, step, approver=_who(who), now=_now(), is_denied=deny, reason=reason)
+    person = who_says(who)
+    digest = keep(place, found.id, step, approver=person, now=_now(), is_denied=deny, reason=reason)
     if as_json:
-        _print_json({"release": found.id, "to": str(step), "context_hash": digest, "is_denied": deny})
+        print_json({"release": found.id, "to": str(step), "context_hash": digest, "is_denied": deny})
         return
-    print(f"{found.id}: {printable(_who(who))} says {'no' if deny else 'yes'} to {step}, having seen {digest[:19]}:")
+    print(f"{found.id}: {printable(person)} says {'no' if deny else 'yes'} to {step}, having seen {digest[:19]}:")
     context = seen(place, found, step)
     print(f"  version {found.version}, candidate {found.candidate_bundle[:19]}, baseline {found.baseline_bundle[:19]}")
     for stage, gate, outcome, _ in context["verdicts"]:
@@ -223,12 +217,12 @@ def change_bundle(
 
     if not bundle:
         raise ConfigError("--bundle is needed; `agentrl bundle list` has all")
-    _, place = _open(config, overrides)
-    found = _find(place, release_id)
-    changed, said = change(place, found.id, bundle, actor=_who(who), expected_version=found.version, now=_now())
+    _, place = opened(config, overrides)
+    found = find(place, release_id)
+    changed, said = change(place, found.id, bundle, actor=who_says(who), expected_version=found.version, now=_now())
     if not as_json:
         print(f"{found.id}: evidence counts from now, as {printable(', '.join(said))} changed")
-    _print_release(place, changed, as_json)
+    print_release(place, changed, as_json)
 
 
 @release.command()
@@ -244,7 +238,7 @@ def watch(
     from agentrl.cli.release_progress import watch_until_interrupted
     from agentrl.errors import ConfigError
 
-    loaded, place = _open(config, overrides)
+    loaded, place = opened(config, overrides)
     assert loaded.release is not None
     if not 0 < every <= loaded.release.lease_seconds / 2:
         half = loaded.release.lease_seconds / 2
@@ -257,9 +251,9 @@ def halt(config: Config, reason: Reason = "", who: As = None, overrides: Set = [
     """Halt the workflow: no canary starts and no share grows until `resume`."""
     from agentrl.release.lifecycle.halt import halt as stop
 
-    _, place = _open(config, overrides)
-    workflow = stop(place, actor=_who(who), reason=reason, now=_now())
-    print(f"{printable(place.workflow)}: halted since {_when(workflow.halted_at)}")
+    _, place = opened(config, overrides)
+    workflow = stop(place, actor=who_says(who), reason=reason, now=_now())
+    print(f"{printable(place.workflow)}: halted since {when(workflow.halted_at)}")
 
 
 @release.command()
@@ -276,20 +270,12 @@ def resume(
     """Release a halt, as a person, with a reason, the repair, and a re-run that passed."""
     from agentrl.release.lifecycle.halt import resume as go_on
 
-    _, place = _open(config, overrides)
-    go_on(place, actor=_who(who), reason=reason, fix=fix, rerun=rerun, now=_now())
+    _, place = opened(config, overrides)
+    go_on(place, actor=who_says(who), reason=reason, fix=fix, rerun=rerun, now=_now())
     print(f"{printable(place.workflow)}: no longer halted; failures count anew from now")
 
 
-def _open(path: Path, overrides: list[str]) -> tuple[RunConfig, ReleasePlace]:
-    from agentrl.config import load_config
-    from agentrl.release.place import open_place
-
-    config = load_config(path, overrides)
-    return config, open_place(config)
-
-
-def _find(
+def find(
     place: ReleasePlace, release_id: str | None, *, is_general_fine: bool = False, is_last_fine: bool = False
 ) -> Release:
     """The one that is named, or the one that is meant."""
@@ -308,80 +294,5 @@ def _find(
     return found
 
 
-def _who(name: str | None) -> str:
-    from agentrl.errors import ConfigError
-    from agentrl.labels import whoever_this_is
-
-    if found := (name or whoever_this_is() or "").strip():
-        return found
-    raise ConfigError("--as is needed: nobody is logged in by a name")
-
-
 def _now() -> float:
     return datetime.now(UTC).timestamp()
-
-
-def _when(at: float | None) -> str:
-    return "-" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _as_dict(each: Release) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return {**asdict(each), "state": str(each.state)}
-
-
-def _print_json(value: Any) -> None:
-    from agentrl.runs.files import to_json
-
-    print(to_json(value, indent=2))
-
-
-def _print_release(place: ReleasePlace, found: Release, as_json: bool) -> None:
-    if as_json:
-        _print_json(_as_dict(found))
-    else:
-        print("\n".join(_lines(place, found)))
-    sys.stdout.flush()
-
-
-def _table(found: list[Release]) -> Iterator[str]:
-    width = max(len(each.id) for each in found)
-    yield f"{'release':<{width}}  state         share  candidate -> baseline        since"
-    for each in found:
-        arms = f"{each.candidate_upstream} -> {each.baseline_upstream}"
-        yield (
-            f"{each.id:<{width}}  {each.state!s:<12}  {each.share_percent:>4g}%  {printable(arms):<27}  "
-            f"{_when(each.entered_at or each.changed_at)}"
-        )
-
-
-def _lines(place: ReleasePlace, found: Release) -> Iterator[str]:
-    yield f"{found.id}: {found.state}, version {found.version}, since {_when(found.entered_at or found.changed_at)}"
-    yield f"  candidate  {printable(found.candidate_upstream)}  {found.candidate_bundle[:19] or 'no bundle'}"
-    yield f"  baseline   {printable(found.baseline_upstream)}  {found.baseline_bundle[:19] or 'no bundle'}"
-    if found.share_percent:
-        yield f"  share      {found.share_percent:g} % of sessions"
-    if str(found.state) == "canary":
-        yield f"  gateways   {_gateways(place)}"
-    for gap in _what_is_missing(place, found):
-        yield f"  missing    {printable(gap)}"
-
-
-def _gateways(place: ReleasePlace) -> str:
-    """How many report, and whether they hold the lease: without a controller they do not."""
-    from agentrl.release.lifecycle.drain import read_replicas
-
-    rows = [row for row in read_replicas(place) if abs(_now() - row["seen_at"]) <= REPORTING_SECONDS]
-    held = sum(row["has_lease"] for row in rows)
-    return f"{len(rows)} report, {held} with a lease" + ("" if held else ": no candidate is served")
-
-
-def _what_is_missing(place: ReleasePlace, found: Release) -> list[str]:
-    from agentrl.release.lifecycle.guards import Step, gaps
-    from agentrl.release.lifecycle.read import read_workflow
-    from agentrl.release.lifecycle.states import FORWARD
-
-    to: ReleaseState | None = FORWARD.get(found.state)
-    # bundles are read and servers asked when the step is taken: that takes a while
-    return gaps(Step(place, found, read_workflow(place), to, _now(), checks=None)) if to else []

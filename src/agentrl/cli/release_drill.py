@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentrl.cli.options import Config, Json, Set
+from agentrl.cli.options import As, Config, Json, Set, opened, who_says
 
 if TYPE_CHECKING:
     from agentrl.release.drill.record import Drill
@@ -30,9 +30,7 @@ def drill(
     lease_seconds: Annotated[
         float | None, typer.Option(min=1, max=300, help="Instead of release.lease_seconds.", show_default=False)
     ] = None,
-    who: Annotated[
-        str | None, typer.Option("--as", metavar="NAME", help="Who does it.  [default: your login name]")
-    ] = None,
+    who: As = None,
     overrides: Set = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
@@ -44,21 +42,18 @@ def drill(
     from datetime import UTC, datetime
 
     from agentrl.cli.exits import GATE_FAILED
-    from agentrl.cli.release import _find, _who
-    from agentrl.config import load_config
+    from agentrl.cli.release import find
     from agentrl.errors import ConfigError
     from agentrl.release.drill.drill import DrillRoom, Plan
     from agentrl.release.drill.kept import keep_drill
     from agentrl.release.drill.record import Kind
-    from agentrl.release.place import open_place
     from agentrl.runs.files import to_json
 
     if kind not in list(Kind):
         raise ConfigError(f"--kind: found '{kind}'; allowed: {KINDS}")
-    loaded = load_config(config, overrides)
-    place = open_place(loaded)
-    release = _find(place, release_id)
-    actor = _who(who)
+    loaded, place = opened(config, overrides)
+    release = find(place, release_id)
+    actor = who_says(who)
     given = {"drain_seconds": drain_seconds, "lease_seconds": lease_seconds}
     limits = {name: value for name, value in given.items() if value is not None}
     plan = Plan(Kind(kind), streams, replicas, limits)

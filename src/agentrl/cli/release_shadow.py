@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from agentrl.cli.options import Config, Json, Set
+from agentrl.cli.options import Config, Json, Set, opened
 from agentrl.printable import printable
 
 ReleaseId = Annotated[
@@ -24,15 +24,13 @@ def shadow_report(
 
     What gates read of a shadow is in `agentrl release status`; this says how much of it rests on replayed tools.
     """
-    from agentrl.config import load_config
     from agentrl.errors import ConfigError
     from agentrl.release.lifecycle.read import list_releases, read_release
-    from agentrl.release.place import open_place
     from agentrl.release.shadow_report import report_lines
     from agentrl.release.shadow_report import shadow_report as read_report
     from agentrl.runs.files import to_json
 
-    place = open_place(load_config(config, overrides))
+    _, place = opened(config, overrides)
     try:
         if release_id is not None:
             release = read_release(place, release_id)
