@@ -29,6 +29,8 @@ from examples.finqa.tools import FinqaTools
 MAX_TOOL_CALLS = 10
 MAX_ANSWERS = 14
 RIGHT = 0.999
+FEEDBACK_ATTEMPTS, FEEDBACK_PAUSE_SECONDS = 20, 0.5
+"""A gateway that was killed is back within seconds."""
 OVERRIDES_WRONG, OVERRIDES_RIGHT = 0.6, 0.02
 """How often a person replaces an answer that is wrong, and one that is right."""
 
@@ -193,7 +195,13 @@ class Crowd:
             {**event, "event_id": f"{session}-{event['kind']}", "session_id": session, "at": time.time()}
             for event in events
         ]
-        await client.post(f"{self.url}/feedback", json={"events": told}, headers=headers)
+        for _ in range(FEEDBACK_ATTEMPTS):  # the same events count once, however often they are told
+            try:
+                await client.post(f"{self.url}/feedback", json={"events": told}, headers=headers)
+            except httpx.HTTPError:
+                await asyncio.sleep(FEEDBACK_PAUSE_SECONDS)
+            else:
+                return
 
 
 def intent(question: Question) -> str:
