@@ -7,12 +7,9 @@ from typing import Annotated
 
 import typer
 
-from agentrl.cli.options import Config, Json, Set, make_folder
-from agentrl.printable import printable
+from agentrl.cli.options import Config, Json, Set, opened
+from agentrl.cli.weekly import Week, last_full_week, print_document
 
-Week = Annotated[
-    str | None, typer.Option(metavar="WEEK", help="ISO week, such as 2026-W46, UTC.  [default: the last full one]")
-]
 Weeks = Annotated[int, typer.Option(min=1, max=104, metavar="N", help="Length of the trends, that week included.")]
 Out = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Write review.md, review.html and review.json here; it is made.")
@@ -34,42 +31,17 @@ def review(
     """
     import time
 
-    from agentrl.config import load_config
-    from agentrl.config.costs import CostsConfig
-    from agentrl.disk import write_together
-    from agentrl.errors import ConfigError
-    from agentrl.release.place import open_place
     from agentrl.release.review.review import weekly_review
     from agentrl.release.review.told import review_document
-    from agentrl.release.review.weeks import week_of
-    from agentrl.runs.files import to_json
 
-    loaded = load_config(config, overrides)
-    place = open_place(loaded)
-    costs = loaded.release.costs if loaded.release is not None else CostsConfig()
+    loaded, place = opened(config, overrides)
+    assert loaded.release is not None  # open_place asks for it
     found = weekly_review(
         place.store,
         place.workflow,
-        week or week_of(time.time() - 7 * 86400),
+        week or last_full_week(time.time()),
         weeks=weeks,
-        costs=costs,
+        costs=loaded.release.costs,
         session_log=place.folder / "sessions",
     )
-    told = review_document(found)
-    print(to_json(found, indent=2) if as_json else told.to_text())
-    if out is None:
-        return
-    make_folder("--out", out)
-    try:
-        write_together(
-            out,
-            {
-                "review.md": told.to_markdown(),
-                "review.html": told.to_html(),
-                "review.json": to_json(found, indent=2) + "\n",
-            },
-        )
-    except OSError as error:
-        raise ConfigError(f"--out {out}: cannot be written ({error.strerror or error})") from error
-    if not as_json:
-        print(f"\n{printable(str(out / 'review.html'))}")
+    print_document("review", found, review_document(found), out, as_json=as_json)
