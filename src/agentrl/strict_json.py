@@ -1,4 +1,4 @@
-"""JSON as it may come from anywhere: to the letter, or not at all."""
+"""JSON as it may come from anywhere: to the letter, or not at all; and its one spelling, which digests are taken of."""
 
 from __future__ import annotations
 
@@ -18,6 +18,16 @@ def strict_json(text: str) -> Any:
         return json.loads(text, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_unique)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def canonical_json(value: Any) -> bytes:
+    """JSON in UTF-8 with sorted keys and no spaces: equal values have equal bytes.
+
+    Raises:
+        ValueError: a number is NaN or infinite, or a text holds half a character.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8")
 
 
 def _no_number(text: str) -> NoReturn:

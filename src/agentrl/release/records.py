@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+MAX_ROLLBACK_SECONDS = 300.0
+"""Excluded: a drill whose rollback took as long does not count."""
+
 
 class ReleaseState(StrEnum):
     """Where a release stands. The last three are ends."""

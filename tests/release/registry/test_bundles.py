@@ -33,11 +33,12 @@ from agentrl.release.registry import (
 )
 from agentrl.release.registry.blobs import BlobError, BlobStore
 from agentrl.release.registry.formats import FormatError, check_format
-from agentrl.release.registry.listing import canonical, checked_name, read_listing, unpack
+from agentrl.release.registry.listing import checked_name, read_listing, unpack
 from agentrl.release.registry.manifest import bundle_id
 from agentrl.release.registry.model_card import CHECK
 from agentrl.release.store import open_store
 from agentrl.release.store.tables import blobs, bundles
+from agentrl.strict_json import canonical_json
 from tests.release.registry.making import make_config, make_suite, weights, write_policy
 
 
@@ -168,7 +169,9 @@ def test_t10_a_listing_with_a_path_that_leaves_the_folder_is_refused(
 ) -> None:
     store = BlobStore(place)
     content = store.put_bytes(b"content")
-    listing = store.put_bytes(canonical({"format": "agentrl-files/1", "files": {name: {"sha256": content, "size": 7}}}))
+    listing = store.put_bytes(
+        canonical_json({"format": "agentrl-files/1", "files": {name: {"sha256": content, "size": 7}}})
+    )
     target = tmp_path / "inside" / "folder"
     target.mkdir(parents=True)
     with pytest.raises(BlobError, match="found the file name"):
@@ -238,7 +241,7 @@ def test_t11_a_manifest_that_somebody_else_wrote_brings_no_code_in(
     """Right digests prove that nothing changed since, not that it may be loaded."""
     store = BlobStore(place)
     listing = store.put_bytes(
-        canonical(
+        canonical_json(
             {
                 "format": "agentrl-files/1",
                 "files": {"modeling.py": {"sha256": store.put_bytes(b"import os"), "size": 9}},

@@ -10,11 +10,11 @@ from typing import Any
 
 from agentrl.release.budget.loaded import OPTIMISTIC, WeekBudget
 from agentrl.release.budget.standing import RECENT_DAYS, Standing
+from agentrl.release.records import MAX_ROLLBACK_SECONDS
 from agentrl.release.review.trend import ScalingRule
 from agentrl.release.review.weeks import WeekFigures
 
 MIN_DRILLS = 3
-MAX_ROLLBACK_SECONDS = 300.0
 FOR, AGAINST, UNKNOWN = "for", "against", "unknown"
 
 

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from agentrl.config.release import ReleaseConfig
-from agentrl.release.budget.frame import MAX_ROLLBACK_SECONDS, MIN_DRILLS
+from agentrl.evaluation.suites import KINDS
+from agentrl.release.budget.frame import MIN_DRILLS
 from agentrl.release.budget.loaded import WeekBudget
 from agentrl.release.budget.standing import Standing
+from agentrl.release.records import MAX_ROLLBACK_SECONDS
 from agentrl.release.review.trend import ScalingRule
-
-SUITES = ("capability", "adversarial", "frozen")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Phase:
 def phases(config: ReleaseConfig, budget: WeekBudget, rule: ScalingRule, standing: Standing) -> tuple[Phase, ...]:
     """The three, in their order; one that is go opens the next."""
     owners = [name for name in ("ml", "platform", "product") if not getattr(config.owners, name)]
-    suites = [kind for kind in SUITES if kind not in standing.suites]
+    suites = [kind for kind in KINDS if kind not in standing.suites]
     worst = standing.worst_drill_seconds
     drilled = "" if standing.drills >= MIN_DRILLS else f"{standing.drills} of {MIN_DRILLS} are recorded"
     if not drilled and (worst is None or worst >= MAX_ROLLBACK_SECONDS):

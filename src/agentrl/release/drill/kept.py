@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from sqlalchemy import select
-
 from agentrl.release.drill.record import Drill
 from agentrl.release.lifecycle.ledger import ledger
 from agentrl.release.lifecycle.read import read_release
 from agentrl.release.place import ReleasePlace
-from agentrl.release.store import tables
 
 
 def keep_drill(place: ReleasePlace, drill: Drill, *, actor: str, now: float) -> None:
@@ -31,13 +26,3 @@ def keep_drill(place: ReleasePlace, drill: Drill, *, actor: str, now: float) -> 
     with ledger(place) as books:
         release = read_release(place, drill.release_id)
         books.record("drill", actor=actor, now=now, release_id=release.id, changes={"drills": [row]})
-
-
-def read_drills(place: ReleasePlace, release_id: str) -> list[dict[str, Any]]:
-    """Records of a release's drills, the oldest first."""
-    columns = tables.drills.c
-    with place.store.read() as connection:
-        found = connection.execute(
-            select(columns.record).where(columns.release_id == release_id).order_by(columns.at, columns.id)
-        ).scalars()
-        return [dict(record) for record in found]

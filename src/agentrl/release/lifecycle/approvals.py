@@ -16,7 +16,6 @@ from sqlalchemy import select
 
 from agentrl.config.durations import seconds_of
 from agentrl.errors import ConfigError
-from agentrl.release.lifecycle.audit_log import canonical
 from agentrl.release.lifecycle.ledger import ledger
 from agentrl.release.lifecycle.read import read_release
 from agentrl.release.lifecycle.rules import rules_digest, rules_of
@@ -25,6 +24,7 @@ from agentrl.release.lifecycle.verdicts import latest_verdicts
 from agentrl.release.place import ReleasePlace
 from agentrl.release.records import Release, ReleaseState
 from agentrl.release.store import tables
+from agentrl.strict_json import canonical_json
 
 
 def seen(place: ReleasePlace, release: Release, to: ReleaseState) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def seen(place: ReleasePlace, release: Release, to: ReleaseState) -> dict[str, A
 
 def seen_hash(context: dict[str, Any]) -> str:
     """Of `seen`."""
-    return "sha256:" + hashlib.sha256(canonical(context).encode()).hexdigest()
+    return f"sha256:{hashlib.sha256(canonical_json(context)).hexdigest()}"
 
 
 def approve(

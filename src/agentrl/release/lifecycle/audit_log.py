@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from typing import Any
 
 from agentrl.disk import sync
 from agentrl.errors import ReleaseError
-from agentrl.strict_json import strict_json
+from agentrl.strict_json import canonical_json, strict_json
 
 FIRST = "0" * 64
 """The `prev_hash` of the first line."""
@@ -50,18 +49,9 @@ class ChainError(ReleaseError):
         self.line = line
 
 
-def canonical(value: Any) -> str:
-    """The one spelling of a JSON value that hashes are taken of.
-
-    Raises:
-        ValueError: a number is NaN or infinite.
-    """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
 def hash_of(body: Mapping[str, Any]) -> str:
     """sha256 of an entry, in hex, of everything but its own hash."""
-    return hashlib.sha256(canonical({k: v for k, v in body.items() if k != "hash"}).encode()).hexdigest()
+    return hashlib.sha256(canonical_json({k: v for k, v in body.items() if k != "hash"})).hexdigest()
 
 
 def iso(at: float) -> str:
@@ -138,7 +128,7 @@ class AuditLog:
         number = len(self.entries) + 1
         whole: dict[str, Any] = {"entry": number, **body, "prev_hash": self.head}
         whole["hash"] = hash_of(whole)
-        line = canonical(whole).encode() + b"\n"
+        line = canonical_json(whole) + b"\n"
         try:
             self._write(line)
         except OSError as error:

@@ -11,8 +11,8 @@ from agentrl.config.gateway import UpstreamConfig
 from agentrl.config.monitoring import MonitoringConfig
 from agentrl.config.release import ReleaseConfig
 from agentrl.errors import ConfigError
-from agentrl.release.lifecycle.audit_log import canonical
 from agentrl.release.records import Release
+from agentrl.strict_json import canonical_json
 
 
 def frozen_rules(config: RunConfig) -> dict[str, Any]:
@@ -57,4 +57,4 @@ def upstream_of(release: Release, name: str) -> UpstreamConfig:
 
 def rules_digest(release: Release) -> str:
     """Of all of them: an approval is given under these."""
-    return "sha256:" + hashlib.sha256(canonical(dict(release.config)).encode()).hexdigest()
+    return f"sha256:{hashlib.sha256(canonical_json(dict(release.config))).hexdigest()}"

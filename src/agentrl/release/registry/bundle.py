@@ -18,11 +18,11 @@ from agentrl.errors import ConfigError, ReleaseError
 from agentrl.release.place import ReleasePlace
 from agentrl.release.registry.blobs import BlobStore
 from agentrl.release.registry.gather import Gatherer, Origin, find_origin, load_splits
-from agentrl.release.registry.listing import canonical
 from agentrl.release.registry.manifest import FORMAT, Part, bundle_id, parts_of
 from agentrl.release.registry.scan import licence_of, scan_parts
 from agentrl.release.registry.suites import archive_suite
 from agentrl.release.store.tables import bundles
+from agentrl.strict_json import canonical_json
 
 PREFIX = re.compile(r"(?:sha256:)?([0-9a-f]{4,64})")
 
@@ -114,7 +114,7 @@ def keep_bundle(place: ReleasePlace, manifest: Mapping[str, Any], *, now: float 
         raise ReleaseError("found a manifest without parts")
     identity = bundle_id(manifest)
     try:
-        BlobStore(place).put_bytes(canonical(manifest))
+        BlobStore(place).put_bytes(canonical_json(manifest))
     except OSError as error:
         raise ReleaseError(f"{place.blobs}: {error.strerror or error}") from error
     row = {

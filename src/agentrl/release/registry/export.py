@@ -12,8 +12,9 @@ from agentrl.release.place import ReleasePlace
 from agentrl.release.registry.blobs import BlobStore
 from agentrl.release.registry.bundle import Bundle, read_bundle
 from agentrl.release.registry.formats import check_format
-from agentrl.release.registry.listing import canonical, read_listing
+from agentrl.release.registry.listing import read_listing
 from agentrl.release.registry.model_card import model_card
+from agentrl.strict_json import canonical_json
 
 ADAPTER = "adapter"
 CARD, MANIFEST, FILES = "README.md", "agentrl-bundle.json", "agentrl-files.json"
@@ -65,7 +66,7 @@ def export_bundle(place: ReleasePlace, id_or_prefix: str, folder: Path, *, is_ad
             check_format(target, name)
         _point_to_baseline(draft, bundle, is_adapter)
         write_text(draft / CARD, model_card(bundle, is_adapter=is_adapter))
-        (draft / MANIFEST).write_bytes(canonical(bundle.manifest))
+        (draft / MANIFEST).write_bytes(canonical_json(bundle.manifest))
         (draft / FILES).write_bytes(blobs.read(policy.sha256))
         if folder.exists():
             folder.rmdir()
@@ -87,4 +88,4 @@ def _point_to_baseline(draft: Path, bundle: Bundle, is_adapter: bool) -> None:
     if is_adapter and config.is_file() and baseline is not None:
         found = read_json_file(config)
         found["base_model_name_or_path"] = f"bundle {bundle.id[:19]} baseline {baseline.sha256[:12]}"
-        write_text(config, canonical(found).decode("utf-8") + "\n")
+        write_text(config, canonical_json(found).decode("utf-8") + "\n")

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from agentrl.config import RunConfig
+from agentrl.config.tools import FUNCTION
 from agentrl.data.tasks import SPLITS, Splits, load_tasks
 from agentrl.disk import file_digest
 from agentrl.errors import ConfigError, ReleaseError
@@ -29,13 +30,13 @@ from agentrl.evaluation.suites import read_suite
 from agentrl.policy.folders import DIGESTS, damage
 from agentrl.release.registry.blobs import BlobStore
 from agentrl.release.registry.formats import check_format
-from agentrl.release.registry.listing import canonical, files_below, put_files
+from agentrl.release.registry.listing import files_below, put_files
 from agentrl.release.registry.manifest import FILE, FOLDER, Part
 from agentrl.runs.files import CONFIG, MANIFEST, read_json
 from agentrl.runs.manifest import environment_manifest
 from agentrl.runs.plain_values import plain_yaml
+from agentrl.strict_json import canonical_json
 
-FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 MAX_SOURCE_BYTES = 1_000_000
 """Of a file that a grader's declaration names."""
 
@@ -154,9 +155,9 @@ class Gatherer:
         criteria = grading and getattr(grading.grader, "criteria", None)
         if criteria:
             plain = [each.model_dump(mode="json") for each in criteria]
-            return self._bytes("rubric", str(getattr(grading and grading.grader, "version", "")), canonical(plain))
+            return self._bytes("rubric", str(getattr(grading and grading.grader, "version", "")), canonical_json(plain))
         if told := self._origin.versions.get("rubric"):
-            return self._bytes("rubric", str(told), canonical({"told_by_server": told}))
+            return self._bytes("rubric", str(told), canonical_json({"told_by_server": told}))
         return None
 
     def datasets(self, splits: Splits | None) -> list[Part]:
@@ -185,7 +186,7 @@ class Gatherer:
         }
         if not told:
             return []
-        part = self._bytes("system", "", canonical(list(told)))
+        part = self._bytes("system", "", canonical_json(list(told)))
         return [replace(part, version=part.sha256[:12], facts={"prompts": len(told)})]
 
     def tool_specs(self) -> list[Part]:
@@ -196,7 +197,7 @@ class Gatherer:
         parts = []
         for kind in ("endpoints", "python", "mcp"):
             for name, each in sorted((declared.get(kind) or {}).items()):
-                part = self._bytes(name, str(told.get(name) or ""), canonical({"kind": kind, **each}))
+                part = self._bytes(name, str(told.get(name) or ""), canonical_json({"kind": kind, **each}))
                 parts.append(replace(part, version=part.version or part.sha256[:12]))
         return parts
 
@@ -205,7 +206,7 @@ class Gatherer:
         policy = self._origin.config.tools.policy if self._origin.config.tools else None
         if policy is None:
             return None
-        part = self._bytes("tool_policy", "", canonical(policy.model_dump(mode="json")))
+        part = self._bytes("tool_policy", "", canonical_json(policy.model_dump(mode="json")))
         return replace(part, version=part.sha256[:12])
 
     def suites(self, paths: Sequence[Path]) -> list[Part]:
@@ -266,7 +267,7 @@ class Gatherer:
         public = public_declaration(declared.model_dump(mode="json"))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "declaration.json"
-            path.write_bytes(canonical({**public, "name": name}))
+            path.write_bytes(canonical_json({**public, "name": name}))
             files = {"declaration.json": path, **_named_files(public)}
             sha256, size = put_files(self._blobs, files)
         return Part(name, version or sha256[:12], sha256, size, FOLDER)

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from agentrl.release.registry.blobs import BlobError, BlobStore
-from agentrl.strict_json import strict_json
+from agentrl.strict_json import canonical_json, strict_json
 
 FORMAT = "agentrl-files/1"
 Listing = Mapping[str, tuple[str, int]]
 """Path below the folder -> (sha256, bytes)."""
-
-
-def canonical(value: Any) -> bytes:
-    """The one spelling of JSON that digests are taken of.
-
-    Raises:
-        ValueError: a number is NaN or infinite.
-    """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.encode("utf-8")
 
 
 def put_files(blobs: BlobStore, files: Mapping[str, Path], *, is_linked: bool = False) -> tuple[str, int]:
@@ -37,7 +25,7 @@ def put_files(blobs: BlobStore, files: Mapping[str, Path], *, is_linked: bool = 
         "format": FORMAT,
         "files": {name: {"sha256": sha256, "size": size} for name, (sha256, size) in listed.items()},
     }
-    return blobs.put_bytes(canonical(record)), sum(size for _, size in listed.values())
+    return blobs.put_bytes(canonical_json(record)), sum(size for _, size in listed.values())
 
 
 def read_listing(blobs: BlobStore, sha256: str) -> Listing:

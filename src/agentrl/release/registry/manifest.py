@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from agentrl.errors import ReleaseError
-from agentrl.release.registry.listing import canonical
+from agentrl.strict_json import canonical_json
 
 FORMAT = "agentrl-bundle/1"
 ONE = ("policy", "baseline", "reward_model", "rubric", "tool_policy", "trainer_config")
@@ -72,7 +72,7 @@ class Part:
 
 def bundle_id(manifest: Mapping[str, Any]) -> str:
     """`sha256:` and the digest of the manifest's canonical JSON."""
-    return f"sha256:{hashlib.sha256(canonical(manifest)).hexdigest()}"
+    return f"sha256:{hashlib.sha256(canonical_json(manifest)).hexdigest()}"
 
 
 def parts_of(manifest: Mapping[str, Any]) -> Iterator[tuple[str, Part]]:

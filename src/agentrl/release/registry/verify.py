@@ -12,8 +12,9 @@ from agentrl.release.place import ReleasePlace
 from agentrl.release.registry.blobs import BlobStore
 from agentrl.release.registry.bundle import Bundle, read_bundle
 from agentrl.release.registry.formats import check_format
-from agentrl.release.registry.listing import canonical, read_listing
+from agentrl.release.registry.listing import read_listing
 from agentrl.release.registry.manifest import FOLDER, Part
+from agentrl.strict_json import canonical_json
 
 WEIGHTS = ("policy", "baseline", "reward_model")
 NEEDED = ("policy", "baseline", "trainer_config", "code_version", "seeds")
@@ -77,7 +78,7 @@ def _manifest_problem(blobs: BlobStore, bundle: Bundle) -> str:
         kept = blobs.read(bundle.id.removeprefix("sha256:"))
     except (ReleaseError, OSError) as error:
         return f"manifest: {error}"
-    return "" if kept == canonical(bundle.manifest) else "manifest: the folder's is not the store's"
+    return "" if kept == canonical_json(bundle.manifest) else "manifest: the folder's is not the store's"
 
 
 def _part_problems(blobs: BlobStore, where: str, part: Part, seen: dict[str, int]) -> Iterator[str]:
