@@ -18,7 +18,8 @@ from agentrl.monitoring import otel_process, otlp
 from agentrl.monitoring.otel_process import OtelReceiver
 from agentrl.monitoring.otlp import Collector, ExportError, resource, signal_url
 from agentrl.monitoring.recorded_context import context_of, recordings
-from agentrl.monitoring.spans import Span, spans_of
+from agentrl.monitoring.root_span import Span
+from agentrl.monitoring.spans import spans_of
 from agentrl.runs import RunDirectory
 from agentrl.types import FailureClass
 from tests.factories import make_rollout
@@ -145,6 +146,7 @@ def test_histograms_are_in_seconds_and_tokens_and_have_few_labels() -> None:
     assert labels == {
         ("gen_ai.agent.name", "finqa-agent"),
         ("gen_ai.request.model", "finqa-agent"),
+        ("agentrl.release.channel", "offline_eval"),
         ("gen_ai.operation.name", "chat"),
         ("gen_ai.provider.name", "agentrl"),
         ("gen_ai.tool.name", "search"),

@@ -32,7 +32,8 @@ logger = logging.getLogger(__name__)
 AT_ONCE = 200
 """Sessions of one transaction."""
 
-Told = Callable[[Sequence[Mapping[str, Any]]], None]
+Told = Callable[[Sequence[tuple[Mapping[str, Any], bool]]], None]
+"""Is given records, each with whether an earlier one of its session was written."""
 
 
 class Closing:
@@ -107,7 +108,10 @@ class Closing:
             )
         self.recorded += len(records)
         if self.tell is not None:
-            self.tell([record for _, record in records])
+            try:
+                self.tell([(record, "schema_version" in (row["record"] or {})) for row, record in records])
+            except Exception:
+                logger.exception("records are written, and others cannot be told of them")
         return len(keys)
 
     def _end_windows(self) -> None:

@@ -8,7 +8,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from agentrl.config import GatewayConfig
@@ -23,7 +23,6 @@ from agentrl.gateway.feedback import FeedbackEvent
 from agentrl.gateway.flights import Flights
 from agentrl.gateway.http import Call
 from agentrl.gateway.keys import Keys, refuse_open_doors, upstream_key
-from agentrl.gateway.lease import steady_seconds
 from agentrl.gateway.ledger import Ledger
 from agentrl.gateway.ledger_rows import Recorded
 from agentrl.gateway.limits import Places, Rates
@@ -35,6 +34,7 @@ from agentrl.gateway.turns import Watcher
 from agentrl.gateway.upstream import Upstream
 from agentrl.release.place import ReleasePlace
 from agentrl.release.routing import read_routing
+from agentrl.release.steady_clock import steady_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +117,8 @@ class Gateway:
         self._reported_at = 0.0
         self.status_of: dict[str, Callable[[], Any]] = {}
         """By name: what those beside it, such as the shadow, have to say in `status`."""
+        self.gauges_of: list[Callable[[], Mapping[str, float]]] = []
+        """Of those beside it, for `gauges`."""
         self.questions: ToolQuestions | None = None
         """Answers which tool calls may be made; None without `tools.policy`."""
         self.is_draining = False
@@ -274,6 +276,7 @@ class Gateway:
             "places_refused": self.places.refused,
             "rates_refused": self.rates.refused,
             "records_written": self.closing.recorded,
+            **{name: value for told in self.gauges_of for name, value in told().items()},
         }
 
     def status(self) -> dict[str, Any]:

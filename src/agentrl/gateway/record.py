@@ -12,7 +12,7 @@ from agentrl.gateway.sessions import ABORTED, FAILED
 from agentrl.monitoring.durations import milliseconds
 from agentrl.monitoring.session_record import SessionRecord, digest
 from agentrl.release.approvals import ApprovalCounts
-from agentrl.types import Outcome
+from agentrl.types import FailureClass, Outcome
 
 OUTCOMES = {ABORTED: "aborted", FAILED: Outcome.INFRA_FAILED.value}
 """Of a session that did not end by itself; `aborted`: its user left in the middle of an answer."""
@@ -66,7 +66,7 @@ def record_of(row: Mapping[str, Any], config: GatewayConfig, asked: ApprovalCoun
         retries=row["fallbacks"],
         outcome=OUTCOMES.get(row["status"], Outcome.COMPLETED.value),
         stop_reason=row["status"],
-        failure_class=None,
+        failure_class=FailureClass.ENGINE.value if row["status"] == FAILED else None,
         success=row["success"],
         score=row["quality"],
         grader="feedback",

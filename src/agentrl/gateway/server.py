@@ -13,7 +13,7 @@ from typing import Any
 
 import uvicorn
 
-from agentrl.config import RunConfig
+from agentrl.config import RunConfig, TrackingConfig
 from agentrl.errors import ConfigError
 from agentrl.gateway.admin import AdminApp
 from agentrl.gateway.app import ClientsApp
@@ -22,6 +22,7 @@ from agentrl.gateway.kept_content import KeptContent
 from agentrl.gateway.policy_kl import PolicyKl
 from agentrl.gateway.shadow import Shadow
 from agentrl.gateway.shadow.wiring import shadow_of
+from agentrl.gateway.telling import SessionExport
 from agentrl.monitoring.redaction import redact_logs
 from agentrl.release.place import open_place
 
@@ -32,6 +33,9 @@ KEEPALIVE_SECONDS = 75
 BACKLOG = 2048
 SWITCH_SECONDS = 0.0005
 """The ledger's thread computes, too: with Python's own 5 ms an answer would wait that long for its turn."""
+
+
+Beside = Shadow | PolicyKl | KeptContent | SessionExport
 
 
 class Server(uvicorn.Server):
@@ -61,12 +65,14 @@ def serve(config: RunConfig) -> None:
         if config.tools is not None and config.tools.policy is not None:
             gateway.ask_before_calls(config.tools.policy)
         shadow = shadow_of(gateway, config)
-        beside: list[Shadow | PolicyKl | KeptContent] = [shadow]
+        beside: list[Beside] = [shadow]
         if config.gateway.keep_content:
             beside.append(kept := KeptContent(place))
             gateway.watch([kept])
         if policy_kl := policy_kl_of(gateway):
             beside.append(policy_kl)
+        if config.tracking is not None and config.tracking.opentelemetry is not None:
+            beside.append(export_of(gateway, config.tracking))
         clients = listener("gateway", config.gateway.host, config.gateway.port)
         admin = listener("gateway.admin", config.gateway.admin_host, config.gateway.admin_port)
         with suppress(KeyboardInterrupt):
@@ -80,13 +86,13 @@ async def run(
     clients: socket.socket,
     admin: socket.socket,
     *,
-    beside: Sequence[Shadow | PolicyKl | KeptContent] = (),
+    beside: Sequence[Beside] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Answer on two sockets until a signal comes.
 
     Args:
-        beside: what watches finished turns, and begins and ends with the gateway.
+        beside: what watches turns or sessions, and begins and ends with the gateway.
     """
     servers = [
         (Server(_options(ClientsApp(gateway))), clients),
@@ -122,6 +128,19 @@ def policy_kl_of(gateway: Gateway) -> PolicyKl | None:
     gateway.watch([measured.watch])
     gateway.status_of["policy_kl"] = measured.counts.as_dict
     return measured
+
+
+def export_of(gateway: Gateway, tracking: TrackingConfig) -> SessionExport:
+    """What tells a collector of sessions that are recorded.
+
+    Raises:
+        ConfigError: OpenTelemetry is not installed.
+    """
+    exported = SessionExport(tracking, gateway.place.folder)
+    gateway.closing.tell = exported.tell
+    gateway.status_of["opentelemetry"] = exported.status
+    gateway.gauges_of.append(exported.gauges)
+    return exported
 
 
 def listener(where: str, host: str, port: int) -> socket.socket:

@@ -1,4 +1,5 @@
 """A courier carries what a run says to somebody else's program, and never lets the run feel what becomes of it.
+A gateway has one too, for as long as it runs.
 
 That program (a tracker's library, an exporter) may hang, crash, print, prompt, or talk to a dead server for minutes
 when a process ends. So it has a process of its own, which can be killed; the run has a bounded queue and a thread that
@@ -59,6 +60,10 @@ class Courier:
         repair: what a user can do about a failure.
         on_started: is given the answer to `start`.
         log: what the program prints.
+        max_units: that wait for it, at the most; None: as many as `QUEUE_MESSAGES` hold.
+        retry_seconds: after which a receiver that has not passed on what it was sent is asked to try again; None: with
+            the next message.
+        whose: it is that goes on without it.
     """
 
     def __init__(
@@ -74,16 +79,26 @@ class Courier:
         repair: str = "",
         on_started: Callable[[Mapping[str, Any]], None] | None = None,
         log: Path | None = None,
+        max_units: int | None = None,
+        retry_seconds: float | None = None,
+        whose: str = "run",
     ) -> None:
         self.name, self.lost = name, 0
         self.trouble = ""
         """Why the receiver was given up; empty while it was not."""
+        self.problem = ""
+        """What its latest answer said was wrong."""
+        self.taken = 0
+        """Units of all messages so far, those that were lost at once included."""
         self._command, self._start, self._deadlines, self._log = command, start, deadlines, log
         self._tell, self._units, self._kept = tell, units, kept
         self._repair, self._on_started = repair, on_started
         self._queue: queue.Queue[Parcel] = queue.Queue(QUEUE_MESSAGES)
         self._process: ReceivingProcess | None = None
+        self._queued = 0  # units of the messages in the queue
         self._waiting = 0  # units that the process has and has not passed on
+        self._max_units, self._retry_seconds, self._whose = max_units, retry_seconds, whose
+        self._asked_at = time.monotonic()
         self._refusals, self._is_warned, self._is_started = 0, False, False
         self._lock, self._is_closing = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._work, name=f"courier-{name}", daemon=True)
@@ -91,12 +106,27 @@ class Courier:
 
     def send(self, message: Mapping[str, Any], units: int = 1) -> None:
         """Take a message and return at once, whatever the receiver does."""
+        with self._lock:
+            self.taken += units
+            is_full = self._max_units is not None and self._queued + units > self._max_units
+            self._queued += units
         try:
-            if self.trouble:
+            if self.trouble or is_full:
                 raise queue.Full
             self._queue.put_nowait(Parcel(message, units))
         except queue.Full:
+            self._take_out(units)
             self._lose(units)
+
+    @property
+    def waiting(self) -> int:
+        """Units that are neither passed on nor lost."""
+        return self._queued + (0 if self.trouble else self._waiting)
+
+    @property
+    def has_ended(self) -> bool:
+        """Its thread and its process are gone."""
+        return not self._thread.is_alive()
 
     def ask_to_finish(self) -> None:
         """Nothing more will come: several couriers do their last deliveries side by side."""
@@ -112,12 +142,16 @@ class Courier:
         self.ask_to_finish()
         if not self.wait(until):
             state = "was still busy" if self._is_started else "had not even started"
-            self._give_up(f"it {state} when the end of the run had waited {self._deadlines.finish:g} s for it")
+            self._give_up(
+                f"it {state} when the end of the {self._whose} had waited {self._deadlines.finish:g} s for it"
+            )
             if self._process is not None:
                 self._process.end()
             self._thread.join(LOOK_SECONDS)
         while not self._queue.empty():
-            self._lose(self._queue.get_nowait().units)
+            left = self._queue.get_nowait().units
+            self._take_out(left)
+            self._lose(left)
         if self.lost:
             self._tell(f"{self.name}: {self.lost} {self._units} did not arrive; {self._kept}")
 
@@ -134,8 +168,13 @@ class Courier:
             if self._on_started is not None:
                 self._on_started(answer)
             while not (self._is_closing.is_set() and self._queue.empty()):
-                with suppress(queue.Empty):
-                    self._deliver(self._process, self._queue.get(timeout=LOOK_SECONDS))
+                try:
+                    parcel = self._queue.get(timeout=LOOK_SECONDS)
+                except queue.Empty:
+                    if not self._is_to_retry():
+                        continue
+                    parcel = Parcel({"retry": True}, 0)
+                self._deliver(self._process, parcel)
             self._finish(self._process)
         except Exception as error:  # nothing of this may reach the run
             self._give_up(str(error) if isinstance(error, GivenUp) else f"{type(error).__name__}: {error}")
@@ -150,8 +189,12 @@ class Courier:
             GivenUp: it refused too many, or does not answer.
         """
         self._waiting += parcel.units
+        self._take_out(parcel.units)
         answer = process.ask(parcel.message, self._deadlines.message)
+        self._asked_at = time.monotonic()
         self._waiting = int(answer.get("waiting", 0))
+        self._lose(int(answer.get("lost", 0)))
+        self.problem = printable(str(answer.get("error") or answer.get("warning") or ""))[:SHOWN_CHARS]
         if error := str(answer.get("error", "")):
             self._lose(parcel.units)
             self._refusals += 1
@@ -174,6 +217,14 @@ class Courier:
         if warning := str(answer.get("warning", "")):
             self._warn(warning)
 
+    def _is_to_retry(self) -> bool:
+        is_due = self._retry_seconds is not None and time.monotonic() - self._asked_at >= self._retry_seconds
+        return is_due and self._waiting > 0
+
+    def _take_out(self, units: int) -> None:
+        with self._lock:
+            self._queued -= units
+
     def _lose(self, units: int) -> None:
         with self._lock:
             self.lost += units
@@ -189,7 +240,7 @@ class Courier:
                 return
             self.trouble = printable(why)[:SHOWN_CHARS]
         self._lose(self._waiting)
-        meanwhile = "" if self._is_closing.is_set() else ", the run goes on without it"
+        meanwhile = "" if self._is_closing.is_set() else f", the {self._whose} goes on without it"
         self._tell(f"warning: {self.name} is given up{meanwhile}: {self._described(why)}")
 
     def _described(self, why: str) -> str:

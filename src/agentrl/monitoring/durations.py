@@ -8,6 +8,11 @@ def milliseconds(seconds: float) -> float:
     return round(seconds * 1000, 3)
 
 
+def seconds_of(milliseconds: float) -> float:
+    """Of what a session tells."""
+    return milliseconds / 1000
+
+
 def nanoseconds(seconds: float) -> int:
     return round(seconds * 1_000_000_000)
 

@@ -10,7 +10,8 @@ from agentrl.disk import replacing
 from agentrl.monitoring.content import Content
 from agentrl.monitoring.otlp import SPANS_A_REQUEST, Collector, ExportError, resource, to_json_line
 from agentrl.monitoring.recorded_context import Recording
-from agentrl.monitoring.spans import Span, spans_of
+from agentrl.monitoring.root_span import Span
+from agentrl.monitoring.spans import spans_of
 
 
 @dataclass(frozen=True)

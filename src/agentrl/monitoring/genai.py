@@ -34,6 +34,12 @@ TOOL_NAME = "gen_ai.tool.name"
 TOOL_TYPE = "gen_ai.tool.type"
 TOKEN_TYPE = "gen_ai.token.type"
 ERROR_TYPE = "error.type"
+CHANNEL = "agentrl.release.channel"
+RELEASE_ARM = "agentrl.release.arm"
+POLICY_KL_VALUE = "agentrl.policy.kl"
+POLICY_KL_ESTIMATOR = "agentrl.policy.kl.estimator"
+RELABELLED = "agentrl.relabelled"
+"""Of a root span that was sent before: what is known of the session has changed since."""
 
 SESSION: Mapping[str, tuple[str, ...]] = {
     "session_id": (CONVERSATION_ID,),
@@ -66,13 +72,16 @@ SESSION: Mapping[str, tuple[str, ...]] = {
     "success": ("agentrl.success",),
     "cost_usd": ("agentrl.cost.usd",),
     "price_table": ("agentrl.cost.price_table",),
-    "release_channel": ("agentrl.release.channel",),
+    "release_channel": (CHANNEL,),
+    "arm": (RELEASE_ARM,),
+    "bundle_id": ("agentrl.bundle.id",),
     "human_override": ("agentrl.human_override",),
     "human_approval": ("agentrl.approval.decision",),
     "approval_timeouts": ("agentrl.approval.timeouts",),
     "kpi": ("agentrl.kpi",),
-    "policy_kl": ("agentrl.policy.kl",),
-    "policy_kl_estimator": ("agentrl.policy.kl.estimator",),
+    "policy_kl": (POLICY_KL_VALUE,),
+    "policy_kl_estimator": (POLICY_KL_ESTIMATOR,),
+    "policy_kl_tokens": ("agentrl.policy.kl.tokens",),
     "context_digest": ("agentrl.context.digest",),
     "actions_digest": ("agentrl.actions.digest",),
     "output_digest": ("agentrl.output.digest",),
@@ -168,7 +177,10 @@ CHAT_DURATION = Histogram("gen_ai.client.operation.duration", "s", "Duration of 
 TOKEN_USAGE = Histogram(
     "gen_ai.client.token.usage", "{token}", "Tokens that a generation read or wrote.", tuple(4.0**n for n in range(14))
 )
-METRICS = (AGENT_DURATION, TOOL_DURATION, CHAT_DURATION, TOKEN_USAGE)
+POLICY_KL = Histogram(
+    POLICY_KL_VALUE, "{nat}/{token}", "Of a session, from the frozen reference.", _doubling(0.001, 14)
+)
+METRICS = (AGENT_DURATION, TOOL_DURATION, CHAT_DURATION, TOKEN_USAGE, POLICY_KL)
 
 
 def named(table: Mapping[str, tuple[str, ...]], values: Mapping[str, object]) -> dict[str, object]:

@@ -18,7 +18,7 @@ from agentrl.errors import AgentRLError, ConfigError
 from agentrl.monitoring import genai
 from agentrl.monitoring.durations import seconds_between
 from agentrl.monitoring.genai import Operation, named
-from agentrl.monitoring.spans import Span
+from agentrl.monitoring.root_span import Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -234,6 +234,10 @@ class Histograms:
             Operation.EXECUTE_TOOL: genai.TOOL_DURATION,
         }[span.operation]
         self._instruments[metric].record(seconds, kept)
+        if genai.POLICY_KL_VALUE in told:
+            kl: Any = told[genai.POLICY_KL_VALUE]
+            how: Any = {genai.POLICY_KL_ESTIMATOR: told.get(genai.POLICY_KL_ESTIMATOR, "")}
+            self._instruments[genai.POLICY_KL].record(kl, kept | how)
         if span.operation is Operation.CHAT:
             usage = {key: value for key, value in kept.items() if key != genai.ERROR_TYPE}
             for kind in ("input", "output"):
@@ -244,7 +248,13 @@ class Histograms:
 
 
 LABELS: Mapping[Operation, tuple[str, ...]] = {
-    Operation.INVOKE_AGENT: (genai.AGENT_NAME, genai.REQUEST_MODEL, genai.ERROR_TYPE),
+    Operation.INVOKE_AGENT: (
+        genai.AGENT_NAME,
+        genai.REQUEST_MODEL,
+        genai.CHANNEL,
+        genai.RELEASE_ARM,
+        genai.ERROR_TYPE,
+    ),
     Operation.CHAT: (genai.OPERATION_NAME, genai.PROVIDER_NAME, genai.REQUEST_MODEL, genai.ERROR_TYPE),
     Operation.EXECUTE_TOOL: (genai.TOOL_NAME, genai.TOOL_TYPE, genai.ERROR_TYPE),
 }

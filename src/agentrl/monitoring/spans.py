@@ -11,15 +11,14 @@ episode, and the session is put so that it ends when its batch did. The trace's 
 
 from __future__ import annotations
 
-import hashlib
-import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from agentrl.monitoring import genai
 from agentrl.monitoring.content import Content
 from agentrl.monitoring.durations import nanoseconds
 from agentrl.monitoring.genai import Operation, named
+from agentrl.monitoring.root_span import Span, common, root_span, span_id, trace_id
 from agentrl.monitoring.session_record import (
     SessionContext,
     SessionRecord,
@@ -37,32 +36,6 @@ TOOL_ERROR = "tool_error"
 """`error.type` of a call that was answered with an error for the model to read; all others are failure classes."""
 
 
-@dataclass(frozen=True)
-class SpanEvent:
-    """Something at one moment of a span."""
-
-    name: str
-    at_ns: int
-    attributes: Mapping[str, object]
-
-
-@dataclass(frozen=True)
-class Span:
-    """One operation; times are nanoseconds since 1970."""
-
-    name: str
-    operation: Operation
-    trace_id: int
-    span_id: int
-    parent_id: int | None
-    start_ns: int
-    end_ns: int
-    attributes: Mapping[str, object]
-    events: tuple[SpanEvent, ...] = ()
-    error: str = ""
-    """`error.type`, of a span whose operation failed."""
-
-
 def spans_of(
     rollout: Rollout, context: SessionContext, *, ended_at: float, content: Content | None = None
 ) -> list[Span]:
@@ -73,31 +46,14 @@ def spans_of(
         content: how much of what was said is sent; None sends digests.
     """
     record = session_record(rollout, context, ended_at=ended_at)
-    end = nanoseconds(ended_at)
-    start = end - nanoseconds(rollout.seconds)
-    root_id = _span_id(rollout.id, "root")
     said: dict[str, object] = {}
     if content:
         said["input_messages"] = content.messages(rollout.task.messages)
         said["output_messages"] = content.answer(rollout.answer, _finish_reason(rollout, len(rollout.turns) - 1))
-    root = Span(
-        name=f"{Operation.INVOKE_AGENT} {record.agent}",
-        operation=Operation.INVOKE_AGENT,
-        trace_id=trace_id(rollout.id),
-        span_id=root_id,
-        parent_id=None,
-        start_ns=start,
-        end_ns=end,
-        attributes={
-            **_common(Operation.INVOKE_AGENT),
-            **named(genai.SESSION, asdict(record)),
-            **named(genai.MESSAGES, said),
-        },
-        events=tuple(_events(rollout, record, end, content)),
-        error=record.failure_class or "",
-    )
-    below = _Below(rollout, record, context, content, root_id, end)
-    return [root, *below.spans(start)]
+    explanation = content.text(rollout.grade.explanation or rollout.grade.reason) or None if content else None
+    root = root_span(record, rollout.id, nanoseconds(ended_at), said=said, explanation=explanation)
+    below = _Below(rollout, record, context, content, root.span_id, root.end_ns)
+    return [root, *below.spans(root.start_ns)]
 
 
 @dataclass(frozen=True)
@@ -194,11 +150,11 @@ class _Below:
             name=f"{operation} {about}",
             operation=operation,
             trace_id=trace_id(self.rollout.id),
-            span_id=_span_id(self.rollout.id, place),
+            span_id=span_id(self.rollout.id, place),
             parent_id=self.root_id,
             start_ns=start,
             end_ns=end,
-            attributes={**_common(operation), **named(table, values), **named(genai.MESSAGES, said or {})},
+            attributes={**common(operation), **named(table, values), **named(genai.MESSAGES, said or {})},
             error=str(error),
         )
 
@@ -207,59 +163,8 @@ class _Below:
         return min(at + nanoseconds(seconds), self.end)
 
 
-def _events(rollout: Rollout, record: SessionRecord, at: int, content: Content | None) -> Iterator[SpanEvent]:
-    """The verdict of each grader, and the arm of a release."""
-    grade = rollout.grade
-    common: dict[str, object] = {"version": record.grader_version, "reward_model_version": record.reward_model_version}
-    if rollout.failure_class in (None, FailureClass.GRADER):  # else nobody was asked
-        verdict: dict[str, object] = {
-            "name": record.grader,
-            "score": record.score,
-            "label": None if record.success is None else "pass" if record.success else "fail",
-            "error": None if record.score is not None else FailureClass.GRADER.value,
-            "explanation": content.text(grade.explanation or grade.reason) or None if content else None,
-        }
-        parts: list[dict[str, object]] = [
-            {"name": f"{record.grader}.{name}", "score": score} for name, score in record.sub_scores.items()
-        ]
-        holdouts: list[dict[str, object]] = [
-            {"name": name, "score": score, "is_holdout": True} for name, score in record.holdout_scores.items()
-        ]
-        holdouts += [
-            {"name": name, "error": FailureClass.GRADER.value, "is_holdout": True} for name in record.holdout_missing
-        ]
-        for values in (verdict | common, *(part | common for part in parts), *holdouts):
-            yield SpanEvent(genai.EVALUATION_EVENT, at, named(genai.EVALUATION, values))
-    if record.arm is not None:
-        values = {
-            "flag": "agentrl.release",
-            "arm": record.arm,
-            "session_id": record.session_id,
-            "version": record.bundle_id,
-        }
-        yield SpanEvent(genai.ARM_EVENT, at, named(genai.ARM, values))
-
-
-def _common(operation: Operation) -> dict[str, object]:
-    provider = {} if operation is Operation.EXECUTE_TOOL else {genai.PROVIDER_NAME: genai.PROVIDER}
-    return {genai.OPERATION_NAME: operation.value, **provider}
-
-
 def _finish_reason(rollout: Rollout, index: int) -> str:
     is_last = index == len(rollout.turns) - 1
     if is_last and rollout.stop_reason is StopReason.TOKEN_BUDGET:
         return "length"
     return "tool_call" if index >= 0 and rollout.turns[index].tool_calls else "stop"
-
-
-def trace_id(rollout_id: str) -> int:
-    """128 bits: the id that every tool and grader call of the rollout carried, so that logs and traces meet."""
-    try:
-        return uuid.UUID(rollout_id.removeprefix("trace_")).int
-    except ValueError:
-        return int.from_bytes(hashlib.sha256(rollout_id.encode()).digest()[:16], "big")
-
-
-def _span_id(rollout_id: str, place: str) -> int:
-    """64 bits: the same span has the same id whenever it is exported."""
-    return int.from_bytes(hashlib.sha256(f"{rollout_id}/{place}".encode()).digest()[:8], "big")
