@@ -17,9 +17,9 @@ from sqlalchemy import Connection, and_, bindparam, or_, select, update
 from agentrl.config import GatewayConfig
 from agentrl.errors import ReleaseError
 from agentrl.gateway.kept_content import take_content
-from agentrl.gateway.ledger_rows import KEY, settle
+from agentrl.gateway.ledger_rows import settle
 from agentrl.gateway.record import record_of
-from agentrl.gateway.sessions import CLOSED, OPEN
+from agentrl.gateway.sessions import CLOSED, KEY, OPEN
 from agentrl.monitoring.redaction import redact
 from agentrl.monitoring.session_log import SessionLog
 from agentrl.release.approvals import ApprovalCounts, counts_of

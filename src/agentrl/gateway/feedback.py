@@ -8,13 +8,15 @@
     safety    {violations: 1, zero_tolerance?: true}  added up
     tool      {calls: 3, errors?: 1, infra_errors?: 0}  added up
 
+An outcome, a grade and a safety event may name the `grader_version` that said so; sessions of two versions are never
+combined by a gate.
+
 Later by the event's own time `at`, and of the same time by its id: the order of arrival changes nothing. What is wrong
 is taken back by another event, never by silence.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -24,7 +26,7 @@ from datetime import datetime
 from typing import Any
 
 from agentrl.gateway.errors import ApiError
-from agentrl.gateway.sessions import ABORTED, FAILED, kept_id
+from agentrl.gateway.sessions import ABORTED, FAILED, kept_id, text_digest
 from agentrl.monitoring.redaction import redact_text
 from agentrl.printable import printable
 from agentrl.release.records import Arm
@@ -90,7 +92,7 @@ def read_event(body: Any, client: str, now: float) -> FeedbackEvent:
         client=client,
         kind=kind,
         payload=payload,
-        digest=f"sha256:{hashlib.sha256(said.encode('utf-8', 'surrogatepass')).hexdigest()}",
+        digest=text_digest(said),
         at=at,
         received_at=now,
     )
@@ -107,11 +109,17 @@ def merged(told: Mapping[str, Any] | None, events: Iterable[Mapping[str, Any]]) 
     """
     latest = dict((told or {}).get("latest", {}))
     sums = {kind: dict(values) for kind, values in (told or {}).get("sums", {}).items()}
+    judges = dict((told or {}).get("safety_graders", {}))
     for event in events:
         kind, payload = event["kind"], event["payload"]
+        if kind == "safety":
+            version = payload.get("grader_version", "")
+            judges[version] = min(event["at"], judges.get(version, event["at"]))
         if kind in SUMMED:
             known = sums.setdefault(kind, {})
             for key, value in payload.items():
+                if key == "grader_version":
+                    continue
                 # dollars as whole billionths: sums of floats depend on the order
                 known[key] = known.get(key, 0) + (round(value * NANO) if key == "usd" else int(value))
             continue
@@ -119,7 +127,26 @@ def merged(told: Mapping[str, Any] | None, events: Iterable[Mapping[str, Any]]) 
         before = latest.get(name)
         if before is None or (event["at"], event["event_id"]) > (before["at"], before["event_id"]):
             latest[name] = {"at": event["at"], "event_id": event["event_id"], "payload": dict(payload)}
-    return {"latest": latest, "sums": sums}
+    return {"latest": latest, "sums": sums} | ({"safety_graders": judges} if judges else {})
+
+
+def graders_of(told: Mapping[str, Any]) -> tuple[str | None, float | None]:
+    """The one grader's version that a session was judged by, and when it first said so.
+
+    None: nobody judged it. Empty: a grader without a version did, or several did, and no one version answers for it.
+
+    Args:
+        told: as `merged` makes it; outcome and grade as they count now, and every safety event, as those add up.
+    """
+    named: dict[str, float] = dict(told.get("safety_graders", {}))
+    for kind in ("outcome", "grade"):
+        if (event := told.get("latest", {}).get(kind)) is not None:
+            version = event["payload"].get("grader_version", "")
+            named[version] = min(event["at"], named.get(version, event["at"]))
+    if not named:
+        return None, None
+    versions = sorted(named.keys() - {""})
+    return (versions[0], named[versions[0]]) if len(versions) == 1 else ("", min(named.values()))
 
 
 def folded(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,6 +164,7 @@ def folded(row: Mapping[str, Any]) -> dict[str, Any]:
     is_fallen_back = row["arm"] == Arm.CANDIDATE.value and row["fallbacks"] > 0
     is_no_success = is_fallen_back or row["status"] in (ABORTED, FAILED)
     safety, tool, cost = (sums.get(kind) for kind in ("safety", "tool", "cost"))
+    version, judged_at = graders_of(told)
     is_priced = row["model_cost_usd"] is not None and not row["unpriced"]
     columns: dict[str, Any] = {
         "success": False if is_no_success else outcome and outcome["payload"]["success"],
@@ -148,6 +176,8 @@ def folded(row: Mapping[str, Any]) -> dict[str, Any]:
         "tool_infra_errors": int(tool.get("infra_errors", 0)) if tool else None,
         "cost_usd": row["model_cost_usd"] + (cost["usd"] / NANO if cost else 0.0) if is_priced else None,
         "extra": extra or None,
+        "grader_version": version,
+        "judged_at": judged_at,
     }
     if override is not None:  # without one it is for the end of the window to say that there was none
         said = override["payload"]
@@ -206,6 +236,13 @@ def _short_text(value: Any) -> str:
     return _text(value)[:80]
 
 
+def _version(value: Any) -> str:
+    """As ids are kept: itself, or its digest where it is long or in other letters."""
+    if not isinstance(value, str) or not value:
+        raise ValueError("a text that is not empty")
+    return kept_id(value)
+
+
 def _metric(value: Any) -> str:
     if not isinstance(value, str) or not METRIC_NAME.fullmatch(value):
         raise ValueError("a name of letters, digits, _ . and -, at most 80")
@@ -234,12 +271,12 @@ def _wrong(param: str | None, message: str) -> ApiError:
 
 Reads = Mapping[str, Callable[[Any], Any]]
 KINDS: Mapping[str, tuple[Reads, Reads]] = {
-    "outcome": ({"success": _bool}, {}),
+    "outcome": ({"success": _bool}, {"grader_version": _version}),
     "override": ({"override": _bool}, {"by": _text, "override_kind": _short_text}),
-    "grade": ({"score": _number}, {}),
+    "grade": ({"score": _number}, {"grader_version": _version}),
     "metric": ({"name": _metric, "value": _number}, {}),
     "cost": ({"usd": _amount}, {}),
-    "safety": ({"violations": _count}, {"zero_tolerance": _bool}),
+    "safety": ({"violations": _count}, {"zero_tolerance": _bool, "grader_version": _version}),
     "tool": ({"calls": _count}, {"errors": _count, "infra_errors": _count}),
 }
 """What an event of a kind must say, and what it may."""

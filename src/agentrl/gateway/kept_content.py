@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, delete, or_, select, update
 
 from agentrl.errors import ReleaseError
+from agentrl.gateway.sessions import KEY
 from agentrl.gateway.turns import FinishedTurn
 from agentrl.monitoring.redaction import redact
 from agentrl.release.place import ReleasePlace
@@ -25,7 +26,6 @@ logger = logging.getLogger(__name__)
 MAX_WAITING = 1000
 MAX_CHARS = 256_000
 """Of one session's conversation as JSON; of a longer one the beginning is left out, and the record says so."""
-KEY = ("workflow", "release_id", "session_id", "arm")
 
 
 class KeptContent:

@@ -7,16 +7,9 @@ that a replica sees of a release proves nothing: it may be as old as the row.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 
 from agentrl.release.records import Routing
-
-
-def steady_seconds() -> float:
-    """A clock that no operator and no time server moves, and that goes on while a machine sleeps."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)  # Linux; elsewhere the monotonic clock may stop with the machine
-    return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 @dataclass(frozen=True)

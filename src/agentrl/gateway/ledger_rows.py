@@ -9,16 +9,13 @@ from typing import Any, Literal
 from sqlalchemy import Connection, bindparam, func, select, update
 
 from agentrl.gateway.feedback import FeedbackEvent, folded, merged
-from agentrl.gateway.sessions import OPEN, Told, seen_by_users
+from agentrl.gateway.sessions import KEY, OPEN, Told, seen_by_users
 from agentrl.release.records import Arm
 from agentrl.release.store import Store
 from agentrl.release.store.tables import feedback, replicas, response_sessions, sessions
 
 SLICE = 400
 """Ids of one statement: SQLite takes 32,766 values."""
-KEY = ("workflow", "release_id", "session_id", "arm")
-
-
 Became = Literal["recorded", "duplicate", "conflict", "unknown_session", "foreign_session"]
 
 

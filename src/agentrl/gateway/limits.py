@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from agentrl.gateway.errors import ApiError, busy
-from agentrl.gateway.lease import steady_seconds
+from agentrl.release.steady_clock import steady_seconds
 
 
 class Places:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 
 from agentrl.errors import ReleaseError
 from agentrl.gateway.arms import Served, served
-from agentrl.gateway.lease import Lease, steady_seconds
+from agentrl.gateway.lease import Lease
 from agentrl.release.records import Routing
+from agentrl.release.steady_clock import steady_seconds
 
 logger = logging.getLogger(__name__)
 

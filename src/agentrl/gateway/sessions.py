@@ -27,6 +27,8 @@ PLAIN = re.compile(r"[!-~]{1,80}")
 HARMLESS = re.compile(r"(?:[a-z]{1,8}[-_:])?(?:[a-zA-Z]{1,12}|\d{1,6})(?:[-_:](?:[a-zA-Z]{1,12}|\d{1,6})){0,3}")
 """Short words and small numbers: the usual id, for which nobody need look longer."""
 OPEN, CLOSED, ABORTED, FAILED = "open", "closed", "aborted", "failed"
+KEY = ("workflow", "release_id", "session_id", "arm")
+"""Columns that a row of a session is found by."""
 DRAFT_KEYS = ("context_digest", "output_digest", "tools", "content")
 """Of a record, kept in the row before the session is over."""
 
@@ -35,6 +37,11 @@ def kept_id(text: str) -> str:
     """An id as it is kept and shown: itself, or its digest where it is long, in other letters, or somebody's data."""
     if PLAIN.fullmatch(text) and _says_nothing(text):
         return text
+    return text_digest(text)
+
+
+def text_digest(text: str) -> str:
+    """`sha256:...` of a text as a client or a server wrote it: half a character is no reason to stop."""
     return f"sha256:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -11,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from agentrl.config.rollout import PricesConfig
+from agentrl.gateway.sessions import text_digest
 from agentrl.gateway.shadow.conversation import Said, UserTurn, read_reply
 from agentrl.gateway.shadow.replay import Divergence, Replay
 from agentrl.gateway.upstream import UpstreamFailure
@@ -115,7 +115,7 @@ async def copied_turn(
         divergence=None if failure else replay.first_divergence(),
         is_same_answer=None if failure else " ".join(answer.split()) == " ".join(turn.answer.split()),
         failure=failure,
-        output_digest=f"sha256:{hashlib.sha256(answer.encode('utf-8', 'surrogatepass')).hexdigest()}" if answer else "",
+        output_digest=text_digest(answer) if answer else "",
         answer=answer,
         proposed=tuple(proposed),
     )

@@ -9,14 +9,13 @@ from typing import Any
 
 from sqlalchemy import and_, select, text
 
-from agentrl.gateway.sessions import CLOSED, FAILED
+from agentrl.gateway.sessions import CLOSED, FAILED, KEY
 from agentrl.gateway.shadow.copies import CopiedTurn
 from agentrl.gateway.turns import FinishedTurn
 from agentrl.release.records import Arm
 from agentrl.release.store import Store
 from agentrl.release.store.tables import sessions
 
-KEY = ("workflow", "release_id", "session_id", "arm")
 MAX_TURNS = 200
 """Of one session that are kept; later ones are not."""
 

@@ -1,18 +1,14 @@
-"""The clock of a drill: the one that gateways count leases by, the same in all processes of a machine."""
+"""An instant of a drill on both clocks: the one that leases are counted by, and the one that records are written in."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 
+from agentrl.release.steady_clock import steady_seconds
+
 JUMP_SECONDS = 0.05
 """Two clocks that part by more than this were moved."""
-
-
-def steady_seconds() -> float:
-    """A clock that no operator and no time server moves; of this machine, not of this process."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)  # Linux; elsewhere the monotonic clock is of the machine as well
-    return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 @dataclass(frozen=True)

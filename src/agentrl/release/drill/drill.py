@@ -27,11 +27,12 @@ from sqlalchemy import select
 
 from agentrl.config import RunConfig
 from agentrl.errors import ReleaseError
-from agentrl.release.drill.clocks import Moment, steady_seconds
+from agentrl.release.drill.clocks import Moment
 from agentrl.release.drill.processes import Program
 from agentrl.release.drill.record import GRACE_SECONDS, Drill, Kind
 from agentrl.release.drill.stage import BASELINE, CANDIDATE, Stage, begin_canary, staged
 from agentrl.release.drill.users import Ending, Stream, Users
+from agentrl.release.steady_clock import steady_seconds
 from agentrl.release.store import tables
 
 POLL_SECONDS = 0.02

@@ -17,7 +17,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from agentrl.release.drill.clocks import steady_seconds
+from agentrl.release.steady_clock import steady_seconds
 
 WORDS = ("a ", "drill's ", "answer")
 WORD_SECONDS = 0.02

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import httpx
 
-from agentrl.release.drill.clocks import steady_seconds
+from agentrl.release.steady_clock import steady_seconds
 
 
 class Ending(StrEnum):

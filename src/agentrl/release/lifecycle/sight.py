@@ -15,16 +15,11 @@ from sqlalchemy import select
 from agentrl.errors import ReleaseError
 from agentrl.release.lifecycle.audit_log import check_writable
 from agentrl.release.place import ReleasePlace
+from agentrl.release.steady_clock import steady_seconds
 from agentrl.release.store import tables
 
 JUMP_SECONDS = 5.0
 """By which the wall clock may leave the steady one between two ticks; a time server slews far less."""
-
-
-def steady_seconds() -> float:
-    """A clock that nobody sets and that goes on while a machine sleeps."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)  # Linux; elsewhere the monotonic clock may stop with the machine
-    return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 @dataclass(frozen=True)
