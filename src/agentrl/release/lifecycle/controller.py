@@ -221,7 +221,7 @@ class Controller:
             return
         signature = Signature.read(self.place, release.id, str(release.state))
         before, self._signature = self._signature, self._signature or signature
-        if before is not None and signature.violations > before.violations:
+        if signature.violations > (0 if before is None else before.violations):  # also what came while nobody watched
             self._signature = signature
             if found := look_for_events(self.place, release, now=now.wall):
                 self._act(release, found, now)

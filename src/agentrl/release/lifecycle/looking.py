@@ -16,7 +16,7 @@ from agentrl.release.gates.judge import judge, judge_all
 from agentrl.release.gates.kept import keep_verdicts
 from agentrl.release.gates.look import Look
 from agentrl.release.gates.shown import shown_verdicts
-from agentrl.release.lifecycle.monitors import is_decided_by_an_event, shared_outage
+from agentrl.release.lifecycle.monitors import forbidden_by, is_decided_by_an_event, shared_outage
 from agentrl.release.lifecycle.rules import rules_of
 from agentrl.release.lifecycle.verdicts import latest_verdicts
 from agentrl.release.place import ReleasePlace
@@ -115,25 +115,30 @@ def look_at(place: ReleasePlace, release: Release, *, now: float) -> Looked:
 def look_for_events(place: ReleasePlace, release: Release, *, now: float) -> Looked | None:
     """Only what one event decides, of the sessions that have one: this takes milliseconds at any number of sessions.
 
-    None where nothing fails by it.
+    Sessions of every share count, and of a promoted release those of all its users: a violation that nothing excuses
+    is no comparison. None where nothing fails by it.
     """
     rules, stage = rules_of(release), str(release.state)
+    is_promoted = release.state is ReleaseState.GENERAL
+    canary = "canary" if is_promoted else stage
     harmed = [
         each
         for each in live_evidence(
-            place.store, place.workflow, release.id, stage, since=release.evidence_since, only_harmed=True
+            place.store, place.workflow, release.id, canary, since=release.evidence_since, only_harmed=True
         )
         if each.arm is Arm.CANDIDATE
     ]
+    if is_promoted:
+        harmed += forbidden_by(place, release)
     look = Look(
         release_id=release.id,
         stage=stage,
         at=datetime.fromtimestamp(now, UTC),
         look_no=next_look(place, release, stage),
         share_percent=None,
-        started_at=max(release.entered_at, release.evidence_since),
+        started_at=release.evidence_since if is_promoted else max(release.entered_at, release.evidence_since),
     )
-    gates = [gate for gate in rules.gates if stage in gate.stages and gate.unit == "session"]
+    gates = [gate for gate in rules.gates if canary in gate.stages and gate.unit == "session"]
     verdicts = [judge(gate, harmed, look, gates=len(gates)) for gate in gates]
     failed = [each for each in verdicts if each.verdict is Outcome.FAIL and is_decided_by_an_event([each])]
     if not failed:

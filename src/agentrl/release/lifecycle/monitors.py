@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
-from sqlalchemy import and_, select
+from sqlalchemy import and_, or_, select
 
 from agentrl.config.monitoring import MonitoringConfig
 from agentrl.monitoring.alarms import Alarm, Watched, watch
@@ -75,6 +76,27 @@ def keep_alerts(place: ReleasePlace, release: Release, alarms: Iterable[Alarm]) 
     if rows:
         with place.store.write() as connection:
             connection.execute(place.store.insert(tables.alerts).on_conflict_do_nothing(), rows)
+
+
+def forbidden_by(place: ReleasePlace, release: Release) -> list[SessionEvidence]:
+    """Of the users of a promoted policy, those with a violation that nothing excuses, also while the next one is tried.
+
+    As evidence against the candidate that it was; a session that is still open counts, too.
+    """
+    table, later = tables.sessions.c, tables.releases.c
+    since = select(later.id).where(later.workflow == place.workflow, later.created_at >= release.entered_at)
+    wanted = and_(
+        table.workflow == place.workflow,
+        or_(table.release_id == release.id, table.release_id.in_(since)),
+        table.assigned_at >= release.entered_at,
+        table.upstream == release.candidate_upstream,
+        table.is_forced.is_(False),
+        table.safety_violations > 0,
+        table.zero_tolerance.is_(True),
+    )
+    with place.store.read() as connection:
+        rows = connection.execute(select(*READ).where(wanted).order_by(table.assigned_at, table.session_id)).mappings()
+        return [replace(session_evidence(row), arm=Arm.CANDIDATE, pair="") for row in rows]
 
 
 def served_by(place: ReleasePlace, upstream: str, *, since: float, until: float | None = None) -> list[SessionEvidence]:
