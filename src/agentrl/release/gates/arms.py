@@ -56,9 +56,9 @@ class Arms:
 
 def in_force(evidence: Iterable[SessionEvidence], look: Look) -> list[SessionEvidence]:
     """Sessions since the share in force began, in an order that depends on nothing but them; each once."""
-    within = (
-        each for each in evidence if not look.is_live or look.started_at <= each.at <= look.seconds
-    )  # control is concurrent: sessions of another time, or under another share, are no comparison
+    began, now = look.started_at, look.seconds
+    # control is concurrent: sessions of another time, or under another share, are no comparison
+    within = [each for each in evidence if began <= each.at <= now] if look.is_live else evidence
     return sorted(set_of(within), key=lambda each: (each.at, each.session_id, each.arm, each.pair))
 
 
@@ -67,10 +67,15 @@ def set_of(evidence: Iterable[SessionEvidence]) -> list[SessionEvidence]:
     found: list[SessionEvidence] = []
     seen: dict[tuple[str, Arm, str], list[SessionEvidence]] = {}
     for each in evidence:
-        same = seen.setdefault((each.session_id, each.arm, each.pair), [])
-        if each not in same:
+        key = (each.session_id, each.arm, each.pair)
+        same = seen.get(key)
+        if same is None:
+            seen[key] = [each]
+        elif each in same:
+            continue
+        else:
             same.append(each)
-            found.append(each)
+        found.append(each)
     return found
 
 
@@ -93,8 +98,8 @@ def counted(gate: GateConfig, evidence: Sequence[SessionEvidence], look: Look) -
         ConfigError, ReleaseError: a metric of the team's own cannot be read.
     """
     told: list[str] = []
-    lag = seconds_of(gate.label_lag) if look.is_live else 0.0
-    old_enough = [each for each in evidence if look.seconds - each.at >= lag]
+    lag, now = seconds_of(gate.label_lag) if look.is_live else 0.0, look.seconds
+    old_enough = [each for each in evidence if now - each.at >= lag]
     if young := len(evidence) - len(old_enough):
         candidates = sum(each.arm is Arm.CANDIDATE for each in evidence)
         candidates -= sum(each.arm is Arm.CANDIDATE for each in old_enough)

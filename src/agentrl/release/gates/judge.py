@@ -10,7 +10,7 @@ missing, too young, too few or not computable never passes and never raises.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from agentrl import __version__
 from agentrl.config.release import GateConfig
@@ -22,35 +22,65 @@ from agentrl.release.gates.outcomes import Found, margin_of, of_arms, of_drills
 from agentrl.release.gates.traffic import split_problem
 from agentrl.release.records import Arm, Outcome, SessionEvidence, Verdict
 
-__all__ = ["Look", "judge", "judge_all"]
+__all__ = ["Look", "Taken", "judge", "judge_all", "take"]
 
 
-def judge_all(gates: Iterable[GateConfig], evidence: Sequence[SessionEvidence], look: Look) -> list[Verdict]:
+@dataclass(frozen=True)
+class Taken:
+    """Evidence as all gates of one look read it: put in order, counted and digested once, not once a gate."""
+
+    sessions: list[SessionEvidence]
+    digest: str
+    n_candidate: int
+    n_baseline: int
+    problem: str
+    """Why it is no evidence, whatever the gate; empty where it is."""
+
+
+Evidence = Sequence[SessionEvidence] | Taken
+
+
+def take(evidence: Sequence[SessionEvidence], look: Look) -> Taken:
+    """What several calls at one look share; verdicts are the same with it and without."""
+    sessions = in_force(evidence, look)
+    problem = ""
+    if doubled := twice(sessions):
+        problem = f"the session {doubled} stands twice in the evidence, with different facts"
+    elif len(made_under := {each.conditions for each in sessions}) > 1:
+        problem = f"the sessions were made under {len(made_under)} sets of graders, tools and prompts, never combined"
+    n_candidate = sum(each.arm is Arm.CANDIDATE for each in sessions)
+    return Taken(sessions, _data_digest(sessions, look), n_candidate, len(sessions) - n_candidate, problem)
+
+
+def judge_all(gates: Iterable[GateConfig], evidence: Evidence, look: Look) -> list[Verdict]:
     """Verdicts of the gates of `look.stage`, in their order. The split of the traffic is checked first.
+
+    Args:
+        evidence: sessions, or what `take` made of them for this look.
 
     Raises:
         ConfigError, ReleaseError: a metric of the team's own cannot be imported, or raised.
     """
     here = [gate for gate in gates if look.stage in gate.stages]
-    sessions = in_force(evidence, look)
-    digest = _data_digest(sessions, look)
-    problem = split_problem(sessions, look)
+    taken = evidence if isinstance(evidence, Taken) else take(evidence, look)
+    problem = split_problem(taken.sessions, look)
     return [
-        _verdict(gate, _look_at(gate, sessions, look, len(here), problem), look, digest, len(here)) for gate in here
+        _verdict(gate, _look_at(gate, taken, look, len(here), problem), look, taken.digest, len(here)) for gate in here
     ]
 
 
-def judge(gate: GateConfig, evidence: Sequence[SessionEvidence], look: Look, *, gates: int = 1) -> Verdict:
+def judge(gate: GateConfig, evidence: Evidence, look: Look, *, gates: int = 1) -> Verdict:
     """One look at one gate, whatever its stages are; the split of the traffic is not checked.
 
     Args:
+        evidence: sessions, or what `take` made of them for this look.
         gates: number of gates that share `alpha_rollback`.
 
     Raises:
         ConfigError, ReleaseError: a metric of the team's own cannot be imported, or raised.
     """
-    sessions = in_force(evidence, look)
-    return _verdict(gate, _look_at(gate, sessions, look, gates, ""), look, _data_digest(sessions, look), gates)
+    taken = evidence if isinstance(evidence, Taken) else take(evidence, look)
+    return _verdict(gate, _look_at(gate, taken, look, gates, ""), look, taken.digest, gates)
 
 
 def _data_digest(sessions: Sequence[SessionEvidence], look: Look) -> str:
@@ -63,19 +93,15 @@ def _data_digest(sessions: Sequence[SessionEvidence], look: Look) -> str:
     )
 
 
-def _look_at(gate: GateConfig, sessions: Sequence[SessionEvidence], look: Look, gates: int, invalid: str) -> Found:
+def _look_at(gate: GateConfig, taken: Taken, look: Look, gates: int, invalid: str) -> Found:
     if gate.unit == "drill":
         return of_drills(gate, look)
-    n_candidate, n_baseline = (sum(each.arm is arm for each in sessions) for arm in (Arm.CANDIDATE, Arm.BASELINE))
-    if event := _hard_event(gate, sessions):
+    n_candidate, n_baseline = taken.n_candidate, taken.n_baseline
+    if event := _hard_event(gate, taken.sessions):
         return Found(Outcome.FAIL, event, n_candidate=n_candidate, n_baseline=n_baseline, test="first_event")
-    if doubled := twice(sessions):
-        invalid = f"the session {doubled} stands twice in the evidence, with different facts"
-    elif len(made_under := {each.conditions for each in sessions}) > 1:
-        invalid = f"the sessions were made under {len(made_under)} sets of graders, tools and prompts, never combined"
-    if invalid:
+    if invalid := taken.problem or invalid:
         return Found(Outcome.INVALID, invalid, n_candidate=n_candidate, n_baseline=n_baseline)
-    arms = counted(gate, sessions, look)
+    arms = counted(gate, taken.sessions, look)
     found = of_arms(gate, arms, look, gates)
     reason = "; ".join((found.reason, *arms.told))
     outcome = found.outcome

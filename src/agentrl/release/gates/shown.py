@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from agentrl.config.gates import BUILT_IN_GATES
 from agentrl.config.release import GateConfig, MinSamples
-from agentrl.release.gates.judge import judge
+from agentrl.release.gates.judge import Evidence, judge
 from agentrl.release.gates.look import Look
-from agentrl.release.records import Outcome, SessionEvidence, Verdict
+from agentrl.release.records import Outcome, Verdict
 
 ALPHA = 0.025
 """Of each side: the interval is one of 95 %, at every look."""
@@ -51,7 +51,7 @@ ROWS: dict[str, dict[str, Any]] = {
 """By the name that they are shown under."""
 
 
-def shown_verdicts(gates: Iterable[GateConfig], evidence: Sequence[SessionEvidence], look: Look) -> list[Verdict]:
+def shown_verdicts(gates: Iterable[GateConfig], evidence: Evidence, look: Look) -> list[Verdict]:
     """Estimates with 95 % intervals of the metrics that no gate of this stage reads with the same statistic."""
     read = {(gate.metric, gate.statistic) for gate in gates if look.stage in gate.stages}
     found = []
