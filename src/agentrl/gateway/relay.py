@@ -2,6 +2,7 @@
 
     1. the session's upstream answers                            `arms.upstream_of`
     2. a candidate that gives no first byte is stepped in for    once, by the baseline; a fault of the candidate
+       so is one that refuses (4xx) what the baseline answers    where both refuse, it is the request's
     3. bytes go to the client as they come                       from here on nobody steps in
     4. what happened is added to the session, then watchers are told
 
@@ -15,7 +16,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +42,8 @@ GIVEN_BACK = ("content-type", "content-encoding", "x-request-id", "retry-after")
 MAX_HEADER_CHARS = 512
 MAX_TOOLS = 200
 """Names of called tools that a session's record keeps."""
+LAST_WORDS_SECONDS = 1.0
+"""For a client to take in that its stream has broken off."""
 MAX_RETRY_AFTER_SECONDS = 60.0
 """Of a server's own wish."""
 
@@ -148,14 +151,19 @@ class Relay:
 
     async def _answer(self, call: Call, flight: Flight, asked: Asked, reply: Reply) -> str:
         """Returns how it ended: answered, refused (the client's own fault), failed."""
-        session, attempt = flight.session, 0
+        session, attempt, is_refused = flight.session, 0, False
         while True:
             upstream = self._choose(flight)
             try:
                 async with self._open(upstream, flight, asked) as answer:
+                    if answer.status >= 400 and flight.is_candidates:  # whose fault it is, the baseline tells
+                        raise UpstreamFailure("refused", f"status {answer.status}", status=answer.status)
                     if answer.status >= 400:
                         await self._pass_refusal(call, flight, answer, asked, upstream)
                         return "refused"
+                    if is_refused:
+                        is_refused = False
+                        self._step_in(session, session.upstream, "refused", "what the baseline answers, it refused")
                     if answer.is_event_stream:
                         if not asked.is_stream:
                             raise UpstreamFailure("protocol", "a stream that nobody asked for")
@@ -165,13 +173,13 @@ class Relay:
                 if flight.is_begun:
                     return await self._break_off(call, flight, upstream, failure)
                 is_candidate = flight.is_candidates
-                self._counts.failed(upstream.name, failure.kind)
+                is_refused = is_refused or failure.kind == "refused"
                 if flight.stopped_for == "ending":
                     raise busy("This replica ends; ask again.", code="draining") from failure
-                if is_candidate and flight.stopped_for != "withdrawn":
-                    session.told.fallbacks += 1
-                    self._counts.fallbacks += 1
-                    logger.warning("%s gave no answer (%s); the baseline steps in", upstream.name, failure)
+                if is_candidate and flight.stopped_for != "withdrawn" and failure.kind != "refused":
+                    self._step_in(session, upstream.name, failure.kind, f"it gave no answer ({failure})")
+                elif failure.kind != "refused":
+                    self._counts.failed(upstream.name, failure.kind)
                 flight.stopped_for = ""
                 if is_candidate:
                     flight.upstream, flight.withdrawn_at = self._served().general, None
@@ -180,6 +188,13 @@ class Relay:
                     attempt += 1
                     continue
                 raise _unanswered(failure) from failure
+
+    def _step_in(self, session: Session, candidate: str, kind: str, why: str) -> None:
+        """The baseline answers: a failure of the candidate, whatever comes of the session."""
+        session.told.fallbacks += 1
+        self._counts.fallbacks += 1
+        self._counts.failed(candidate, kind)
+        logger.warning("%s: %s; the baseline steps in", candidate, why)
 
     def _choose(self, flight: Flight) -> Upstream:
         """Whose turn it is; a session whose candidate was taken back is moved for good."""
@@ -271,7 +286,9 @@ class Relay:
             error = busy("The policy that answered was taken back; ask again.", code="policy_withdrawn")
         else:
             error = ApiError(502, "The answer broke off; ask again.", code="upstream_error", kind="server_error")
-        await call.send(error_event(error.body), is_last=True)
+        with suppress(TimeoutError):  # a client that does not read holds up no rollback
+            async with asyncio.timeout(LAST_WORDS_SECONDS):
+                await call.send(error_event(error.body), is_last=True)
         return "failed"
 
     def _add_up(self, session: Session, flight: Flight, reply: Reply, ended: str, seconds: float) -> None:

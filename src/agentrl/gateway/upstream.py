@@ -30,7 +30,7 @@ MAX_IDLE = 128
 """Connections that are kept for the next requests."""
 CONNECT_SECONDS = 5.0
 
-FailureKind = Literal["connect", "timeout", "status", "protocol", "full"]
+FailureKind = Literal["connect", "timeout", "status", "refused", "protocol", "full"]
 
 
 class UpstreamFailure(Exception):

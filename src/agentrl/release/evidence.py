@@ -21,6 +21,7 @@ def live_evidence(
     since: float = 0.0,
     until: float | None = None,
     only_harmed: bool = False,
+    grader_version: str = "",
 ) -> list[SessionEvidence]:
     """The sessions of a release in `shadow`, `canary` or `general`, in order of assignment; none that was forced.
 
@@ -30,6 +31,8 @@ def live_evidence(
     Args:
         since, until: seconds since 1970, of the assignment; until is excluded.
         only_harmed: those with a safety violation; of all others nothing is read.
+        grader_version: only what this one judged, and what nobody has judged yet: it is to be seen as missing.
+            Empty: whoever judged, and whoever combines sessions of two is told so by a gate.
 
     Raises:
         ReleaseError: the store cannot be read.
@@ -47,21 +50,31 @@ def live_evidence(
         wanted = and_(wanted, columns.assigned_at < until)
     if only_harmed:
         wanted = and_(wanted, columns.safety_violations > 0)
+    if grader_version:
+        judged = columns.grader_version
+        wanted = and_(wanted, or_(judged == grader_version, judged.is_(None)))
     with store.read() as connection:
         rows = connection.execute(
             select(*READ).where(wanted).order_by(columns.assigned_at, columns.session_id, columns.arm)
         ).mappings()
-        return [session_evidence(row) for row in rows]
+        return [session_evidence(row, grader_version) for row in rows]
 
 
-READ = [column for column in sessions.columns if column.name not in ("record", "client", "upstream", "price_table")]
+UNREAD = ("record", "client", "upstream", "price_table", "shadow", "told")
+READ = [column for column in sessions.columns if column.name not in UNREAD]
 """Without what is long and no gate reads: a look at 20,000 sessions takes half the time."""
 UNKNOWN: defaultdict[str, Any] = defaultdict(lambda: None)
 
 
-def session_evidence(row: Any) -> SessionEvidence:
-    """A row of the table `sessions`; of one that is open, only who it is and what must not wait."""
-    known = UNKNOWN if row["status"] == "open" and row["closed_at"] is None else row
+def session_evidence(row: Any, judged_by: str = "") -> SessionEvidence:
+    """A row of the table `sessions`; of one that is open, only who it is and what must not wait.
+
+    Nor is more known of one that was moved to the baseline half-way, as a replica had no lease: what came of it is the
+    work of both.
+    """
+    is_open = row["status"] == "open" and row["closed_at"] is None
+    is_of_both = row["moved_at"] is not None and row["arm"] == Arm.CANDIDATE
+    known = UNKNOWN if is_open or is_of_both else row
     return SessionEvidence(
         session_id=row["session_id"],
         arm=Arm(row["arm"]),
@@ -82,4 +95,5 @@ def session_evidence(row: Any) -> SessionEvidence:
         policy_kl=known["policy_kl"],
         policy_kl_tokens=known["policy_kl_tokens"],
         extra=known["extra"] or {},
+        conditions=row["grader_version"] or judged_by,
     )

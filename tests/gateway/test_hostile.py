@@ -1,0 +1,97 @@
+"""Clients, candidates and servers that do what nobody should: users are served, and the candidate answers for it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from agentrl.release.evidence import live_evidence
+from agentrl.release.place import ReleasePlace
+from tests.gateway.world import Stub, begin_stream, fails, part, says, send_event, until, world
+
+
+async def floods(stub: Stub, asked: dict[str, Any], send: Any) -> None:
+    """A stream without end."""
+    await begin_stream(send)
+    while True:
+        await send_event(send, part(asked, "x" * 20_000))
+        await asyncio.sleep(0)
+
+
+def test_a_client_that_does_not_read_holds_up_no_rollback(one_place: ReleasePlace) -> None:
+    """F50: what is cut is cut, although nobody takes in that it was."""
+
+    async def run() -> None:
+        async with world(one_place, candidate=floods, drain_seconds=0.1) as here:
+            await here.canary(100.0)
+            reader, writer = await asyncio.open_connection("127.0.0.1", here.client.base_url.port, limit=1024)
+            body = json.dumps({"messages": [], "stream": True}).encode()
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
+            writer.write(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
+            await reader.readline()
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            await asyncio.sleep(0.5)  # until all buffers on the way are full
+            await here.withdraw()
+            await until(lambda: not here.gateway.flights.candidate, seconds=5.0)
+            assert here.gateway.flights.cut == 1
+            writer.transport.abort()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "streamed"])
+def test_what_the_candidate_refuses_and_the_baseline_answers_is_the_candidates_failure(
+    one_place: ReleasePlace, is_stream: bool
+) -> None:
+    """Such as a server that was started without its tool parser, or with a shorter context."""
+
+    async def run() -> None:
+        async with world(one_place, candidate=fails(400)) as here:
+            await here.canary(100.0)
+            answer = await here.ask(session="s", stream=is_stream)
+            assert answer.status_code == 200
+            await here.tell(event_id="1", session_id="s", kind="outcome", success=True)
+            row = await here.row("s")
+            assert (row["arm"], row["fallbacks"], row["success"]) == ("candidate", 1, False)
+            assert here.gateway.counts.failures["candidate", "refused"] == 1
+
+    asyncio.run(run())
+
+
+def test_what_both_refuse_is_the_requests_own_fault(one_place: ReleasePlace) -> None:
+    async def run() -> None:
+        refusal = fails(400, b'{"error": {"message": "temperature"}}')
+        async with world(one_place, base=refusal, candidate=refusal) as here:
+            await here.canary(100.0)
+            answer = await here.ask(session="s")
+            assert (answer.status_code, answer.json()["error"]["message"]) == (400, "temperature")
+            row = await here.row("s")
+            assert (row["fallbacks"], row["errors"], row["status"]) == (0, 0, "open")
+            assert not here.gateway.counts.failures
+            here.candidate.answers = says
+            assert await here.says("s") == "candidate"
+
+    asyncio.run(run())
+
+
+def test_a_session_that_the_baseline_ended_is_no_success_of_the_candidate(place: ReleasePlace) -> None:
+    """A replica that starts anew moves it, and the release goes on: its outcome is the work of both."""
+
+    async def run() -> None:
+        async with world(place) as here:
+            epoch = await here.canary(100.0)
+            assert await here.says("s") == "candidate"
+        async with world(place) as here:
+            assert await here.says("s") == "base"
+            await here.renew(epoch)
+            await here.tell(event_id="1", session_id="s", kind="outcome", success=True)
+            await here.tell(event_id="2", session_id="s", kind="safety", violations=1)
+            await here.client.post("/v1/sessions/s/close")
+            (found,) = live_evidence(place.store, "support", "r1", "canary")
+            assert (found.success, found.seconds, found.cost_usd) == (None, None, None)
+            assert found.safety_violations == 1  # which is never the less for it
+
+    asyncio.run(run())
