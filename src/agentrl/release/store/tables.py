@@ -149,6 +149,8 @@ sessions = Table(
     Column("extra", JSON),
     Column("record", JSON),  # the session's SessionRecord, once it is closed
     Column("shadow", JSON),  # of a candidate in shadow: what came of each copied turn, which its columns are made of
+    Column("grader_version", String(80)),  # that judged it; empty: one without a version, or several; null: none yet
+    Column("judged_at", Float),  # when that version first said something of it, by the events' own time
     Column("told", JSON),  # all feedback so far, folded: see gateway/feedback.py
     Column("recorded_at", Float),  # when it was written to the session log as it is now; null: it changed, or is open
 )
