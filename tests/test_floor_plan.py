@@ -19,8 +19,8 @@ FLOORS = {
     3: ["inference", "importing", "routes"],
     2: ["data", "runs", "tools", "grading", "policy", "sizing", "labels"],
     1: ["config", "endpoint", "chat", "json_files", "progress"],
-    0: ["addresses", "disk", "types", "errors", "interrupts", "phases", "printable", "progress_bars",
-        "reference_key", "strict_json"],
+    0: ["addresses", "disk", "types", "errors", "interrupts", "phases", "printable", "process_group",
+        "progress_bars", "reference_key", "strict_json"],
 }  # fmt: skip
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 DOORS = {"__init__", "__main__"}  # of the package itself: they name rooms on every floor

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from agentrl import process_group
 from agentrl.config import ServeConfig
 from agentrl.errors import ConfigError
-from agentrl.tools import serve, serving
+from agentrl.tools import serving
 
 READY = "import os, time; print('pid', os.getpid()); print('listening on http://127.0.0.1:4711/', flush=True); "
 FOREVER = "time.sleep(600)"
@@ -67,7 +68,7 @@ def test_servers_are_ready_inside_and_gone_outside(tmp_path: Path) -> None:
 def test_stubborn_servers_end_with_an_exception_and_their_children_with_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serve, "STOP_SECONDS", 0.2)
+    monkeypatch.setattr(process_group, "STOP_SECONDS", 0.2)
     code = """
 import signal, subprocess, sys
 signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,8 +1,6 @@
 """Servers that live as long as the run: started before it, stopped at its end, whatever that end is.
 
-Each server leads its own process group, so Ctrl-C reaches the run alone, which may still save a checkpoint. A guard
-process holds the read end of a pipe from us: when we are killed without a chance to clean up, the pipe closes and the
-guard kills the group. Output goes to a log file: nobody has to read it, and it cannot fill a pipe.
+Ctrl-C reaches the run alone, which may still save a checkpoint.
 """
 
 from __future__ import annotations
@@ -10,25 +8,23 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from agentrl.config import ServeConfig
 from agentrl.errors import ConfigError
+from agentrl.process_group import ProcessGroup
 
 READY = re.compile(r"listening on (https?://\S+)\s")  # the blank behind it: a line half written is no address
 PLACEHOLDER = re.compile(r"\{([A-Za-z_.]+)\}")
 RANDOM = "${random}"
 POLL_SECONDS = 0.05
-STOP_SECONDS = 5.0
 LOG_LINES = 15
-GUARD = "import os, signal, sys; sys.stdin.read(); os.killpg(int(sys.argv[1]), signal.SIGKILL)"
 
 
 @contextmanager
@@ -102,47 +98,14 @@ def _exported(variables: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _running(command: list[str], env: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", **env}
     try:
-        with log.open("wb") as output:
-            server = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                start_new_session=True,
-            )
+        server = ProcessGroup(command, log, env)
     except OSError as error:
         raise ConfigError(f"tools.serve: cannot start {_shown(command)} ({error.strerror or error})") from error
-    with ExitStack() as stack:
-        stack.callback(_stop, server)
-        guard = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", GUARD, str(server.pid)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        stack.callback(guard.communicate)
-        stack.callback(guard.kill)
-        yield server
-
-
-def _stop(server: subprocess.Popen[bytes]) -> None:
-    """End the server and whatever it started; harmless when it is over."""
     try:
-        _signal_group(server, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            server.wait(STOP_SECONDS)
-    finally:  # a second Ctrl-C cuts the waiting short, not the stopping
-        _signal_group(server, signal.SIGKILL)
-        server.wait()
-
-
-def _signal_group(server: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    with suppress(ProcessLookupError, PermissionError):  # macOS refuses where only a zombie is left
-        os.killpg(server.pid, number)
+        yield server.leader
+    finally:
+        server.stop()
 
 
 def _base_url(

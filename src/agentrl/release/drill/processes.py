@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from agentrl.errors import ReleaseError
+from agentrl.process_group import ProcessGroup
 
 READY = re.compile(r"\bon (https?://[^\s,]+)[\s,]")  # what is behind it: a line half written is no address
 POLL_SECONDS = 0.02
-STOP_SECONDS = 5.0
 LOG_LINES = 15
-# Holds the read end of a pipe from us: when we are killed the pipe closes, and the group is killed with us.
-GUARD = "import os, signal, sys; sys.stdin.read(); os.killpg(int(sys.argv[1]), signal.SIGKILL)"
 
 
 class Program:
@@ -40,26 +35,10 @@ class Program:
     ) -> None:
         self.name, self.log = name, log
         words = [sys.executable if word == "python" else word for word in command]
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(variables or {})}
         try:
-            with log.open("wb") as output:
-                self._process = subprocess.Popen(
-                    words,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    env=environment,
-                    start_new_session=True,
-                )
+            self._group = ProcessGroup(words, log, variables or {})
         except OSError as error:
             raise ReleaseError(f"{name}: cannot be started ({error.strerror or error})") from error
-        self._guard = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", GUARD, str(self._process.pid)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
 
     def __enter__(self) -> Program:
         return self
@@ -70,12 +49,12 @@ class Program:
     @property
     def pid(self) -> int:
         """Of the process."""
-        return self._process.pid
+        return self._group.leader.pid
 
     @property
     def exit_code(self) -> int | None:
         """None while it runs."""
-        return self._process.poll()
+        return self._group.leader.poll()
 
     def addresses(self, count: int = 1, *, seconds: float = 60.0) -> list[str]:
         """The first `count` addresses that it says it answers on (`... on http://...`), without a slash at the end.
@@ -106,27 +85,14 @@ class Program:
 
     def kill(self) -> None:
         """End it as a crash or the kernel does: at once, without a word."""
-        self._signal(signal.SIGKILL)
-        self._process.wait()
+        self._group.signal(signal.SIGKILL)
+        self._group.leader.wait()
 
     def stop(self) -> None:
         """End it, and whatever it started; harmless when it is over."""
-        try:
-            if self.exit_code is None:
-                self._signal(signal.SIGTERM)
-                with suppress(subprocess.TimeoutExpired):
-                    self._process.wait(STOP_SECONDS)
-        finally:  # a second Ctrl-C cuts the waiting short, not the stopping
-            self._signal(signal.SIGKILL)
-            self._process.wait()
-            self._guard.kill()
-            self._guard.communicate()
+        self._group.stop()
 
     def last_words(self) -> str:
         """The end of its output, indented, behind a colon and a line break."""
         lines = self.log.read_text("utf-8", "replace").splitlines()[-LOG_LINES:] or ["(nothing)"]
         return "; its last output:\n" + "\n".join(f"  {line}" for line in lines)
-
-    def _signal(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError, PermissionError):  # macOS refuses where only a zombie is left
-            os.killpg(self._process.pid, number)
