@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from typing import Any
 
 import pytest
 
+from agentrl.errors import ReleaseError
+from agentrl.gateway.lookup import Lookup
 from agentrl.release.evidence import live_evidence
 from agentrl.release.place import ReleasePlace
 from tests.gateway.world import Stub, begin_stream, fails, part, says, send_event, until, world
@@ -93,5 +96,67 @@ def test_a_session_that_the_baseline_ended_is_no_success_of_the_candidate(place:
             (found,) = live_evidence(place.store, "support", "r1", "canary")
             assert (found.success, found.seconds, found.cost_usd) == (None, None, None)
             assert found.safety_violations == 1  # which is never the less for it
+
+    asyncio.run(run())
+
+
+def test_a_database_that_hangs_keeps_nobody_waiting_for_a_look_up() -> None:
+    """One that refuses says so at once; one that only hangs would hold every user whose session is not in memory."""
+    answers = threading.Event()
+
+    def query(keys: Any) -> dict[str, str]:
+        answers.wait(30.0)
+        return dict.fromkeys(keys, "found")
+
+    async def run() -> None:
+        lookup = Lookup(query, seconds=0.05)
+        try:
+            for _ in range(3):
+                with pytest.raises(ReleaseError, match=r"longer than 0\.05 s"):
+                    await lookup.find("s")
+        finally:
+            answers.set()
+        await until(lambda: not lookup._is_running)
+        assert await lookup.find("s") == "found"
+
+    asyncio.run(run())
+
+
+def test_users_are_answered_while_the_database_hangs(one_place: ReleasePlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what cannot be written is refused in time, to be sent again."""
+    monkeypatch.setattr("agentrl.gateway.ledger.ANSWER_SECONDS", 0.2)
+
+    async def run() -> None:
+        async with world(one_place) as here:
+            assert await here.says("known") == "base"
+            await here.written()
+            with one_place.store.write():  # a writer that does not end
+                assert await here.says("known") == "base"
+                assert await here.says("new") == "base"
+                event = {"event_id": "1", "session_id": "known", "kind": "outcome", "success": True}
+                told = await here.tell(**event)
+                assert (told.status_code, told.json()["error"]["code"]) == (503, "feedback_not_written")
+            await until(lambda: not here.gateway.ledger._next)
+            assert (await here.tell(**event)).json()["status"] in ("recorded", "duplicate")
+            assert (await here.row("known"))["success"] is True
+            assert len(await here.feedback()) == 1
+
+    asyncio.run(run())
+
+
+def test_a_database_that_is_away_for_hours_takes_no_memory(
+    one_place: ReleasePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentrl.gateway.ledger.MAX_HELD", 5)
+
+    async def run() -> None:
+        async with world(one_place) as here:
+            with one_place.store.write():
+                for number in range(12):
+                    assert await here.says(f"s{number}") == "base"
+                assert len(here.gateway.ledger._next.sessions) <= 5
+            await until(lambda: not here.gateway.ledger._next)
+            assert await here.says("s11") == "base"
+            assert (await here.row("s11"))["requests"] == 2  # the first is told with the next
 
     asyncio.run(run())

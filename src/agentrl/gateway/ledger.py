@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,11 @@ MAX_EVENTS = 2000
 """Of one transaction: it holds up what waits behind it."""
 MAX_WAITING = 20_000
 """Events that are not written yet; more are refused."""
+MAX_HELD = 100_000
+"""Sessions, and response ids, that are not written yet, at about 2 kB each: a database that is away for hours costs
+what begins later, which is the baseline's by then, and no memory."""
+ANSWER_SECONDS = 15.0
+"""For who tells something; a database that hangs is one that cannot be written."""
 GATHER_SECONDS = 0.2
 """Between two writes of sessions alone: nobody waits for them."""
 RETRY_SECONDS = (0.2, 2.0)
@@ -83,10 +89,13 @@ class Ledger:
 
     def update(self, session: Session) -> None:
         """Write what happened in a session, at the next occasion."""
-        told, session.told = session.told, Told()
         with self._lock:
             key = session.key
-            if (found := self._next.sessions.get(key)) is not None:
+            found = self._next.sessions.get(key)
+            if found is None and len(self._next.sessions) >= MAX_HELD:
+                return  # what happened stays with the session, for when there is room
+            told, session.told = session.told, Told()
+            if found is not None:
                 told = found[1].plus(told)
             self._next.sessions[key] = (session.row(self._workflow), told)
             if self._is_idle:  # waking a thread costs more than all else here
@@ -100,7 +109,9 @@ class Ledger:
         with self._lock:
             self._next.waiting.append(done)
             self._wake()
-        await done
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await done
 
     async def record(self, events: Sequence[FeedbackEvent]) -> list[Recorded]:
         """Write events; what became of each, once it is on disk.
@@ -115,12 +126,17 @@ class Ledger:
                 raise busy(f"More than {MAX_WAITING} events wait to be written.", code="feedback_queue_full")
             self._next.events += zip(events, futures, strict=True)
             self._wake()
-        return await asyncio.gather(*futures)
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await asyncio.gather(*futures)
+        except TimeoutError:
+            raise busy("The event is not written yet; send it again.", code="feedback_not_written") from None
 
     def remember_response(self, response_id: str, session_id: str) -> None:
         """Which session a response belongs to, for `previous_response_id` at other replicas."""
         with self._lock:
-            self._next.responses.append((response_id, session_id))
+            if len(self._next.responses) < MAX_HELD:
+                self._next.responses.append((response_id, session_id))
             if self._is_idle:
                 self._lock.notify()
 

@@ -14,6 +14,8 @@ from agentrl.release.store import Store
 from agentrl.release.store.tables import response_sessions, sessions
 
 Row = Mapping[str, Any]
+ANSWER_SECONDS = 2.0
+"""For a query; a database that hangs is one that cannot be read, and no user waits for it."""
 
 
 class Lookup:
@@ -21,10 +23,13 @@ class Lookup:
 
     Args:
         query: the rows of some keys; runs in a thread.
+        seconds: for a query; while one takes longer, nobody is looked up.
     """
 
-    def __init__(self, query: Callable[[Sequence[str]], dict[str, Any]]) -> None:
-        self._query = query
+    def __init__(self, query: Callable[[Sequence[str]], dict[str, Any]], *, seconds: float = ANSWER_SECONDS) -> None:
+        self._query, self._seconds = query, seconds
+        self._late_at = 0.0
+        """When the query under way has taken too long, on the loop's clock."""
         self._asked: dict[str, asyncio.Future[Any]] = {}
         self._is_running = False
         self._task: asyncio.Task[None] | None = None
@@ -33,20 +38,29 @@ class Lookup:
         """What the store has of a key; None for nothing.
 
         Raises:
-            ReleaseError: the store cannot be read.
+            ReleaseError: the store cannot be read, or hangs.
         """
+        loop = asyncio.get_running_loop()
+        late = ReleaseError(f"a look-up takes longer than {self._seconds:g} s")
+        if self._is_running and loop.time() > self._late_at:
+            raise late
         future = self._asked.get(key)
         if future is None:
-            future = self._asked[key] = asyncio.get_running_loop().create_future()
+            future = self._asked[key] = loop.create_future()
         if not self._is_running:
-            self._is_running = True
+            self._is_running, self._late_at = True, loop.time() + self._seconds
             self._task = asyncio.create_task(self._run())
-        return await asyncio.shield(future)  # who leaves takes nobody's answer away
+        try:
+            async with asyncio.timeout(2 * self._seconds):  # the query under way, then the next
+                return await asyncio.shield(future)  # who leaves takes nobody's answer away
+        except TimeoutError:
+            raise late from None
 
     async def _run(self) -> None:
         try:
             while self._asked:
                 asked, self._asked = self._asked, {}
+                self._late_at = asyncio.get_running_loop().time() + self._seconds
                 try:
                     found = await asyncio.to_thread(self._query, list(asked))
                 except Exception as error:
