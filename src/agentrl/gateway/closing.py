@@ -22,7 +22,7 @@ from agentrl.gateway.record import record_of
 from agentrl.gateway.sessions import CLOSED, KEY, OPEN
 from agentrl.monitoring.redaction import redact
 from agentrl.monitoring.session_log import SessionLog
-from agentrl.release.approvals import ApprovalCounts, counts_of
+from agentrl.release.approval_counts import ApprovalCounts, counts_of
 from agentrl.release.place import ReleasePlace
 from agentrl.release.records import Arm
 from agentrl.release.store.tables import sessions

@@ -11,7 +11,7 @@ from agentrl.gateway.policy_kl import ESTIMATOR
 from agentrl.gateway.sessions import ABORTED, FAILED
 from agentrl.monitoring.durations import milliseconds
 from agentrl.monitoring.session_record import SessionRecord, digest
-from agentrl.release.approvals import ApprovalCounts
+from agentrl.release.approval_counts import ApprovalCounts
 from agentrl.types import FailureClass, Outcome
 
 OUTCOMES = {ABORTED: "aborted", FAILED: Outcome.INFRA_FAILED.value}

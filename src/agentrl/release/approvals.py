@@ -14,25 +14,25 @@ import asyncio
 import json
 import secrets
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import func, select, update
 
 from agentrl.config.tool_policy import ToolPolicyConfig
 from agentrl.errors import ConfigError, ConflictError, ReleaseError
 from agentrl.monitoring.redaction import redact, redact_text
+from agentrl.release.approval_counts import DENIED, PENDING, ApprovalCounts, counts_of, subject_of
 from agentrl.release.place import ReleasePlace
 from agentrl.release.store.tables import approvals, tool_decisions
 from agentrl.tools.approval import APPROVED, REFUSED, TIMEOUT, ApprovalRequest, Outcome, call_hash
 
-PENDING, DENIED = "pending", "denied"
-SUBJECT = "tool"
 POLL_SECONDS = 0.5
 MAX_PENDING = 100
 """Of one session: an agent that asks and asks would bury the people who answer."""
+SHOWN_SECONDS = 86400.0
+"""Age from which on a request that waits is neither shown nor counted."""
 
 
 @dataclass(frozen=True)
@@ -58,28 +58,6 @@ class Use:
     def may_call(self) -> bool:
         """Only an approval that fits says yes."""
         return self.outcome == APPROVED
-
-
-@dataclass(frozen=True)
-class ApprovalCounts:
-    """What became of a session's calls under the tool policy; for its record."""
-
-    approved: int
-    """Let through by rule or by a person."""
-    refused_by_person: int
-    timeouts: int
-    """Requests that nobody answered in time: no fault of the policy."""
-    out_of_scope: int
-    denied: int
-    """By a rule; those out of scope are not among them."""
-    approved_by_person: int
-
-    @property
-    def human_approval(self) -> bool | None:
-        """As in the session's record: None where nobody said anything."""
-        if self.refused_by_person:
-            return False
-        return True if self.approved_by_person else None
 
 
 class ToolApprovals:
@@ -112,7 +90,7 @@ class ToolApprovals:
             raise ConfigError(f"arguments: found no JSON object ({error})") from None
         row = {
             "id": f"t-{secrets.token_hex(12)}",
-            "subject": f"{SUBJECT}:{self._place.workflow}:{asked.session_id}"[:200],
+            "subject": subject_of(self._place.workflow, asked.session_id),
             "context_hash": bound,
             "decision": PENDING,
             "approver": "",
@@ -134,7 +112,9 @@ class ToolApprovals:
                 select(func.count())
                 .select_from(approvals)
                 .where(
-                    approvals.c.subject == row["subject"], approvals.c.decision == PENDING, approvals.c.at > now - 86400
+                    approvals.c.subject == row["subject"],
+                    approvals.c.decision == PENDING,
+                    approvals.c.at > now - SHOWN_SECONDS,
                 )
             ).scalar_one()
             if waiting >= MAX_PENDING:
@@ -224,7 +204,7 @@ class ToolApprovals:
         with self._place.store.read() as connection:
             rows = connection.execute(
                 select(approvals)
-                .where(approvals.c.decision == PENDING, self._is_ours, approvals.c.at > now - 86400)
+                .where(approvals.c.decision == PENDING, self._is_ours, approvals.c.at > now - SHOWN_SECONDS)
                 .order_by(approvals.c.at, approvals.c.id)
             ).all()
         return [{"id": row.id, "at": row.at, **row.record} for row in rows if now < row.record["answer_until"]]
@@ -249,7 +229,7 @@ class ToolApprovals:
 
     @property
     def _is_ours(self) -> Any:
-        return approvals.c.subject.startswith(f"{SUBJECT}:{self._place.workflow}:", autoescape=True)
+        return approvals.c.subject.startswith(subject_of(self._place.workflow, ""), autoescape=True)
 
     def _context(self, asked: ApprovalRequest) -> dict[str, Any]:
         return {**asked.context, "session_id": asked.session_id, "workflow": self._place.workflow}
@@ -276,39 +256,6 @@ class StoreApprover:
         if use.may_call:
             return APPROVED
         return REFUSED if use.outcome == REFUSED else TIMEOUT
-
-
-def counts_of(
-    connection: Connection, workflow: str, session_ids: Sequence[str], now: float
-) -> dict[str, ApprovalCounts]:
-    """What became of these sessions' calls under the tool policy; without those for which it was never asked."""
-    table = tool_decisions
-    by_subject = {f"{SUBJECT}:{workflow}:{session_id}"[:200]: session_id for session_id in session_ids}
-    rules: dict[str, Counter[str]] = {}
-    counted = select(table.c.session_id, table.c.decision, table.c.count).where(
-        table.c.workflow == workflow, table.c.session_id.in_(by_subject.values())
-    )
-    for session_id, decision, count in connection.execute(counted):
-        rules.setdefault(session_id, Counter())[decision] += count
-    asked: dict[str, list[Any]] = {}
-    for row in connection.execute(select(approvals).where(approvals.c.subject.in_(by_subject))):
-        asked.setdefault(by_subject[row.subject], []).append(row)
-    return {
-        session_id: _counted(rules.get(session_id, Counter()), asked.get(session_id, []), now)
-        for session_id in session_ids
-        if session_id in rules or session_id in asked
-    }
-
-
-def _counted(rules: Counter[str], asked: Sequence[Any], now: float) -> ApprovalCounts:
-    return ApprovalCounts(
-        approved=rules["allow"] + sum(row.used_at is not None for row in asked),
-        refused_by_person=sum(row.decision == DENIED for row in asked),
-        timeouts=sum(row.decision == PENDING and now >= row.record["answer_until"] for row in asked),
-        out_of_scope=rules["scope"],
-        denied=rules["deny"],
-        approved_by_person=sum(row.decision == APPROVED for row in asked),
-    )
 
 
 def _shown(arguments: str) -> Any:
