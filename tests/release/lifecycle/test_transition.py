@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from agentrl.config import RunConfig
 from agentrl.errors import ConfigError, ConflictError, ReleaseError
 from agentrl.release.lifecycle.audit_log import read_entries
 from agentrl.release.lifecycle.read import list_releases, read_release, read_workflow
@@ -13,8 +14,9 @@ from agentrl.release.lifecycle.states import NEXT
 from agentrl.release.lifecycle.transition import GuardError, change_share, start_release, transition
 from agentrl.release.place import ReleasePlace
 from agentrl.release.records import ReleaseState
+from agentrl.release.registry.manifest import bundle_id
 from agentrl.release.routing import read_routing
-from agentrl.release.store.tables import incidents
+from agentrl.release.store.tables import bundles, incidents
 from tests.lifecycle_story import (
     BASELINE,
     CANDIDATE,
@@ -219,13 +221,39 @@ def test_one_release_at_a_time(place: ReleasePlace) -> None:
     [
         ("tunned", "", "found 'tunned'; allowed: stable, tuned, third"),
         ("stable", "", "serves all users already"),
-        ("tuned", "sha256:f00", "found sha256:f00"),
+        ("tuned", "sha256:" + "f" * 64, "found sha256:ffff"),
+        ("tuned", "f00d", "bundle f00d: none of that id"),
     ],
 )
 def test_a_start_says_what_is_wrong(place: ReleasePlace, candidate: str, bundle: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         start_release(place, release_config(), candidate, actor="ada", now=NOW, bundle=bundle)
     assert list_releases(place) == []
+
+
+def test_a_start_takes_the_beginning_of_a_bundle_s_id_and_keeps_the_whole_of_it(place: ReleasePlace) -> None:
+    whole = _bundle_kept(place)
+    config = release_config().model_dump(include={"workflow", "release", "gateway"})
+    config["gateway"]["upstreams"]["tuned"]["bundle"] = ""
+    release = start_release(place, RunConfig.model_validate(config), "tuned", actor="ada", now=NOW, bundle=whole[7:13])
+    assert release.candidate_bundle == whole
+
+
+def test_a_config_names_bundles_by_their_whole_ids(place: ReleasePlace) -> None:
+    whole = _bundle_kept(place)
+    config = release_config().model_dump(include={"workflow", "release", "gateway"})
+    config["gateway"]["upstreams"]["tuned"]["bundle"] = whole[:13]
+    with pytest.raises(ConfigError, match=f"tuned.bundle: found '{whole[:13]}'; allowed: the whole id, {whole}"):
+        start_release(place, RunConfig.model_validate(config), "tuned", actor="ada", now=NOW)
+
+
+def _bundle_kept(place: ReleasePlace) -> str:
+    """Id of a bundle whose manifest holds next to nothing."""
+    manifest = {"name": "new"}
+    row = {"id": bundle_id(manifest), "name": "new", "created_at": NOW, "manifest": manifest}
+    with place.store.write() as connection:
+        connection.execute(place.store.insert(bundles).values(**row))
+    return bundle_id(manifest)
 
 
 def test_a_larger_share_keeps_salt_and_release(place: ReleasePlace) -> None:

@@ -34,9 +34,11 @@ from agentrl.release.lifecycle.rules import frozen_rules, rules_digest, rules_of
 from agentrl.release.lifecycle.states import check_legal, way_back
 from agentrl.release.place import ReleasePlace
 from agentrl.release.records import Release, ReleaseState
+from agentrl.release.registry import read_bundle
 from agentrl.release.routing import read_routing
 
 S = ReleaseState
+WHOLE_ID = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class GuardError(ReleaseError):
@@ -54,10 +56,10 @@ def start_release(
 
     Args:
         candidate: name of one of the config's `gateway.upstreams`.
-        bundle: id of what it serves, where the config does not say.
+        bundle: id of what it serves, or its beginning, where the config does not say.
 
     Raises:
-        ConfigError: the config has no such upstream, or says another bundle.
+        ConfigError: the config has no such upstream, or says another bundle; or no bundle's id begins so.
         ConflictError: another release is under way.
         ReleaseError: it cannot be recorded, or another workflow comes first (`budget/second_workflow.py`).
     """
@@ -66,7 +68,8 @@ def start_release(
     upstreams = config.gateway.upstreams
     if candidate not in upstreams:
         raise ConfigError(f"gateway.upstreams: found '{candidate}'; allowed: {', '.join(upstreams)}")
-    said = upstreams[candidate].bundle
+    said = _whole_id(place, candidate, upstreams[candidate].bundle)
+    bundle = bundle if WHOLE_ID.fullmatch(bundle) or not bundle else read_bundle(place, bundle).id
     if said and bundle and said != bundle:
         raise ConfigError(f"gateway.upstreams.{candidate}.bundle is {said}; found {bundle}")
     with ledger(place) as books:
@@ -84,7 +87,7 @@ def start_release(
             workflow=place.workflow,
             candidate_bundle=said or bundle,
             candidate_upstream=candidate,
-            baseline_bundle=workflow.general_bundle or upstreams[general].bundle,
+            baseline_bundle=workflow.general_bundle or _whole_id(place, general, upstreams[general].bundle),
             baseline_upstream=general,
             state=S.DRAFT,
             version=1,
@@ -102,6 +105,19 @@ def start_release(
             changes["workflows"] = [{"name": place.workflow, **served, "version": workflow.version + 1}]
         books.record("start", actor=actor, now=now, release_id=release.id, changes=changes, version=1)
     return release
+
+
+def _whole_id(place: ReleasePlace, upstream: str, said: str) -> str:
+    """What the config says that an upstream serves: gateways hold it against the release's id, digit by digit.
+
+    Raises:
+        ConfigError: it is only the beginning of an id.
+    """
+    if said and not WHOLE_ID.fullmatch(said):
+        raise ConfigError(
+            f"gateway.upstreams.{upstream}.bundle: found {said!r}; allowed: the whole id, {read_bundle(place, said).id}"
+        )
+    return said
 
 
 def transition(
