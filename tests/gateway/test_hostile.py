@@ -11,9 +11,10 @@ import pytest
 
 from agentrl.errors import ReleaseError
 from agentrl.gateway.lookup import Lookup
+from agentrl.gateway.server import _options, listener
 from agentrl.release.evidence import live_evidence
 from agentrl.release.place import ReleasePlace
-from tests.gateway.world import Stub, begin_stream, fails, part, says, send_event, until, world
+from tests.gateway.world import QuickServer, Stub, begin_stream, fails, part, says, send_event, until, world
 
 
 async def floods(stub: Stub, asked: dict[str, Any], send: Any) -> None:
@@ -158,5 +159,38 @@ def test_a_database_that_is_away_for_hours_takes_no_memory(
             await until(lambda: not here.gateway.ledger._next)
             assert await here.says("s11") == "base"
             assert (await here.row("s11"))["requests"] == 2  # the first is told with the next
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /healthz HT"], ids=["nothing", "half_a_head"])
+@pytest.mark.parametrize("is_first", [True, False], ids=["at_first", "after_a_request"])
+def test_a_client_that_does_not_end_its_head_is_sent_away(
+    said: bytes, is_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slow-loris: a thousand such connections are all files that the process may open."""
+    monkeypatch.setattr("agentrl.gateway.prompt_heads.HEAD_SECONDS", 0.1)
+
+    async def answers(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.3)  # an answer may take longer
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async def run() -> None:
+        listening = listener("test", "127.0.0.1", 0)
+        options = _options(answers)
+        options.timeout_keep_alive = 1
+        server = QuickServer(options)
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        await until(lambda: server.started)
+        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        if not is_first:
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\nok")).startswith(b"HTTP/1.1 200")
+        writer.write(said)
+        assert await asyncio.wait_for(reader.read(), 5.0) == b""
+        writer.close()
+        server.should_exit = server.force_exit = True
+        await serving
 
     asyncio.run(run())

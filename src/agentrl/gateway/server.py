@@ -20,6 +20,7 @@ from agentrl.gateway.app import ClientsApp
 from agentrl.gateway.gateway import Gateway
 from agentrl.gateway.kept_content import KeptContent
 from agentrl.gateway.policy_kl import PolicyKl
+from agentrl.gateway.prompt_heads import PromptHeads
 from agentrl.gateway.shadow import Shadow
 from agentrl.gateway.shadow.wiring import shadow_of
 from agentrl.gateway.telling import SessionExport
@@ -170,6 +171,7 @@ def shown(listening: socket.socket) -> str:
 def _options(app: Any) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=PromptHeads,
         log_level="warning",
         access_log=False,
         lifespan="off",
