@@ -64,10 +64,18 @@ def _lines(place: ReleasePlace, found: Release) -> Iterator[str]:
     yield f"  baseline   {printable(found.baseline_upstream)}  {found.baseline_bundle[:19] or 'no bundle'}"
     if found.share_percent:
         yield f"  share      {found.share_percent:g} % of sessions"
+    if found.verdicts_since and (change := _last_change(place, found)):
+        yield f"  graders    {printable(change)} ({when(found.verdicts_since)})"
     if str(found.state) == "canary":
         yield f"  gateways   {_gateways(place)}"
     for gap in _what_is_missing(place, found):
         yield f"  missing    {printable(gap)}"
+
+
+def _last_change(place: ReleasePlace, found: Release) -> str:
+    from agentrl.release.lifecycle.graders import last_change
+
+    return last_change(place, found)
 
 
 def _gateways(place: ReleasePlace) -> str:

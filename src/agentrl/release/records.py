@@ -151,6 +151,8 @@ class Release:
     """When its state began; a share that grows within a canary does not change it."""
     evidence_since: float = 0.0
     """Sessions that were assigned earlier count no longer: they were graded by other graders, or by none yet."""
+    verdicts_since: float = 0.0
+    """Verdicts from before count no longer: graders changed, though some sessions from before stay comparable."""
     started_by: str = ""
 
 

@@ -100,10 +100,11 @@ def _look_at(gate: GateConfig, taken: Taken, look: Look, gates: int, invalid: st
     if event := _hard_event(gate, taken.sessions):
         return Found(Outcome.FAIL, event, n_candidate=n_candidate, n_baseline=n_baseline, test="first_event")
     if invalid := taken.problem or invalid:
-        return Found(Outcome.INVALID, invalid, n_candidate=n_candidate, n_baseline=n_baseline)
+        reason = f"{invalid}; {look.told}" if look.told else invalid
+        return Found(Outcome.INVALID, reason, n_candidate=n_candidate, n_baseline=n_baseline)
     arms = counted(gate, taken.sessions, look)
     found = of_arms(gate, arms, look, gates)
-    reason = "; ".join((found.reason, *arms.told))
+    reason = "; ".join((found.reason, *arms.told, *([look.told] if look.told else [])))
     outcome = found.outcome
     if outcome is Outcome.INCONCLUSIVE and gate.on_missing == "fail" and not arms.candidate:
         outcome, reason = Outcome.FAIL, f"{reason}; on_missing: fail"

@@ -29,6 +29,8 @@ class Look:
     assigned: tuple[int, int] | None = None
     """Sessions assigned to (candidate, baseline) since `started_at`, open ones too, for the check of the split. None:
     those of the evidence, where the arm whose sessions last longer lags a little behind."""
+    told: str = ""
+    """What verdicts on sessions are to say of this look, such as that evidence began anew; it decides nothing."""
 
     @property
     def seconds(self) -> float:

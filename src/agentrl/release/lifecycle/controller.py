@@ -230,7 +230,9 @@ class Controller:
             return
         self._looked, self._signature = now.steady, signature
         self._begin_job(
-            lambda: look_at(self.place, release, now=now.wall), lambda looked: self._act(release, looked, now), now
+            lambda: look_at(self.place, release, now=now.wall),
+            lambda looked: self._act(looked.release, looked, now),
+            now,
         )
 
     def _act(self, seen: Release, looked: Looked, now: Moment) -> None:
@@ -239,6 +241,8 @@ class Controller:
         if release.version != seen.version:
             return
         said = "; ".join(looked.decision.because)
+        if looked.look.told:
+            self._tell_once(f"{release.id}: {looked.look.told}")
         if looked.outage:
             self._tell_once(f"{release.id}: an outage, no gate is read and nobody is blamed: {looked.outage}")
         elif looked.decision.action == "rollback":

@@ -12,10 +12,11 @@ from sqlalchemy import and_, case, func, select
 from agentrl.config.durations import seconds_of
 from agentrl.release.evidence import live_evidence
 from agentrl.release.gates.decide import Decision, decide
-from agentrl.release.gates.judge import judge, judge_all
+from agentrl.release.gates.judge import judge, judge_all, take
 from agentrl.release.gates.kept import keep_verdicts
 from agentrl.release.gates.look import Look
 from agentrl.release.gates.shown import shown_verdicts
+from agentrl.release.lifecycle.graders import begin_anew, note_first, read_graders
 from agentrl.release.lifecycle.monitors import forbidden_by, is_decided_by_an_event, shared_outage
 from agentrl.release.lifecycle.rules import rules_of
 from agentrl.release.lifecycle.verdicts import latest_verdicts
@@ -34,6 +35,8 @@ class Looked:
     decision: Decision
     evidence: list[SessionEvidence]
     look: Look
+    release: Release
+    """As it was looked at: its evidence may have begun anew just before."""
     outage: str = ""
     """What excuses comparisons that failed: both arms are worse. One event that decides by itself is not excused."""
 
@@ -87,8 +90,15 @@ def look_at(place: ReleasePlace, release: Release, *, now: float) -> Looked:
     """
     rules, stage = rules_of(release), str(release.state)
     began = share_began(place, release) if release.state is ReleaseState.CANARY else release.entered_at
+    graders = read_graders(place, release, stage, since=max(began, release.evidence_since))
+    if graders.is_new:
+        release = begin_anew(place, release, graders, now=now)
+    elif graders.is_first:
+        note_first(place, release, graders, now=now)
     since = max(began, release.evidence_since)
-    evidence = live_evidence(place.store, place.workflow, release.id, stage, since=since)
+    evidence = live_evidence(
+        place.store, place.workflow, release.id, stage, since=since, grader_version=graders.version
+    )
     look = Look(
         release_id=release.id,
         stage=stage,
@@ -98,15 +108,17 @@ def look_at(place: ReleasePlace, release: Release, *, now: float) -> Looked:
         started_at=since,
         drills=counted_drills(place, release),
         assigned=_assigned(place, release, since) if release.state is ReleaseState.CANARY else None,
+        told=graders.reason,
     )
-    verdicts = judge_all(rules.gates, evidence, look)
-    shown = shown_verdicts(rules.gates, evidence, look)
+    taken = take(evidence, look)
+    verdicts = judge_all(rules.gates, taken, look)
+    shown = shown_verdicts(rules.gates, taken, look)
     _keep_what_is_new(place, release, [*verdicts, *shown])
     waited = now - max(release.entered_at, release.evidence_since)
     shortest = seconds_of(rules.min_canary) if release.state is ReleaseState.CANARY else 0.0
     gates = [gate for gate in rules.gates if stage in gate.stages]
     decision = decide(verdicts, waited_seconds=waited, gates=gates, min_seconds=shortest)
-    found = Looked(verdicts, decision, evidence, look)
+    found = Looked(verdicts, decision, evidence, look, release)
     if release.state is ReleaseState.CANARY and found.failed and not is_decided_by_an_event(found.failed):
         return replace(found, outage=shared_outage(place, release, evidence, now=now))
     return found
@@ -121,12 +133,13 @@ def look_for_events(place: ReleasePlace, release: Release, *, now: float) -> Loo
     rules, stage = rules_of(release), str(release.state)
     is_promoted = release.state is ReleaseState.GENERAL
     canary = "canary" if is_promoted else stage
+    version = read_graders(place, release, canary, since=release.evidence_since).version
     harmed = [
         each
         for each in live_evidence(
             place.store, place.workflow, release.id, canary, since=release.evidence_since, only_harmed=True
         )
-        if each.arm is Arm.CANDIDATE
+        if each.arm is Arm.CANDIDATE and (each.zero_tolerance or not version or each.conditions in ("", version))
     ]
     if is_promoted:
         harmed += forbidden_by(place, release)
@@ -144,7 +157,7 @@ def look_for_events(place: ReleasePlace, release: Release, *, now: float) -> Loo
     if not failed:
         return None
     keep_verdicts(place.store, failed)
-    return Looked(failed, decide(failed, waited_seconds=0.0), harmed, look)
+    return Looked(failed, decide(failed, waited_seconds=0.0), harmed, look, release)
 
 
 def failure_record(looked: Looked, reason: str) -> dict[str, Any]:
@@ -164,7 +177,11 @@ def look_back(place: ReleasePlace, release: Release, *, now: float) -> Looked:
     rules = rules_of(release)
     gates = [gate for gate in rules.gates if "canary" in gate.stages]
     began = max(share_began(place, release), release.evidence_since)
-    evidence = live_evidence(place.store, place.workflow, release.id, "canary", since=began)
+    graders = read_graders(place, release, "canary", since=began)
+    version = graders.before if graders.is_new else graders.version  # what it was promoted under
+    evidence = live_evidence(
+        place.store, place.workflow, release.id, "canary", since=began, grader_version=version or ""
+    )
     look = Look(
         release_id=release.id,
         stage="general",
@@ -177,16 +194,16 @@ def look_back(place: ReleasePlace, release: Release, *, now: float) -> Looked:
     verdicts = [judge(gate, evidence, look, gates=len(gates)) for gate in gates]
     _keep_what_is_new(place, release, verdicts)
     decision = decide(verdicts, waited_seconds=0.0)
-    return Looked(verdicts, decision, evidence, look)
+    return Looked(verdicts, decision, evidence, look, release)
 
 
 def next_look(place: ReleasePlace, release: Release, stage: str) -> int:
     """The number of the next look, from 1; it begins anew where the evidence does."""
-    table = tables.verdicts.c
+    table, begun = tables.verdicts.c, max(release.evidence_since, release.verdicts_since)
     with place.store.read() as connection:
         last = connection.execute(
             select(func.max(table.look_no)).where(
-                table.release_id == release.id, table.stage == stage, table.at >= release.evidence_since
+                table.release_id == release.id, table.stage == stage, table.at >= begun
             )
         ).scalar()
     return (last or 0) + 1

@@ -15,7 +15,8 @@ def latest_verdicts(
 ) -> dict[str, Verdict]:
     """By gate, of those that decide or of all; of looks since the evidence last began anew."""
     table = tables.verdicts.c
-    mine = and_(table.release_id == release.id, table.stage == str(stage), table.at >= release.evidence_since)
+    since = max(release.evidence_since, release.verdicts_since)
+    mine = and_(table.release_id == release.id, table.stage == str(stage), table.at >= since)
     last = select(table.gate, func.max(table.at).label("at")).where(mine).group_by(table.gate).subquery()
     with place.store.read() as connection:
         rows = connection.execute(

@@ -68,6 +68,7 @@ releases = Table(
     Column("config", JSON, nullable=False),
     Column("entered_at", Float, nullable=False, default=0.0),  # when its state began: a share that grows changes it not
     Column("evidence_since", Float, nullable=False, default=0.0),  # sessions assigned earlier are of other graders
+    Column("verdicts_since", Float, nullable=False, default=0.0),  # verdicts from before are of other graders
     Column("started_by", String(200), nullable=False, default=""),
 )
 
