@@ -21,7 +21,7 @@ SECRET_NAME = re.compile(
 
 
 class OpenTelemetryConfig(Section):
-    """Rollouts as traces, by the GenAI conventions, over OTLP/HTTP."""
+    """Rollouts, and the sessions of a gateway's users, as traces, by the GenAI conventions, over OTLP/HTTP."""
 
     endpoint: Annotated[str, Field(pattern=r"^https?://.*")] = Field(
         description="Address of the collector, such as http://127.0.0.1:4318; /v1/traces and /v1/metrics are added."
@@ -67,7 +67,7 @@ class TrackingConfig(Section):
         description="Also send the metrics by the names of hosted fine-tuning, such as train_reward_mean.",
     )
     opentelemetry: OpenTelemetryConfig | None = Field(
-        default=None, description="Where rollouts are sent as traces; null is nowhere."
+        default=None, description="Where rollouts and users' sessions are sent as traces; null is nowhere."
     )
     start_seconds: Positive = Field(
         default=120.0, description="Seconds for a tracker to start; a slower one is given up."

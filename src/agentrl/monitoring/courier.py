@@ -139,12 +139,11 @@ class Courier:
 
     def close(self, until: float) -> None:
         """Deliver what is left, up to that moment of `time.monotonic`; then the process is ended, well or not."""
+        waited = min(self._deadlines.finish, max(0.0, until - time.monotonic()))
         self.ask_to_finish()
         if not self.wait(until):
             state = "was still busy" if self._is_started else "had not even started"
-            self._give_up(
-                f"it {state} when the end of the {self._whose} had waited {self._deadlines.finish:g} s for it"
-            )
+            self._give_up(f"it {state} when the end of the {self._whose} had waited {waited:.3g} s for it")
             if self._process is not None:
                 self._process.end()
             self._thread.join(LOOK_SECONDS)
