@@ -18,11 +18,9 @@ from agentrl.release.lifecycle.read import Workflow
 from agentrl.release.lifecycle.rules import rules_of, upstream_of
 from agentrl.release.lifecycle.verdicts import latest_verdicts
 from agentrl.release.place import ReleasePlace
-from agentrl.release.records import Outcome, Release, ReleaseState
+from agentrl.release.records import MAX_ROLLBACK_SECONDS, Outcome, Release, ReleaseState
 from agentrl.release.registry.verify import completeness_gaps
 from agentrl.release.store import tables
-
-MAX_ROLLBACK_SECONDS = 300.0
 
 
 def ask_upstream(release: Release, name: str) -> str:
@@ -69,7 +67,10 @@ def gaps(step: Step) -> list[str]:
 def _bundle_is_complete(step: Step) -> Iterator[str]:
     bundle = step.release.candidate_bundle
     if not bundle:
-        yield "the candidate has no bundle; `agentrl bundle create` makes one"
+        yield (
+            "the candidate has no bundle; `agentrl bundle create` makes one, `agentrl release rollback` ends this "
+            "draft, and `agentrl release start --bundle ID` begins one with it"
+        )
         return
     if step.checks is not None:
         yield from step.checks.bundle(step.place, bundle)
