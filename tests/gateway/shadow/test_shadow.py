@@ -246,6 +246,7 @@ class HalfGrader:
     """Gives 1.0 to answers with 42 in them, else 0.25."""
 
     pass_threshold = 0.5
+    version = "half-1"
 
     def __init__(self) -> None:
         self.seen: list[Any] = []
@@ -279,7 +280,9 @@ async def test_both_answers_are_graded_by_one_grader_and_the_baselines_goes_wher
     mine = rows(store)[1]
     assert (mine["quality"], mine["success"]) == (0.25, False)
     told = [(event.kind, dict(event.payload), event.session_id, event.at) for event in events]
-    assert told == [("grade", {"score": 1.0}, "s1", 1000.0), ("outcome", {"success": True}, "s1", 1000.0)]
+    by = {"grader_version": "half-1"}
+    assert told == [("grade", {"score": 1.0} | by, "s1", 1000.0), ("outcome", {"success": True} | by, "s1", 1000.0)]
+    assert (mine["grader_version"], mine["judged_at"]) == ("half-1", 1000.0)
     assert [each.trace_id for each in grader.seen] == ["shadow_s1_1_candidate", "shadow_s1_1_baseline"]
     assert [each["function"]["name"] for each in grader.seen[0].sample["output_tools"]] == ["look"]
     assert grader.seen[0].item["messages"] == [{"role": "user", "content": "how much?"}]

@@ -45,6 +45,8 @@ class CopiedTurn:
     """The queue was full, or the release went on: nobody knows."""
     score: float | None = None
     baseline_score: float | None = None
+    grader_version: str = ""
+    """Of the grader that gave both."""
     output_digest: str = ""
     answer: str = field(default="", repr=False, compare=False)
     """For the grader; never kept."""

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+from agentrl.gateway.sessions import kept_id
 from agentrl.gateway.shadow.conversation import UserTurn
 from agentrl.gateway.shadow.copies import CopiedTurn
 from agentrl.gateway.turns import FinishedTurn
@@ -28,6 +29,11 @@ class Grading:
         self._grader = grader
         self._timeout_seconds = timeout_seconds
         self.pass_threshold = pass_threshold
+
+    @property
+    def version(self) -> str:
+        """Of the grader; empty where it has none."""
+        return kept_id(self._grader.version) if self._grader.version else ""
 
     async def grade(self, turn: FinishedTurn, asked: UserTurn, copied: CopiedTurn) -> tuple[float | None, float | None]:
         """Scores of (candidate, baseline); both None where one is missing, as a pair needs both."""

@@ -83,7 +83,11 @@ def columns(turns: Sequence[Mapping[str, Any]], *, pass_threshold: float | None 
     success = None if quality is None or pass_threshold is None else _all_pass(turns, pass_threshold)
     calls = sum(turn["calls"] for turn in turns)
     cost = _sum(turns, "cost_usd") if is_whole else None
+    judged = [turn for turn in turns if turn["score"] is not None]
+    versions = {turn.get("grader_version", "") for turn in judged}
     return {
+        "grader_version": (versions.pop() if len(versions) == 1 else "") if judged else None,
+        "judged_at": min((turn["at"] for turn in judged), default=None),
         "status": FAILED if has_failed else CLOSED,
         "requests": sum(turn["requests"] for turn in turns),
         "errors": sum(bool(turn["failure"]) for turn in turns),

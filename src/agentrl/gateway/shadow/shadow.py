@@ -177,7 +177,9 @@ class Shadow:
         self.counts.unmatched += copied.unmatched
         if self._grading is not None and not copied.failure:
             score, other = await self._grading.grade(turn, asked, copied)
-            copied = replace(copied, score=score, baseline_score=other)
+            copied = replace(
+                copied, score=score, baseline_score=other, grader_version="" if score is None else self._grading.version
+            )
         turns = await self._keep(turn, copied)
         if turns and self._grading is not None:
             await self._tell_baseline(turn, copied, turns)
@@ -202,7 +204,7 @@ class Shadow:
         score = mean_score([each for each in turns if not each["is_dropped"]], "baseline_score")
         if score is None or self._record is None or self._grading is None:
             return
-        common = {"session_id": turn.session_id, "at": turn.at}
+        common = {"session_id": turn.session_id, "at": turn.at, "grader_version": self._grading.version or None}
         where = f"shadow:{turn.release_id}:{turn.session_id}:{copied.number}"
         is_success = all(
             each["baseline_score"] >= self._grading.pass_threshold for each in turns if not each["is_dropped"]
