@@ -11,9 +11,11 @@ import pytest
 from agentrl.config import GatewayConfig, UpstreamConfig
 from agentrl.errors import ConfigError
 from agentrl.gateway.errors import ApiError
-from agentrl.gateway.keys import Keys, refuse_open_doors
+from agentrl.gateway.keys import Keys, refuse_open_doors, upstream_key
 from agentrl.gateway.limits import Rates
 from agentrl.gateway.upstream import Upstream, UpstreamFailure
+from agentrl.monitoring import redaction
+from agentrl.monitoring.redaction import redact_text
 from agentrl.release.place import ReleasePlace
 from tests.gateway.world import ADMIN_KEY, hangs_after_one, until, world
 
@@ -196,3 +198,14 @@ def test_a_name_that_turns_private_is_not_connected_to() -> None:
 
     asyncio.run(run())
     assert asked == ["models.example.org"]
+
+
+def test_t8_a_key_is_redacted_whatever_its_variable_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redaction, "_known", set())
+    key = "an-orchard-of-plain-words"
+    said = f"I was given {key}"
+    assert redact_text(said) == said
+    monkeypatch.setenv("SUPPORT_MODEL", key)
+    upstream = {"url": "http://127.0.0.1:8000/v1", "model": "policy", "key_env": "SUPPORT_MODEL"}
+    upstream_key(GatewayConfig.model_validate({"upstreams": {"old": upstream}, "general": "old"}), "old")
+    assert key not in redact_text(said)

@@ -12,6 +12,7 @@ from agentrl.addresses import asked_host, is_loopback
 from agentrl.config import GatewayConfig
 from agentrl.errors import ConfigError
 from agentrl.gateway.errors import ApiError
+from agentrl.monitoring.redaction import know_secret
 
 MIN_KEY_CHARS = 16
 """A shorter key is guessed, or left over from an example."""
@@ -111,6 +112,8 @@ def _value(where: str, variable: str) -> str:
         raise ConfigError(f"{where}: the environment variable {variable} is not set, or empty")
     if not (value.isascii() and value.isprintable()):
         raise ConfigError(f"{where}: the key in {variable} has characters that no header may have")
+    if len(value) >= MIN_KEY_CHARS:  # a short one is a word such as EMPTY
+        know_secret(value)  # whatever its variable is called
     return value
 
 
