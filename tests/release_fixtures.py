@@ -11,14 +11,16 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import psycopg
 import pytest
+from sqlalchemy import Connection, select
 
 from agentrl.release.place import ReleasePlace
 from agentrl.release.store import Store, open_store
-from agentrl.release.store.tables import metadata
+from agentrl.release.store.tables import metadata, routing
 
 SERVER = os.environ.get("AGENTRL_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/test")
 BACKENDS = ("sqlite", "postgres")
@@ -95,3 +97,16 @@ def _empty(url: str) -> None:
         else:
             for name in sorted(tables):
                 connection.execute(f"drop table {name} cascade")
+
+
+def change_routing(connection: Connection, store: Store, workflow: str, **values: Any) -> int:
+    """Set columns of the routing row, as the books do when a release changes; returns the new epoch."""
+    found = connection.execute(
+        select(routing.c.epoch).where(routing.c.workflow == workflow).with_for_update()
+    ).scalar_one_or_none()
+    epoch = (found or 0) + 1
+    row = {"workflow": workflow, "general_upstream": "", "general_bundle": "", **values, "epoch": epoch}
+    changed = {**values, "epoch": epoch}
+    statement = store.insert(routing).values(**row)
+    connection.execute(statement.on_conflict_do_update(index_elements=["workflow"], set_=changed))
+    return epoch

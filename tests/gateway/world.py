@@ -24,8 +24,9 @@ from agentrl.gateway.app import ClientsApp
 from agentrl.gateway.gateway import Gateway
 from agentrl.gateway.server import Server, listener
 from agentrl.release.place import ReleasePlace
-from agentrl.release.routing import change_routing, renew_lease
+from agentrl.release.routing import renew_lease
 from agentrl.release.store.tables import feedback, replicas, sessions
+from tests.release_fixtures import change_routing
 
 ADMIN_KEY = "an-admin-key-of-tests"
 Answers = Callable[["Stub", dict[str, Any], Callable[[Mapping[str, Any]], Awaitable[None]]], Awaitable[None]]

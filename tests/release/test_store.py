@@ -13,9 +13,10 @@ from sqlalchemy import Connection, func, insert, inspect, select, text, update
 
 from agentrl.errors import ConfigError, ConflictError, ReleaseError
 from agentrl.release.place import ReleasePlace
-from agentrl.release.routing import change_routing, read_routing, renew_lease
+from agentrl.release.routing import read_routing, renew_lease
 from agentrl.release.store import Store, migrations, open_store
 from agentrl.release.store.tables import SCHEMA_VERSION, alerts, metadata, schema
+from tests.release_fixtures import change_routing
 
 WRITERS, ROWS = 4, 25
 

@@ -102,8 +102,6 @@ class Session:
     told: Told = field(default_factory=Told)
     draft: dict[str, Any] = field(default_factory=dict)
     """Of its record: what only those who saw its messages know."""
-    last_failed: bool = False
-    """Its latest request got no whole answer."""
 
     @property
     def is_moved(self) -> bool:

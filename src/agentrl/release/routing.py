@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import fields
-from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import select, update
 
 from agentrl.errors import ConflictError
 from agentrl.release.records import Routing
@@ -29,19 +28,6 @@ def read_routing(store: Store, workflow: str) -> Routing | None:
     if row is None:
         return None
     return Routing(**{field.name: row._mapping[field.name] for field in fields(Routing)})
-
-
-def change_routing(connection: Connection, store: Store, workflow: str, **values: Any) -> int:
-    """Set columns of the row, in the caller's transaction; returns the new epoch."""
-    found = connection.execute(
-        select(routing.c.epoch).where(routing.c.workflow == workflow).with_for_update()
-    ).scalar_one_or_none()
-    epoch = (found or 0) + 1
-    row = {"workflow": workflow, "general_upstream": "", "general_bundle": "", **values, "epoch": epoch}
-    changed = {**values, "epoch": epoch}
-    statement = store.insert(routing).values(**row)
-    connection.execute(statement.on_conflict_do_update(index_elements=["workflow"], set_=changed))
-    return epoch
 
 
 def renew_lease(store: Store, workflow: str, *, epoch: int, now: float | None = None) -> int:

@@ -21,9 +21,9 @@ from agentrl.gateway.shadow.wiring import shadow_of
 from agentrl.release.evidence import live_evidence
 from agentrl.release.place import ReleasePlace
 from agentrl.release.records import Arm, SessionEvidence
-from agentrl.release.routing import change_routing
 from agentrl.release.store.tables import sessions
 from tests.gateway.shadow.turns import Json, call, in_loop, says
+from tests.release_fixtures import change_routing
 
 QUESTION = {"role": "user", "content": "how much?"}
 

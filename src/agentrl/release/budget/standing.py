@@ -25,8 +25,6 @@ class Standing:
     release_id: str
     """The one that serves all users, or else the last one."""
     state: str
-    days_general: float | None
-    """For which it has served all users."""
     days_to_general: float | None
     """From its draft."""
     promoted: int
@@ -105,7 +103,6 @@ def standing(place: ReleasePlace, *, now: float) -> Standing:
     return Standing(
         release_id=key,
         state="" if release is None else release["state"],
-        days_general=(now - release["entered_at"]) / DAY if release is not None and is_general else None,
         days_to_general=(
             (release["entered_at"] - release["created_at"]) / DAY if release is not None and is_general else None
         ),
