@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from agentrl.errors import ReleaseError
 from agentrl.gateway.lookup import Lookup
 from agentrl.gateway.server import _options, listener
+from agentrl.gateway.streaming import END_OF_EVENT, EventStream, Renaming, Reply
 from agentrl.release.evidence import live_evidence
 from agentrl.release.place import ReleasePlace
 from tests.gateway.world import QuickServer, Stub, begin_stream, fails, part, says, send_event, until, world
@@ -194,3 +197,34 @@ def test_a_client_that_does_not_end_its_head_is_sent_away(
         await serving
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b"\r\r"], ids=["lf", "crlf", "cr"])
+def test_events_are_the_same_wherever_they_are_cut(end: bytes) -> None:
+    events = [b'data: {"model": "served", "id": "1"}', b'data: {"x": "' + b"y" * 9 + b'"}', b"data: [DONE]"]
+    whole = end.join(events) + end
+    wanted = whole.replace(b'"served"', b'"mine"')
+    for size in range(1, len(whole) + 1):
+        reply = Reply(False)
+        stream = EventStream(reply, Renaming.of("served", "mine"), drops_counts=False)
+        passed = [stream.feed(whole[at : at + size]) for at in range(0, len(whole), size)]
+        assert b"".join([*passed, stream.rest()]) == wanted
+        assert (reply.is_done, reply.id) == (True, "1")
+
+
+def test_an_event_that_comes_in_crumbs_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searched from its beginning at each crumb, one of a megabyte kept every other user waiting for a minute."""
+    searched = 0
+
+    class Counting:
+        def finditer(self, held: bytes, at: int = 0) -> Iterator[re.Match[bytes]]:
+            nonlocal searched
+            searched += len(held) - at
+            return END_OF_EVENT.finditer(held, at)
+
+    monkeypatch.setattr("agentrl.gateway.streaming.END_OF_EVENT", Counting())
+    stream = EventStream(Reply(False), Renaming.of("a", "b"), drops_counts=False)
+    for _ in range(5000):
+        stream.feed(b"x" * 100)
+    assert stream.feed(b"\n\n") == b"x" * 500_000 + b"\n\n"
+    assert searched < 600_000

@@ -45,7 +45,7 @@ def start(
     as_json: Json = False,
 ) -> None:
     """Begin a release: a draft, under the config's rules as they are now."""
-    from agentrl.release.lifecycle.transition import start_release
+    from agentrl.release.lifecycle.start import start_release
 
     loaded, place = opened(config, overrides)
     made = start_release(place, loaded, candidate, actor=who_says(who), now=_now(), bundle=bundle)
@@ -93,8 +93,10 @@ def advance(
     """Take the next step, if nothing is missing; or, with --share, give a canary more or fewer sessions."""
     from agentrl.cli.exits import GATE_FAILED, GATE_INCONCLUSIVE, fail
     from agentrl.errors import ConfigError
+    from agentrl.release.lifecycle.looking import LIVE_STATES, look_at
+    from agentrl.release.lifecycle.share import change_share
     from agentrl.release.lifecycle.states import FORWARD
-    from agentrl.release.lifecycle.transition import GuardError, change_share, transition
+    from agentrl.release.lifecycle.transition import GuardError, transition
 
     _, place = opened(config, overrides)
     found = find(place, release_id)
@@ -104,6 +106,8 @@ def advance(
         return
     if found.state not in FORWARD:
         raise ConfigError(f"{found.id} is {found.state}: there is no further step")
+    if found.state in LIVE_STATES:  # the last look may be a controller's that ended days ago
+        look_at(place, found, now=_now())
     try:
         changed = transition(
             place,

@@ -200,27 +200,28 @@ class EventStream:
         self._reply = reply
         self._renaming = renaming
         self._drops_counts = drops_counts
-        self._held = b""
+        self._held = bytearray()
 
     def feed(self, chunk: bytes) -> bytes:
         """What of it can go on."""
-        held = self._held + chunk if self._held else chunk
+        held, new = self._held, max(0, len(self._held) - 3)  # what was held has no end but one that it begins
+        held += chunk
         sent: list[bytes] = []
         start = 0
-        for found in END_OF_EVENT.finditer(held):
-            event = held[start : found.end()]
-            start = found.end()
+        for end in [found.end() for found in END_OF_EVENT.finditer(held, new)]:
+            event = bytes(held[start:end])
+            start = end
             has_counts_only = self._reply.read_event(event)
             if not (has_counts_only and self._drops_counts):
                 sent.append(self._renaming(event))
-        self._held = held[start:]
+        del held[:start]
         if len(self._held) > MAX_EVENT_BYTES:
             sent.append(self.rest())
         return b"".join(sent)
 
     def rest(self) -> bytes:
         """What was held, at the end."""
-        held, self._held = self._held, b""
+        held, self._held = bytes(self._held), bytearray()
         return self._renaming(held)
 
 

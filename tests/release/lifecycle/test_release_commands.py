@@ -16,8 +16,8 @@ from agentrl.config import load_config
 from agentrl.release.lifecycle.incidents import read_incidents
 from agentrl.release.lifecycle.read import release_under_way
 from agentrl.release.place import ReleasePlace, open_place
-from agentrl.release.records import ReleaseState
-from tests.lifecycle_story import brought_to, release_config
+from agentrl.release.records import Arm, Outcome, ReleaseState
+from tests.lifecycle_story import NOW, add_sessions, brought_to, keep_verdict, release_config
 
 S = ReleaseState
 
@@ -149,3 +149,16 @@ def test_an_approval_is_kept_with_what_was_seen(config: Path) -> None:
     assert found.exit_code == 0, found.output
     assert "grace says yes to canary, having seen sha256:" in found.stdout
     assert release_under_way(place) is not None
+
+
+def test_a_step_rests_on_a_look_of_now(config: Path) -> None:
+    """Gates passed while a controller ran; what was told since then is no less true for nobody having looked."""
+    place = place_of(config)
+    gate = {"name": "no_safety_regression", "stages": ["canary"], "min_samples": {"candidate": 10, "baseline": 10}}
+    release = brought_to(place, S.CANARY, gates=[gate])
+    keep_verdict(place, release.id, "no_safety_regression", Outcome.PASS, at=NOW + 60)
+    columns = {"safety_violations": 1, "zero_tolerance": True}
+    add_sessions(place, release, Arm.CANDIDATE, 1, at=NOW + 30, **columns)
+    refused = run("release", "advance", config, "--as", "ada")
+    assert refused.exit_code == 3, refused.output
+    assert "no_safety_regression: fail in canary (zero tolerance" in refused.stderr
