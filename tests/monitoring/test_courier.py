@@ -219,3 +219,27 @@ def test_messages_larger_than_a_pipe_arrive() -> None:
         assert [process.ask({"x": "x" * size}, 20)["size"] for size in (1, 1_000_000)] == [1, 1_000_000]
     finally:
         process.end()
+
+
+# A gateway's, which is bounded in units and runs for as long as it does
+
+
+def test_f56_beyond_its_bound_units_are_lost_at_once_and_below_it_none(tmp_path: Path) -> None:
+    courier = courier_to("start-hangs", tmp_path / "out", Told(), max_units=10, whose="gateway")
+    for units in (4, 6, 1, 3):
+        courier.send({"n": units}, units)
+    assert (courier.taken, courier.waiting, courier.lost) == (14, 10, 4)
+    courier.close(time.monotonic())
+    assert (courier.waiting, courier.lost) == (0, 14)
+    assert courier.has_ended
+
+
+def test_f56_a_receiver_that_kept_something_is_asked_to_try_again(tmp_path: Path) -> None:
+    told, out = Told(), tmp_path / "out"
+    courier = courier_to("waits", out, told, retry_seconds=0.0)
+    courier.send({"n": 1})
+    deadline = time.monotonic() + 30
+    while courier.problem != "KeyError: 'n'" and time.monotonic() < deadline:  # the question has no n
+        time.sleep(0.01)
+    assert courier.problem == "KeyError: 'n'"
+    courier.close(time.monotonic() + 30)
