@@ -47,6 +47,20 @@ def test_nothing_recorded_is_no_go_and_unknown(place: ReleasePlace) -> None:
     assert "release.owners lacks: ml, platform, product" in missing
 
 
+def test_a_score_of_fewer_than_three_weeks_says_nothing_for_quality(place: ReleasePlace) -> None:
+    tell(place)
+    quality = budget_report(place, GENEROUS, "2026-W45", weeks=2, now=NOW)["frame"][1]
+    assert (quality["name"], quality["says"]) == ("quality", "unknown")
+    assert quality["because"] == "whether the reliability score falls takes 3 weeks; it is known of 2"
+
+
+def test_people_whose_every_line_is_missing_cost_no_zero(place: ReleasePlace) -> None:
+    tell(place)
+    told = budget_document(report(place, release_config(costs={})))
+    table = told.sections[0].parts[0]
+    assert {row[5] for row in table.rows} == {"n/a"}
+
+
 def test_a_draft_is_no_go_and_says_what_lacks(place: ReleasePlace) -> None:
     tell(place, state=ReleaseState.DRAFT)
     (validation, *_) = report(place)["phases"]

@@ -75,6 +75,10 @@ def _quality(figures: WeekFigures, rule: ScalingRule, standing: Standing) -> Axi
     if figures.score is None or not standing.gates:
         missing = "no reliability score" if figures.score is None else "no verdict"
         return Axis("quality", UNKNOWN, f"{missing} is recorded", rows)
+    if rule.score.direction == "unknown":
+        weeks = rule.score.weeks
+        because = f"whether the reliability score falls takes 3 weeks; it is known of {weeks}"
+        return Axis("quality", UNKNOWN, because, rows)
     return Axis("quality", FOR, "no gate failed, and the reliability score is not falling", rows)
 
 

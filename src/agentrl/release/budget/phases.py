@@ -101,7 +101,7 @@ def _gates(standing: Standing, stage: str) -> str:
 
 def _score(rule: ScalingRule) -> str:
     if rule.score.direction == "unknown":
-        return f"known over {rule.score.weeks} weeks; it takes 3"
+        return f"known of {rule.score.weeks} of the 3 weeks that it takes"
     return "it is falling" if rule.score.direction == "falling" else ""
 
 

@@ -71,7 +71,7 @@ def budget_document(report: Mapping[str, Any]) -> Document:
             number(each["successes"], 0),
             number(each["run_cost"], 2),
             number(each["run_cost_per_success"], 4),
-            number(each["lines_cost"], 2),
+            number(each["lines_cost"] if any(line["amount"] is not None for line in each["lines"]) else None, 2),
             number(each["loaded_cost_per_success"], 4),
             OPTIMISTIC if each["is_optimistic"] else "",
         )
