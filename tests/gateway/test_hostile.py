@@ -228,3 +228,31 @@ def test_an_event_that_comes_in_crumbs_is_searched_once(monkeypatch: pytest.Monk
         stream.feed(b"x" * 100)
     assert stream.feed(b"\n\n") == b"x" * 500_000 + b"\n\n"
     assert searched < 600_000
+
+
+def test_a_replica_that_cannot_write_serves_no_candidate_for_longer_than_a_lease(one_place: ReleasePlace) -> None:
+    """Other replicas report, so that the controller renews: of the candidate's sessions here nobody would know."""
+    now = [100.0]
+
+    def refuses(waiting: Any) -> Any:
+        raise ReleaseError("read-only")
+
+    async def run() -> None:
+        async with world(one_place, clock=lambda: now[0]) as here:
+            epoch = await here.canary(100.0, lease_seconds=10.0)
+            ledger = here.gateway.ledger
+            writes, ledger._write = ledger._write, refuses  # type: ignore[method-assign]
+            assert await here.says("s1") == "candidate"
+            await until(lambda: bool(ledger.trouble))
+            now[0] += 6.0
+            await here.renew(epoch)
+            assert await here.says("s2") == "candidate"  # a moment's trouble costs nothing
+            now[0] += 6.0
+            await here.renew(epoch)
+            assert await here.says("s3") == "base"
+            ledger._write = writes  # type: ignore[method-assign]
+            await until(lambda: not ledger.trouble)
+            await here.renew(epoch)
+            assert await here.says("s4") == "candidate"
+
+    asyncio.run(run())

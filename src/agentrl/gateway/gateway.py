@@ -84,6 +84,7 @@ class Gateway:
             bundles={name: upstream.bundle for name, upstream in config.upstreams.items()},
             poll_seconds=config.poll_seconds,
             on_change=self._wake,
+            may_renew=lambda: not self.ledger.trouble,  # what the candidate does here, nobody would come to know
             clock=clock,
         )
         self.flights = Flights(dict(self.upstreams), config.drain_seconds, clock=clock, wall=wall)

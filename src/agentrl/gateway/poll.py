@@ -23,6 +23,7 @@ class RoutingPoll:
     Args:
         read: the workflow's row; raises ReleaseError where the store cannot be read.
         on_change: called in the thread after a look that found another epoch, or the lease renewed.
+        may_renew: whether a renewal is one for this replica, too.
     """
 
     def __init__(
@@ -33,12 +34,13 @@ class RoutingPoll:
         bundles: Mapping[str, str],
         poll_seconds: float,
         on_change: Callable[[], None] = lambda: None,
+        may_renew: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = steady_seconds,
     ) -> None:
         self._read = read
         self._general, self._bundles = general, dict(bundles)
         self._poll_seconds = poll_seconds
-        self.on_change = on_change
+        self.on_change, self._may_renew = on_change, may_renew
         self._clock = clock
         self.served = Served(general)
         self.trouble = ""
@@ -76,6 +78,8 @@ class RoutingPoll:
             logger.warning("the routing can be read again")
         self.trouble, self.looked_at = "", at
         lease = before.lease if row is None else before.lease.after(row, at)
+        if lease.until > before.lease.until and not self._may_renew():
+            lease = before.lease
         now = Lease() if row is None else lease
         self.served = served(row, now, general=self._general, bundles=self._bundles)
         if self.served.problem and self.served.problem != before.problem:
