@@ -12,7 +12,8 @@ from agentrl.release.lifecycle.guards import Checks
 from agentrl.release.lifecycle.ledger import set_row
 from agentrl.release.lifecycle.read import read_release
 from agentrl.release.lifecycle.sight import Clocks
-from agentrl.release.lifecycle.transition import start_release, transition
+from agentrl.release.lifecycle.start import start_release
+from agentrl.release.lifecycle.transition import transition
 from agentrl.release.place import ReleasePlace
 from agentrl.release.records import Arm, Outcome, Release, ReleaseState, Verdict
 from agentrl.release.store.tables import bundles, replicas, sessions, verdicts

@@ -23,8 +23,8 @@ from agentrl.release.lifecycle.guards import Step, gaps
 from agentrl.release.lifecycle.halt import resume
 from agentrl.release.lifecycle.read import read_release, read_workflow
 from agentrl.release.lifecycle.rules import rules_of
+from agentrl.release.lifecycle.start import start_release
 from agentrl.release.lifecycle.states import FORWARD
-from agentrl.release.lifecycle.transition import start_release
 from agentrl.release.lifecycle.verdicts import latest_verdicts
 from agentrl.release.place import ReleasePlace
 from agentrl.release.records import Release, ReleaseState

@@ -23,7 +23,7 @@ from agentrl.release.drill.processes import Program
 from agentrl.release.drill.record import Kind
 from agentrl.release.drill.stage import GATE, STORE_VARIABLE, begin_canary, staged
 from agentrl.release.drill.users import Ending
-from agentrl.release.lifecycle.transition import start_release
+from agentrl.release.lifecycle.start import start_release
 from agentrl.release.place import open_place
 from agentrl.release.routing import read_routing
 from agentrl.release.store import open_store, tables

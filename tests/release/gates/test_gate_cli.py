@@ -18,7 +18,7 @@ from agentrl.config import load_config
 from agentrl.evaluation.evaluation_files import read_evaluation
 from agentrl.evaluation.suites import freeze_suite
 from agentrl.release.gates.kept import read_verdicts
-from agentrl.release.lifecycle.transition import start_release
+from agentrl.release.lifecycle.start import start_release
 from agentrl.release.place import open_place
 from agentrl.release.registry.blobs import BlobStore
 from agentrl.release.registry.listing import unpack

@@ -9,7 +9,8 @@ import pytest
 from agentrl.errors import ConfigError, ReleaseError
 from agentrl.release.lifecycle.approvals import approve
 from agentrl.release.lifecycle.read import read_release
-from agentrl.release.lifecycle.transition import GuardError, change_share
+from agentrl.release.lifecycle.share import change_share
+from agentrl.release.lifecycle.transition import GuardError
 from agentrl.release.place import ReleasePlace
 from agentrl.release.records import Outcome, Release, ReleaseState
 from agentrl.release.store.tables import approvals

@@ -13,7 +13,8 @@ from agentrl.errors import ConfigError, ReleaseError
 from agentrl.release.lifecycle.audit_log import read_entries
 from agentrl.release.lifecycle.halt import WEEK, Failure, halt, halt_if_needed, halting_pair, resume
 from agentrl.release.lifecycle.read import read_workflow
-from agentrl.release.lifecycle.transition import GuardError, change_share
+from agentrl.release.lifecycle.share import change_share
+from agentrl.release.lifecycle.transition import GuardError
 from agentrl.release.place import ReleasePlace
 from agentrl.release.records import Outcome, ReleaseState
 from tests.lifecycle_story import NOW, brought_to, keep_verdict, rolled_back, started, step

@@ -8,7 +8,7 @@ import pytest
 
 from agentrl.release.lifecycle.incidents import read_incidents
 from agentrl.release.lifecycle.read import read_release, read_workflow
-from agentrl.release.lifecycle.transition import change_share
+from agentrl.release.lifecycle.share import change_share
 from agentrl.release.place import ReleasePlace
 from agentrl.release.records import Arm, Release, ReleaseState
 from agentrl.release.store.tables import feedback, sessions

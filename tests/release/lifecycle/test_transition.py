@@ -10,8 +10,10 @@ from agentrl.config import RunConfig
 from agentrl.errors import ConfigError, ConflictError, ReleaseError
 from agentrl.release.lifecycle.audit_log import read_entries
 from agentrl.release.lifecycle.read import list_releases, read_release, read_workflow
+from agentrl.release.lifecycle.share import change_share
+from agentrl.release.lifecycle.start import start_release
 from agentrl.release.lifecycle.states import NEXT
-from agentrl.release.lifecycle.transition import GuardError, change_share, start_release, transition
+from agentrl.release.lifecycle.transition import GuardError, transition
 from agentrl.release.place import ReleasePlace
 from agentrl.release.records import ReleaseState
 from agentrl.release.registry.manifest import bundle_id

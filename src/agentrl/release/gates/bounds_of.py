@@ -43,7 +43,6 @@ from agentrl.release.statistics.sums import (
 
 FEW_PLANNED = 400.0
 """Effective sample size at which a sequence is sharpest where no plan can be made."""
-SEQUENTIAL = ("confidence_sequence", "group_sequential")
 
 
 class Alphas(TypedDict):

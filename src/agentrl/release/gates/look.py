@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-LIVE = ("shadow", "canary")
-"""Stages that are looked at again and again; an offline evaluation is read once."""
-
 
 @dataclass(frozen=True)
 class Look:
