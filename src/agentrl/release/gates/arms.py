@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from agentrl.config.durations import seconds_of
 from agentrl.config.metrics import METRICS
@@ -17,11 +18,10 @@ UNLIKE_ALPHA = 0.0005
 """Of each side, with which the arms are shown to lose different shares of their sessions."""
 
 
-@dataclass(frozen=True)
-class Unit:
-    """A session that counts, and what was read off it."""
+class Unit(NamedTuple):
+    """A session that counts, and what was read off it. A tuple, as a look makes hundreds of thousands of them."""
 
-    session: SessionEvidence = field(repr=False)
+    session: SessionEvidence
     parts: Parts
 
     @property
