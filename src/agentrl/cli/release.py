@@ -9,7 +9,7 @@ import typer
 
 from agentrl.cli.options import As, Config, Json, Set, opened, who_says
 from agentrl.cli.release_drill import drill
-from agentrl.cli.release_lines import print_json, print_release, release_record, release_table, when
+from agentrl.cli.release_lines import print_json, print_release, release_record, release_table, what_is_missing, when
 from agentrl.cli.release_shadow import shadow_report
 from agentrl.printable import printable
 
@@ -56,7 +56,11 @@ def start(
 def status(config: Config, release_id: ReleaseId = None, overrides: Set = [], as_json: Json = False) -> None:  # noqa: B006
     """Show where a release stands, and what keeps it from its next step."""
     _, place = opened(config, overrides)
-    print_release(place, find(place, release_id, is_last_fine=True), as_json)
+    found = find(place, release_id, is_last_fine=True)
+    if as_json:
+        print_json({**release_record(found), "missing": what_is_missing(place, found)})
+    else:
+        print_release(place, found, as_json)
 
 
 @release.command("list")
@@ -199,7 +203,8 @@ def approve(
         return
     print(f"{found.id}: {printable(person)} says {'no' if deny else 'yes'} to {step}, having seen {digest[:19]}:")
     context = seen(place, found, step)
-    print(f"  version {found.version}, candidate {found.candidate_bundle[:19]}, baseline {found.baseline_bundle[:19]}")
+    candidate, baseline = (bundle[:19] or "no bundle" for bundle in (found.candidate_bundle, found.baseline_bundle))
+    print(f"  version {found.version}, candidate {candidate}, baseline {baseline}")
     for stage, gate, outcome, _ in context["verdicts"]:
         print(f"  {stage}: {printable(gate)} {outcome}")
 
@@ -294,7 +299,9 @@ def find(
     if found is None and is_last_fine and (every := list_releases(place)):
         found = every[-1]
     if found is None:
-        raise ConfigError(f"{place.workflow}: no release is under way; name one, `agentrl release list` shows them")
+        every = list_releases(place)
+        last = f" (the last one, {every[-1].id}, is {every[-1].state})" if every else ""
+        raise ConfigError(f"{place.workflow}: no release is under way{last}; name one, `agentrl release list` has all")
     return found
 
 

@@ -68,7 +68,7 @@ def _lines(place: ReleasePlace, found: Release) -> Iterator[str]:
         yield f"  graders    {printable(change)} ({when(found.verdicts_since)})"
     if str(found.state) == "canary":
         yield f"  gateways   {_gateways(place)}"
-    for gap in _what_is_missing(place, found):
+    for gap in what_is_missing(place, found):
         yield f"  missing    {printable(gap)}"
 
 
@@ -87,7 +87,8 @@ def _gateways(place: ReleasePlace) -> str:
     return f"{len(rows)} report, {held} with a lease" + ("" if held else ": no candidate is served")
 
 
-def _what_is_missing(place: ReleasePlace, found: Release) -> list[str]:
+def what_is_missing(place: ReleasePlace, found: Release) -> list[str]:
+    """What keeps it from its next step, a sentence each; nothing where it has none."""
     from agentrl.release.lifecycle.guards import Step, gaps
     from agentrl.release.lifecycle.read import read_workflow
     from agentrl.release.lifecycle.states import FORWARD

@@ -54,6 +54,23 @@ def test_a_release_is_started_listed_and_rejected(config: Path) -> None:
     assert "rejected" in run("release", "list", config).stdout
 
 
+def test_a_status_for_machines_says_what_is_missing(config: Path) -> None:
+    brought_to(place_of(config), S.SHADOW, min_drills=3)
+    told = json.loads(run("release", "status", config, "--json").stdout)
+    shown = run("release", "status", config).stdout
+    assert (told["state"], told["candidate_upstream"]) == ("shadow", "tuned")
+    assert any("0 of 3 rollback drills" in each for each in told["missing"])
+    assert [line.split("missing    ")[1] for line in shown.splitlines() if "  missing" in line] == told["missing"]
+
+
+def test_without_a_release_under_way_the_last_one_is_named(config: Path) -> None:
+    run("release", "start", config, "--candidate", "tuned", "--as", "ada")
+    run("release", "rollback", config, "--as", "ada")
+    refused = run("release", "rollback", config, "--as", "ada")
+    assert refused.exit_code == 2
+    assert "is rejected); name one" in refused.stderr
+
+
 def test_a_canary_is_rolled_back_and_its_incident_closed(config: Path) -> None:
     place = place_of(config)
     release = brought_to(place, S.CANARY)
