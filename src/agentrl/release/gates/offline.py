@@ -47,11 +47,26 @@ class Measured:
         return self.kind == "adversarial"
 
     def evidence(self) -> list[SessionEvidence]:
-        """Of both arms."""
-        return [
-            *evidence_of(self.baseline, Arm.BASELINE, self.allowed),
-            *evidence_of(self.candidate, Arm.CANDIDATE, self.allowed),
-        ]
+        """Of both arms. What one of them was never asked, or lost, is there as unmeasured: who broke on the hard tasks
+        is not better on the others."""
+        return [*self._of(self.baseline, Arm.BASELINE), *self._of(self.candidate, Arm.CANDIDATE)]
+
+    def _of(self, evaluation: Evaluation, arm: Arm) -> list[SessionEvidence]:
+        found = evidence_of(evaluation, arm, self.allowed)
+        have = {each.pair for each in found}
+        samples = sorted({rollout.sample_index for rollout in evaluation.rollouts})
+        tasks = {each.task.id: each.task for each in (*self.baseline.rollouts, *self.candidate.rollouts)}
+        conditions = found[0].conditions if found else ""
+        lost = [
+            SessionEvidence(
+                f"{name}#{sample}", arm, cluster=name, pair=f"{name}#{sample}", intent=next(iter(tags_of(task)), ""),
+                conditions=conditions,
+            )
+            for name, task in tasks.items()
+            for sample in samples
+            if f"{name}#{sample}" not in have
+        ]  # fmt: skip
+        return [*found, *lost]
 
 
 def measured(baseline: Evaluation, candidate: Evaluation, *, allowed: Sequence[str] = ()) -> Measured:
