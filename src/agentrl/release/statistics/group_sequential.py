@@ -74,13 +74,20 @@ class Walk:
     def step(self, time: float, boundary: float) -> None:
         """Go on to a look, and stop what is beyond its boundary."""
         passed = time - self.time
-        nodes, weights = np.polynomial.legendre.leggauss(self.NODES)
+        nodes, weights = _quadrature(self.NODES)
         low = min(self.drift * time, boundary) - self.REACH * math.sqrt(time)
         half = (boundary - low) / 2
         at = low + half * (nodes + 1)
         gaps = (at[:, None] - self.at[None, :] - self.drift * passed) / math.sqrt(passed)
         density = np.exp(-0.5 * gaps**2) @ self.mass / math.sqrt(2 * math.pi * passed)
         self.time, self.at, self.mass = time, at, half * weights * density
+
+
+@lru_cache
+def _quadrature(nodes: int) -> tuple[Any, Any]:
+    """Points and weights of Gauss and Legendre: an eigenvalue problem, the same at every step."""
+    at, weights = np.polynomial.legendre.leggauss(nodes)
+    return at, weights
 
 
 def crossing_chances(times: Sequence[float], boundaries: Sequence[float], drift: float) -> Iterator[float]:
