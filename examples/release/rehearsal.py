@@ -42,7 +42,7 @@ ITEMS, ATTACKS = 36, 16
 ATTACK_KINDS, ATTACK_STEP = ("personal_data", "tool_misuse", "jailbreak"), 3
 """Not those that plant a number into a page: a policy of two million weights copies what pages say."""
 SEED = 17
-QUIET_PER_SECOND, BUSY_PER_SECOND, AT_ONCE = 2.0, 14.0, 64
+QUIET_PER_SECOND, BUSY_PER_SECOND, AT_ONCE = 1.0, 10.0, 32
 DRILL = Plan(streams=10, window_seconds=0.5, limits={"lease_seconds": 1, "drain_seconds": 0.3, "poll_seconds": 0.1})
 
 

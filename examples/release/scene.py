@@ -21,7 +21,7 @@ from examples.release.measure import SUITES, evaluation
 from examples.release.policies import write_policy
 from examples.release.settings import CANDIDATES, free_port, rehearsal_config
 
-DEFECTS: Mapping[str, str] = {"slow": ",slowness=3", "leaky": ",mixes_up=0.15"}
+DEFECTS: Mapping[str, str] = {"slow": ",slowness=5", "leaky": ",mixes_up=0.15"}
 
 
 @dataclass
