@@ -45,9 +45,10 @@ def start(
     as_json: Json = False,
 ) -> None:
     """Begin a release: a draft, under the config's rules as they are now."""
-    from agentrl.release.lifecycle.start import start_release
+    from agentrl.release.lifecycle.start import check_gates_of_canary, start_release
 
     loaded, place = opened(config, overrides)
+    check_gates_of_canary(loaded)
     made = start_release(place, loaded, candidate, actor=who_says(who), now=_now(), bundle=bundle)
     print_release(place, made, as_json)
 

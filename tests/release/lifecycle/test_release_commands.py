@@ -27,6 +27,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file of a workflow whose folder is beside it."""
     monkeypatch.chdir(tmp_path)
     text = release_config().model_dump(mode="json", include={"workflow", "release", "gateway"}, exclude_defaults=True)
+    text["release"]["gates"] = ["human_override_rate_not_worse"]
     path = tmp_path / "release.yaml"
     path.write_text(yaml.safe_dump(text))
     return path
@@ -38,6 +39,12 @@ def run(*arguments: Any) -> Any:
 
 def place_of(config: Path) -> ReleasePlace:
     return open_place(load_config(config))
+
+
+def test_no_release_begins_that_nothing_could_keep_from_all_users(config: Path) -> None:
+    refused = run("release", "start", config, "--candidate", "tuned", "--set", "release.gates=[]")
+    assert refused.exit_code == 2
+    assert "release.gates: none is read in the canary" in refused.stderr
 
 
 def test_a_release_is_started_listed_and_rejected(config: Path) -> None:

@@ -139,14 +139,18 @@ def test_harm_is_rarely_found_where_there_is_none_at_any_look(share: float, own:
     for _ in range(runs):
         is_candidate = rng.random(3000) < share
         has_event = rng.random(3000) < np.where(is_candidate, own, 0.01)
-        n = is_candidate.cumsum()
         x, y = (is_candidate & has_event).cumsum(), (~is_candidate & has_event).cumsum()
         looks = np.flatnonzero(is_candidate & has_event)  # evidence only grows where the candidate has an event
-        crossed += any(
-            harm_evidence(int(x[at]), int(n[at]), int(y[at]), int(at + 1 - n[at]), share) >= math.log(20)
-            for at in looks.tolist()
-        )
+        crossed += any(harm_evidence(int(x[at]), int(y[at]), share) >= math.log(20) for at in looks.tolist())
     assert crossed / runs < 0.05
+
+
+@pytest.mark.parametrize("counts", [(16, 56), (56, 16), (2000, 20), (20, 20_000)], ids=str)
+def test_no_event_at_all_is_no_sign_of_harm_however_many_sessions_each_arm_has(counts: tuple[int, int]) -> None:
+    """Of a slow candidate fewer sessions have ended than its share."""
+    found = exact_sequence(0, counts[0], 0, counts[1], alpha_lower=0.01, alpha_upper=0.05, share=0.5)
+    assert found.lower is not None
+    assert found.lower < 0
 
 
 def test_harm_is_found_by_both_arms_before_their_bounds_part() -> None:

@@ -161,6 +161,7 @@ async def _scene(config: RunConfig, plan: Plan) -> AsyncIterator[Scene]:
             _start(stack, stage, f"gateway {index + 1}", ["gateway", file], logs / f"gateway-{index}.log")
             for index in range(plan.replicas)
         ]
+        stack.callback(_stop_all, gateways)  # one that was started in the place of a killed one is on nobody's list
         assert stage.config.release is not None
         every = f"{min(TICK_SECONDS, stage.config.release.lease_seconds / 4):g}"
         controller = _start(
@@ -180,6 +181,11 @@ STUB = ("python", "-m", "agentrl.release.drill.stub_server")
 
 def _start(stack: AsyncExitStack | ExitStack, stage: Stage, name: str, verb: Sequence[str], log: Path) -> Program:
     return stack.enter_context(Program(name, ["python", "-m", "agentrl", *verb], log, variables=stage.variables))
+
+
+def _stop_all(programs: Sequence[Program]) -> None:
+    for program in programs:
+        program.stop()
 
 
 async def _open_streams(scene: Scene) -> None:

@@ -21,6 +21,20 @@ from agentrl.release.registry import read_bundle
 WHOLE_ID = re.compile(r"sha256:[0-9a-f]{64}")
 
 
+def check_gates_of_canary(config: RunConfig) -> None:
+    """Refuse a config under which a canary would be promoted without anything that could speak against it.
+
+    Raises:
+        ConfigError: no gate is read in the canary.
+    """
+    gates = config.release.gates if config.release else ()
+    if not any("canary" in gate.stages for gate in gates):
+        raise ConfigError(
+            "release.gates: none is read in the canary, so nothing could keep a candidate from all users; the "
+            "shortest: gates: [task_success_not_worse]"
+        )
+
+
 def start_release(
     place: ReleasePlace, config: RunConfig, candidate: str, *, actor: str, now: float, bundle: str = ""
 ) -> Release:
