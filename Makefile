@@ -26,12 +26,11 @@ $(STAMP): pyproject.toml constraints.txt
 train: setup
 	$(BIN)/agentrl train $(CONFIG)
 
-# Three processes for two cores, as many tests wait for processes and disks; a file each, and one thread each, as two that
-# spin against each other are several times slower.
+# Two processes, a file each; one thread each, as two that spin against each other are several times slower.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# The same with more cases: every moment to be killed at, every preset resumed, ten thousand faulty rollouts.
+# The same with more cases: every moment to be killed at, every preset resumed, ten thousand faulty rollouts, a whole release.
 test-long: export AGENTRL_LONG_TESTS = 1
 test-long: test
 
