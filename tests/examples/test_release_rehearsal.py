@@ -10,11 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.long_runs import IS_LONG_RUN
-
-if not IS_LONG_RUN:  # two minutes of both cores; its parts are in test_release_example.py
-    pytest.skip("long, see `make test-long`", allow_module_level=True)
-
+pytestmark = pytest.mark.long  # two minutes of both cores; its parts are in test_release_example.py
 ROOT = Path(__file__).parents[2]
 
 
